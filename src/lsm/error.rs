@@ -1,0 +1,84 @@
+//! The engine's errors.
+
+use crate::disk::DiskError;
+use std::sync::Arc;
+
+/// What can go wrong in the engine. Cloning is cheap: one failure may be the answer to many callers.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The disk refused.
+    #[error("{0}")]
+    Disk(Arc<DiskError>),
+    /// A file holds what no writer writes: bits flipped, or part of it is lost.
+    #[error("{file} is damaged at byte {offset}: {what}")]
+    Corruption {
+        /// The file's name in the store.
+        file: String,
+        /// Where in the file.
+        offset: u64,
+        /// What is wrong.
+        what: String,
+    },
+    /// A file was written by a later version.
+    #[error("{file} has format version {found}; this lsmfs reads up to {supported}: use a newer lsmfs")]
+    NewerFormat {
+        /// The file's name in the store.
+        file: String,
+        /// The version that it says.
+        found: u32,
+        /// The newest version that this program reads.
+        supported: u32,
+    },
+    /// The directory holds files, but no store.
+    #[error("not an lsmfs store: {0}")]
+    NotAStore(String),
+    /// The store stopped taking writes after a failure that could lose some.
+    #[error("the store is read-only since an error: {0}")]
+    ReadOnly(Arc<Error>),
+    /// No volume has that name.
+    #[error("no volume is named {0}")]
+    NoVolume(String),
+    /// A key or a value is larger than the formats hold.
+    #[error("{what} of {len} bytes: the limit is {limit}")]
+    TooLarge {
+        /// `key`, `value` or `batch`.
+        what: &'static str,
+        /// Its length.
+        len: usize,
+        /// The most it may be.
+        limit: usize,
+    },
+    /// A patch of an absent entry, or one that does not fit its record.
+    #[error("bad patch of key {key}: {what}")]
+    BadPatch {
+        /// The key, escaped.
+        key: String,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// The result of an engine operation.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<DiskError> for Error {
+    fn from(e: DiskError) -> Error {
+        Error::Disk(Arc::new(e))
+    }
+}
+
+impl Error {
+    /// Damage in `file` at `offset`.
+    pub fn corruption(file: impl Into<String>, offset: u64, what: impl Into<String>) -> Error {
+        Error::Corruption { file: file.into(), offset, what: what.into() }
+    }
+
+    /// Is the cause a full disk?
+    pub fn is_full(&self) -> bool {
+        matches!(self, Error::Disk(e) if e.is_full())
+    }
+}

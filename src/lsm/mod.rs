@@ -1,0 +1,36 @@
+//! The engine: a log-structured merge tree of ordered byte keys and values, in named volumes.
+//!
+//! It knows nothing of files or FUSE and stands alone as a library:
+//!
+//! ```no_run
+//! use lsmfs::disk::real::RealDisk;
+//! use lsmfs::lsm::{Batch, Options, Store};
+//! use std::sync::Arc;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let disk = RealDisk::open_or_create("/tmp/store".as_ref())?;
+//! let store = Store::open(Arc::new(disk), Options::default())?;
+//! let volume = store.volume("main")?;
+//! let mut batch = Batch::new();
+//! batch.put(b"key", b"value");
+//! volume.write(batch)?;
+//! assert_eq!(volume.get(b"key")?.unwrap().head.as_ref(), b"value");
+//! store.close()?;
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod batch;
+pub mod cache;
+pub mod error;
+pub mod iter;
+pub mod key;
+pub mod options;
+pub mod table;
+pub mod value;
+
+pub use batch::Batch;
+pub use error::{Error, Result};
+pub use key::{Kind, SeqNo};
+pub use options::Options;
+pub use value::Value;

@@ -144,7 +144,11 @@ mod tests {
 
     #[test]
     fn encoded_keys_read_back_and_garbage_does_not() {
-        for key in [KeyRef::new(b"", 0, Kind::Put), KeyRef::new(b"k\0", MAX_SEQ, Kind::Tombstone), KeyRef::bound(b"k", 3)] {
+        for key in [
+            KeyRef::new(b"", 0, Kind::Put),
+            KeyRef::new(b"k\0", MAX_SEQ, Kind::Tombstone),
+            KeyRef::bound(b"k", 3),
+        ] {
             let mut buf = Vec::new();
             key.encode_to(&mut buf);
             assert_eq!(KeyRef::decode(&buf), Some(key));

@@ -26,11 +26,15 @@ pub mod error;
 pub mod iter;
 pub mod key;
 pub mod options;
+pub mod store;
 pub mod table;
 pub mod value;
+pub mod volume;
 
 pub use batch::Batch;
 pub use error::{Error, Result};
 pub use key::{Kind, SeqNo};
 pub use options::Options;
+pub use store::Store;
 pub use value::Value;
+pub use volume::{Scan, Snapshot, Volume};

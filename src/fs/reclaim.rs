@@ -109,10 +109,9 @@ impl Reclaimer {
         drop(self.work.queue.lock());
         self.work.more.notify_all();
         self.work.idle.notify_all();
-        if let Some(thread) = self.thread.lock().take() {
-            if thread.join().is_err() {
-                tracing::error!("the thread that gives back removed files' space panicked");
-            }
+        let thread = self.thread.lock().take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the thread that gives back removed files' space panicked");
         }
     }
 }
@@ -125,10 +124,9 @@ impl Drop for Reclaimer {
 
 impl Work {
     fn run(&self, leftovers: Option<Snapshot>) {
-        if let Some(snapshot) = leftovers {
-            if let Err(e) = self.remove_leftovers(&snapshot) {
-                tracing::error!("space of removed files is not given back before the next mount: {e}");
-            }
+        let removed = leftovers.map_or(Ok(()), |snapshot| self.remove_leftovers(&snapshot));
+        if let Err(e) = removed {
+            tracing::error!("space of removed files is not given back before the next mount: {e}");
         }
         while let Some(ino) = self.next() {
             self.remove_or_log(ino);

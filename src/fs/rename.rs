@@ -90,12 +90,12 @@ impl FileSystem {
         change.remove(from.dir, from.name);
         self.place(&mut change, &mut source, to, now);
         if source.is_dir() {
-            parents.old().remove_subdirectory();
-            parents.new().add_subdirectory()?;
+            parents.from().remove_subdirectory();
+            parents.to().add_subdirectory()?;
         }
         if let Some(target) = &mut target {
             if target.is_dir() {
-                parents.new().remove_subdirectory();
+                parents.to().remove_subdirectory();
             }
             change.unname(target, now);
         }
@@ -117,12 +117,12 @@ impl FileSystem {
         self.place(&mut change, &mut target, from, now);
         match (source.is_dir(), target.is_dir()) {
             (true, false) => {
-                parents.old().remove_subdirectory();
-                parents.new().add_subdirectory()?;
+                parents.from().remove_subdirectory();
+                parents.to().add_subdirectory()?;
             }
             (false, true) => {
-                parents.new().remove_subdirectory();
-                parents.old().add_subdirectory()?;
+                parents.to().remove_subdirectory();
+                parents.from().add_subdirectory()?;
             }
             _ => {}
         }
@@ -198,30 +198,30 @@ impl FileSystem {
 
 /// The directories of the old and of the new name, which may be one.
 struct Parents {
-    old: Node,
-    new: Option<Node>,
+    from: Node,
+    to: Option<Node>,
 }
 
 impl Parents {
-    fn load(fs: &FileSystem, old: Ino, new: Ino) -> Outcome<Parents> {
-        let new = (old != new).then(|| fs.load_parent(new)).transpose()?;
-        Ok(Parents { old: fs.load_parent(old)?, new })
+    fn load(fs: &FileSystem, from: Ino, to: Ino) -> Outcome<Parents> {
+        let other = (from != to).then(|| fs.load_parent(to)).transpose()?;
+        Ok(Parents { from: fs.load_parent(from)?, to: other })
     }
 
-    fn old(&mut self) -> &mut Node {
-        &mut self.old
+    fn from(&mut self) -> &mut Node {
+        &mut self.from
     }
 
-    fn new(&mut self) -> &mut Node {
-        self.new.as_mut().unwrap_or(&mut self.old)
+    fn to(&mut self) -> &mut Node {
+        self.to.as_mut().unwrap_or(&mut self.from)
     }
 
     fn save(mut self, change: &mut Change<'_>, now: Timestamp) {
-        self.old.modified(now);
-        change.save(&self.old);
-        if let Some(mut new) = self.new {
-            new.modified(now);
-            change.save(&new);
+        self.from.modified(now);
+        change.save(&self.from);
+        if let Some(mut to) = self.to {
+            to.modified(now);
+            change.save(&to);
         }
     }
 }

@@ -27,6 +27,9 @@ pub const SETUID: u32 = 0o4000;
 /// The setgid bit.
 pub const SETGID: u32 = 0o2000;
 
+/// The length that is shown of a directory: it says nothing, but programs expect one.
+const DIRECTORY_SIZE: u64 = 4096;
+
 /// Execution by the group.
 const GROUP_EXEC: u32 = 0o0010;
 
@@ -138,7 +141,7 @@ impl From<&Record> for Attr {
             uid: r.uid,
             gid: r.gid,
             nlink: r.nlink,
-            size: r.size,
+            size: if r.kind == FileKind::Directory { DIRECTORY_SIZE } else { r.size },
             blocks: r.blocks(),
             rdev: r.rdev,
             atime: r.atime,

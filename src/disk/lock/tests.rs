@@ -2,7 +2,7 @@
 
 use super::*;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use tempfile::tempdir;
 
@@ -209,8 +209,11 @@ fn start_owner(dir: &Path) -> Child {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(io::Result::ok);
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut lines = output.by_ref().lines().map_while(io::Result::ok);
     assert!(lines.any(|line| line == "locked"), "the child did not get the lock");
+    // It still has its result to print.
+    child.stdout = Some(output.into_inner());
     child
 }
 

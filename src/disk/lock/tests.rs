@@ -36,7 +36,7 @@ fn one_owner_at_a_time() {
     assert_eq!(StoreLock::owner(dir.path()).unwrap(), Some(owner));
     assert!(!StoreLock::wait_released(dir.path(), NO_WAIT).unwrap());
     drop(lock);
-    assert_eq!(contents(dir.path()), "");
+    assert_eq!(contents(dir.path()).as_bytes(), CLOSED);
     assert_eq!(StoreLock::owner(dir.path()).unwrap(), None);
     assert!(StoreLock::wait_released(dir.path(), NO_WAIT).unwrap());
     StoreLock::acquire(dir.path(), NO_WAIT).unwrap();
@@ -164,6 +164,18 @@ fn damaged_or_stale_contents_name_nobody() {
     let owner = StoreLock::owner(dir.path()).unwrap().unwrap();
     assert_eq!((owner.mount, owner.closing), (Some("/m".into()), false));
     drop(lock);
+}
+
+#[test]
+fn a_full_disk_is_an_error_only_where_something_is_said() {
+    // Stands for the file system that has no room: writing to it fails with ENOSPC.
+    let full = File::options().read(true).write(true).open("/dev/full").unwrap();
+    let lock = StoreLock { file: full, path: "LOCK".into(), said: Mutex::default() };
+    assert!(lock.set_closing().unwrap_err().is_full());
+    drop(lock);
+    let dir = tempdir().unwrap();
+    drop(StoreLock::acquire(dir.path(), NO_WAIT).unwrap());
+    assert!(fs::metadata(dir.path().join(LOCK_FILE)).unwrap().len() > 0, "the block is kept");
 }
 
 #[test]

@@ -184,7 +184,7 @@ fn probes(bits_per_key: usize) -> u8 {
 
 /// Where the line of a hash starts.
 fn line_of(hash: u64, lines: usize) -> usize {
-    ((hash >> 32) * lines as u64 >> 32) as usize * LINE_LEN
+    (((hash >> 32) * lines as u64) >> 32) as usize * LINE_LEN
 }
 
 /// The bits of a hash in its line.

@@ -16,6 +16,7 @@ const FAR: u64 = 4 * CHUNK_SIZE;
 #[derive(Debug, Clone)]
 enum Op {
     Make { dir: usize, name: u8, kind: FileKind },
+    Link { file: usize, dir: usize, name: u8 },
     Unlink { dir: usize, name: u8 },
     Rmdir { dir: usize, name: u8 },
     Rename { from: (usize, u8), to: (usize, u8), mode: RenameMode },
@@ -60,7 +61,9 @@ fn ops() -> impl Strategy<Value = Op> {
     let place = || (0..64usize, 0..6u8);
     prop_oneof![
         8 => (dir.clone(), 0..6u8, kinds()).prop_map(|(dir, name, kind)| Op::Make { dir, name, kind }),
-        3 => (dir.clone(), 0..6u8).prop_map(|(dir, name)| Op::Unlink { dir, name }),
+        4 => (file.clone(), dir.clone(), 0..6u8)
+            .prop_map(|(file, dir, name)| Op::Link { file, dir, name }),
+        4 => (dir.clone(), 0..6u8).prop_map(|(dir, name)| Op::Unlink { dir, name }),
         2 => (dir, 0..6u8).prop_map(|(dir, name)| Op::Rmdir { dir, name }),
         6 => (place(), place(), modes()).prop_map(|(from, to, mode)| Op::Rename { from, to, mode }),
         9 => (file.clone(), offsets(), lens(), 1..=255u8)
@@ -171,6 +174,22 @@ impl Model {
         ino
     }
 
+    fn drop_link(&mut self, ino: Ino) {
+        let is_dir = self.is_dir(ino);
+        let node = self.node(ino);
+        node.nlink = if is_dir { 0 } else { node.nlink - 1 };
+    }
+
+    fn add_link(&mut self, ino: Ino, dir: Ino, name: u8) -> Answer<u32> {
+        self.check_make(dir, name)?;
+        if self.nodes[&ino].nlink == 0 {
+            return Err(libc::ENOENT);
+        }
+        self.link(dir, name, ino);
+        self.node(ino).nlink += 1;
+        Ok(self.nodes[&ino].nlink)
+    }
+
     fn remove(&mut self, dir: Ino, name: u8, want_dir: bool) -> Answer<()> {
         let ino = self.find(dir, name).ok_or(libc::ENOENT)?;
         match (want_dir, self.is_dir(ino)) {
@@ -180,7 +199,7 @@ impl Model {
             _ => {}
         }
         self.unlink(dir, name);
-        self.node(ino).nlink = 0;
+        self.drop_link(ino);
         Ok(())
     }
 
@@ -221,7 +240,7 @@ impl Model {
                 _ => {}
             }
             self.unlink(to.0, to.1);
-            self.node(target).nlink = 0;
+            self.drop_link(target);
         }
         self.unlink(from.0, from.1);
         self.link(to.0, to.1, source);
@@ -261,6 +280,16 @@ impl Pair {
                 if let Ok(attr) = made {
                     let contents = if kind == FileKind::Symlink { target } else { Vec::new() };
                     model.make(dir, name, &attr, contents);
+                }
+            }
+            Op::Link { file, dir, name } => {
+                let Some(ino) = model.file(file) else { return };
+                let dir = model.dir(dir);
+                let linked = answer(fs.link(ino, dir, &name_of(name)));
+                assert_eq!(linked.map(|attr| attr.nlink), model.add_link(ino, dir, name), "{op:?}");
+                if linked.is_ok() {
+                    // The model keeps one reference to each file.
+                    fs.forget(ino, 1);
                 }
             }
             Op::Unlink { dir, name } => {
@@ -333,9 +362,17 @@ impl Pair {
     /// After an open nothing is referenced, and what was unlinked is gone: looks everything up again.
     fn opened(&mut self) {
         self.model.nodes.retain(|_, node| node.nlink > 0);
-        self.look_up(ROOT);
+        self.look_up_all();
         self.real.fs.wait_reclaimed();
         self.check();
+    }
+
+    /// Takes one reference to everything.
+    fn look_up_all(&self) {
+        self.look_up(ROOT);
+        for (&ino, node) in self.model.nodes.iter().filter(|(_, node)| node.kind != FileKind::Directory) {
+            self.real.fs.forget(ino, u64::from(node.nlink) - 1);
+        }
     }
 
     fn look_up(&self, dir: Ino) {
@@ -376,8 +413,8 @@ impl Pair {
                 _ => {}
             }
         }
-        let living = self.model.with(|node| node.nlink > 0);
-        assert_eq!(self.real.keys(b'e').len(), living.len());
+        let names: usize = self.model.nodes.values().map(|node| node.entries.len()).sum();
+        assert_eq!(self.real.keys(b'e').len(), names + 1);
         self.check_parents();
         assert!(chunks.keys().all(|ino| self.model.nodes.contains_key(ino)), "chunks of nobody");
     }

@@ -1,10 +1,11 @@
 //! Records: the bytes of the values.
 //!
-//! **An entry** (`e directory name`) describes one file. Its head, integers big-endian:
+//! **A file record** describes one file. It stands in the file's entry (`e directory name`), or, once the
+//! file got a second name, at `i inode`. Its head, integers big-endian:
 //!
 //! ```text
 //!  0      format: 1
-//!  1      kind: a FileKind's number (8 is taken: "the attributes stand at `i inode`", for hard links)
+//!  1      kind: a FileKind's number
 //!  2..4   mode: permissions, setuid, setgid, sticky
 //!  4..6   flags: 0 (room: has extended attributes)
 //!  6..8   length of the inline contents
@@ -23,6 +24,9 @@
 //! Its tail is the inline contents: a symbolic link's target, or the first bytes of a small file.
 //! A regular file has chunks or inline contents, never both. What neither covers, up to the size, reads
 //! as zeros: a file that was only extended has a size and nothing else.
+//!
+//! A **link** stands in each entry of a file that got a second name: format (1), 8 in the place of the
+//! kind (1), the file's kind (1), inode number (8).
 //!
 //! A **chunk** (`d inode chunk`) holds [`CHUNK_SIZE`] bytes of a file, from chunk number times chunk size
 //! on; what a stored chunk lacks of them reads as zeros. No stored byte stands at or past the file's size,
@@ -48,7 +52,10 @@ pub const MAX_FILE_SIZE: u64 = CHUNK_SIZE << 32;
 /// The format byte of every record.
 const FORMAT: u8 = 1;
 
-/// The length of an entry's head.
+/// What a link has in the place of the kind.
+const LINK: u8 = 8;
+
+/// The length of a file record's head.
 pub(super) const HEAD_LEN: usize = 84;
 
 /// `stat` counts blocks of this size.
@@ -60,7 +67,52 @@ const PAGE: u64 = 4096;
 /// What is wrong with a record.
 pub(super) type Decoded<T> = Result<T, &'static str>;
 
-/// An entry's head.
+/// What an entry's head says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// The file itself.
+    File(Record),
+    /// Where the file is.
+    Link(Ino),
+}
+
+impl Entry {
+    /// Reads an entry's head.
+    pub fn decode(bytes: &[u8]) -> Decoded<Entry> {
+        if bytes.get(1) == Some(&LINK) {
+            return decode_link(bytes).map(Entry::Link);
+        }
+        let record = Record::decode(bytes)?;
+        if record.kind != FileKind::Directory && record.nlink != 1 {
+            return Err("a file with other than one name in its entry");
+        }
+        Ok(Entry::File(record))
+    }
+}
+
+/// The bytes of a link to a file.
+pub(super) fn encode_link(file: &Record) -> [u8; 11] {
+    let mut out = [FORMAT; 11];
+    (out[1], out[2]) = (LINK, file.kind as u8);
+    out[3..].copy_from_slice(&file.ino.to_be_bytes());
+    out
+}
+
+fn decode_link(bytes: &[u8]) -> Decoded<Ino> {
+    let mut from = Reader(bytes);
+    from.format()?;
+    let (link, kind, ino) = (from.u8()?, from.u8()?, from.u64()?);
+    from.end()?;
+    if link != LINK || FileKind::from_u8(kind).is_none_or(|kind| kind == FileKind::Directory) {
+        return Err("a link to no kind of file");
+    }
+    if ino == 0 || ino >= INO_LIMIT {
+        return Err("inode number out of range");
+    }
+    Ok(ino)
+}
+
+/// A file record's head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// What the file is.
@@ -322,7 +374,9 @@ mod tests {
     proptest! {
         #[test]
         fn entries_read_back(record in records()) {
-            prop_assert_eq!(Record::decode(&record.encode()), Ok(record));
+            prop_assert_eq!(Record::decode(&record.encode()), Ok(record.clone()));
+            let record = Record { nlink: 1, ..record };
+            prop_assert_eq!(Entry::decode(&record.encode()), Ok(Entry::File(record)));
         }
 
         #[test]
@@ -334,7 +388,18 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = (Record::decode(&bytes), decode_parent(&bytes), decode_counter(&bytes));
+            let _ = (Entry::decode(&bytes), decode_parent(&bytes), decode_counter(&bytes));
+        }
+
+        #[test]
+        fn links_read_back(record in records()) {
+            let link = encode_link(&record);
+            let wanted = match record.kind {
+                FileKind::Directory => Err("a link to no kind of file"),
+                _ => Ok(Entry::Link(record.ino)),
+            };
+            prop_assert_eq!(Entry::decode(&link), wanted);
+            prop_assert!(Entry::decode(&link[..10]).is_err());
         }
 
         #[test]

@@ -12,6 +12,7 @@ pub fn errno(error: &Error) -> i32 {
         Cause::IsDirectory => libc::EISDIR,
         Cause::NotEmpty => libc::ENOTEMPTY,
         Cause::Invalid(_) => libc::EINVAL,
+        Cause::NotPermitted(_) => libc::EPERM,
         Cause::NameTooLong => libc::ENAMETOOLONG,
         Cause::FileTooLarge => libc::EFBIG,
         Cause::TooManyLinks => libc::EMLINK,

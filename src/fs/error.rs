@@ -70,6 +70,9 @@ pub enum Cause {
     /// The request makes no sense.
     #[error("{0}")]
     Invalid(&'static str),
+    /// Not allowed, whoever asks.
+    #[error("operation not permitted: {0}")]
+    NotPermitted(&'static str),
     /// A name or a link's target is too long.
     #[error("name too long")]
     NameTooLong,

@@ -10,7 +10,7 @@ use crate::fs::change::Change;
 use crate::fs::entry::{CHUNK_SIZE, INLINE_MAX, MAX_FILE_SIZE, Record};
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::keys;
-use crate::fs::node::{Node, Outcome, check_file};
+use crate::fs::node::{Home, Node, Outcome, check_file};
 use bytes::{Bytes, BytesMut};
 use std::ops::Range;
 
@@ -138,7 +138,7 @@ impl FileSystem {
             chunks: node.record.chunks,
         };
         node.record.inline_len = 0;
-        if writer.chunks == 0 && node.location.is_none() {
+        if writer.chunks == 0 && node.home == Home::Orphan {
             change.orphan_chunks(node.ino());
         }
         if !writer.spilled.is_empty() && offset >= CHUNK_SIZE {

@@ -9,13 +9,12 @@ use crate::fs::attr::{Attr, Caller, FileKind, INO_LIMIT, Ino, NAME_MAX, ROOT, Ti
 use crate::fs::change::{Change, Written};
 use crate::fs::entry::Record;
 use crate::fs::error::{Cause, Context, Result, Subject};
-use crate::fs::inode::{Inodes, Location};
+use crate::fs::inode::Inodes;
 use crate::fs::lock::Locks;
-use crate::fs::node::{Node, Outcome};
+use crate::fs::node::Outcome;
 use crate::fs::number::Numbers;
 use crate::fs::reclaim::Reclaimer;
 use crate::lsm::{Store, Volume};
-use bytes::Bytes;
 use std::sync::Arc;
 
 /// The block size that [`StatFs`] counts in.
@@ -100,7 +99,7 @@ impl FileSystem {
         let owner = self.options.owner;
         let record = Record::new(FileKind::Directory, ROOT, 0o755, owner, Timestamp::now());
         let mut change = Change::new(self);
-        change.put_at(0, b"", &Node { location: Some(Location::new(0, b"")), record, inline: Bytes::new() });
+        change.create(0, b"", &record, b"");
         change.commit()
     }
 

@@ -3,12 +3,14 @@
 //! ```text
 //! e directory (8) name    an entry: see entry.rs. The root's own entry is `e` 0 and no name
 //! d inode (8) chunk (4)   a chunk of a file's contents: the head is empty, the tail is the bytes
+//! i inode (8)             a file that has, or had, several names: its entries only point here
+//! i inode (8) dir (8) name   one of its names; the value is empty
 //! p directory (8)         a directory's parent and name: an id becomes a path again
 //! o inode (8)             an unlinked file whose chunks are still there: they belong to nobody
 //! s name                  the volume's own counters
 //! ```
 //!
-//! `i` (files with several names) and `x` (extended attributes) are taken, but not yet written.
+//! `x` (extended attributes) is taken, but not yet written.
 //! Integers are big-endian, so that byte order is numeric order. Inode numbers stay below 2^40, hence
 //! "the next inode's keys" is a bound that always exists.
 
@@ -20,6 +22,7 @@ pub(super) const INODE_COUNTER: &[u8] = b"sino";
 /// The first byte of a key.
 const ENTRY: u8 = b'e';
 const CHUNK: u8 = b'd';
+const INODE: u8 = b'i';
 const PARENT: u8 = b'p';
 const ORPHAN: u8 = b'o';
 
@@ -74,6 +77,20 @@ pub(super) fn chunks_end(ino: Ino) -> Prefix {
 pub(super) fn chunk_number(key: &[u8]) -> Option<u32> {
     let (_, number) = key.split_last_chunk::<4>().filter(|(p, _)| p.len() == PREFIX_LEN)?;
     Some(u32::from_be_bytes(*number))
+}
+
+/// The key of a file with several names.
+pub(super) fn inode(ino: Ino) -> Prefix {
+    prefix(INODE, ino)
+}
+
+/// The key of one of the names of a file with several.
+pub(super) fn inode_name(ino: Ino, dir: Ino, name: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(PREFIX_LEN + 8 + name.len());
+    key.extend_from_slice(&inode(ino));
+    key.extend_from_slice(&dir.to_be_bytes());
+    key.extend_from_slice(name);
+    key
 }
 
 /// The key of a directory's parent record.

@@ -11,7 +11,7 @@
 //! | `lock` | all locks and their order |
 //! | `number`, `reclaim` | inode numbers; giving back what removed files held |
 //! | `setattr`, `file`, `truncate` | attributes, contents |
-//! | `dir`, `remove`, `rename`, [`readdir`] | names |
+//! | `dir`, `link`, `remove`, [`rename`], [`readdir`] | names |
 //! | [`error`], [`errno`] | what can go wrong, and the system's number for it |
 //! | [`fuse`] | the kernel's face |
 
@@ -26,6 +26,7 @@ pub mod filesystem;
 pub mod fuse;
 mod inode;
 mod keys;
+mod link;
 mod lock;
 mod node;
 mod number;

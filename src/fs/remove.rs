@@ -5,7 +5,7 @@ use crate::fs::attr::{Ino, Timestamp};
 use crate::fs::change::Change;
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::keys;
-use crate::fs::node::{Node, Outcome, check_name};
+use crate::fs::node::{Home, Node, Outcome, check_name};
 use std::ops::Bound;
 
 impl FileSystem {
@@ -32,24 +32,24 @@ impl FileSystem {
         self.check_writable()?;
         check_name(name)?;
         let _names = self.locks.names.exclusive(parent);
-        let ino = self.find_record(parent, name)?.ok_or(Cause::NotFound)?.ino;
+        let seen = self.glimpse(parent, name)?;
+        let ino = seen.node.as_ref().ok_or(Cause::NotFound)?.ino();
         let _inodes = self.locks.inodes.exclusive_all([parent, ino]);
-        // Again, under the inode's lock: it may have been written to.
-        let mut node = self.find(parent, name)?.ok_or(Cause::NotFound)?;
+        let mut node = self.confirm(seen)?.ok_or(Cause::NotFound)?;
         check(&node)?;
         let mut dir = self.load_parent(parent)?;
 
         let now = Timestamp::now();
         let mut change = Change::new(self);
-        change.remove(parent, name);
+        change.remove_name(parent, name, &node);
         dir.modified(now);
         if node.is_dir() {
             dir.remove_subdirectory();
         }
         change.save(&dir);
-        change.unname(&mut node, now);
+        change.drop_link(&mut node, now);
         change.commit()?;
-        self.bury(node);
+        self.settle(node);
         Ok(())
     }
 
@@ -63,17 +63,23 @@ impl FileSystem {
 }
 
 impl Change<'_> {
-    /// Adds what else is written when a file loses its last name. After the commit the node is to be
-    /// [buried](FileSystem::bury).
-    pub(super) fn unname(&mut self, node: &mut Node, now: Timestamp) {
-        node.location = None;
-        node.record.nlink = 0;
+    /// Adds what else is written when a file loses a name. After the commit the node is to be
+    /// [settled](FileSystem::settle).
+    pub(super) fn drop_link(&mut self, node: &mut Node, now: Timestamp) {
         node.record.ctime = now;
+        node.record.nlink = if node.is_dir() { 0 } else { node.record.nlink.saturating_sub(1) };
+        if node.record.nlink > 0 {
+            return self.save(node);
+        }
         if node.is_dir() {
             self.remove_parent(node.ino());
+        }
+        if node.home == Home::Shared {
+            self.remove_shared(node.ino());
         }
         if node.record.chunks > 0 {
             self.orphan_chunks(node.ino());
         }
+        node.home = Home::Orphan;
     }
 }

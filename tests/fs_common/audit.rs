@@ -71,7 +71,26 @@ pub fn audit(f: &Fixture) {
     });
     assert_eq!(recorded.collect::<BTreeSet<_>>(), parents, "parent records");
     assert_eq!(f.keys(b'o'), [[0; 0]; 0], "orphan records");
+    audit_links(f, &found);
     audit_chunks(f, &found);
+}
+
+/// Whoever has several names is kept at its own key, with all its names.
+fn audit_links(f: &Fixture, found: &BTreeMap<String, (Attr, Vec<u8>)>) {
+    let (records, names): (Vec<_>, Vec<_>) = f.keys(b'i').into_iter().partition(|key| key.len() == 9);
+    let shared: BTreeSet<Ino> =
+        records.iter().map(|key| Ino::from_be_bytes(key[1..].try_into().unwrap())).collect();
+    let mut wanted = BTreeSet::new();
+    for (path, (attr, _)) in found.iter().filter(|(_, (attr, _))| attr.kind != FileKind::Directory) {
+        assert!(attr.nlink == 1 || shared.contains(&attr.ino), "{path} is not shared");
+        if shared.contains(&attr.ino) {
+            let (parent, name) = path.rsplit_once('/').unwrap();
+            let parent = found[parent].0.ino.to_be_bytes();
+            wanted.insert([b"i", &attr.ino.to_be_bytes()[..], &parent, name.as_bytes()].concat());
+        }
+    }
+    assert_eq!(names.into_iter().collect::<BTreeSet<_>>(), wanted, "names of shared files");
+    assert!(shared.iter().all(|ino| found.values().any(|(attr, _)| attr.ino == *ino)), "shared by nobody");
 }
 
 /// Every chunk belongs to a file and lies below its size, and the files' blocks count them.

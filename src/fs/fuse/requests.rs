@@ -172,6 +172,10 @@ impl Filesystem for Face {
         reply_empty(reply, renamed);
     }
 
+    fn link(&self, _request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        reply_entry(reply, self.ask("link", |fs| fs.link(ino.0, parent.0, name.as_bytes())));
+    }
+
     fn create(
         &self,
         request: &Request,

@@ -1,1 +1,3 @@
 //! Files and directories on keys.
+
+pub mod mount;

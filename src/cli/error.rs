@@ -2,14 +2,16 @@
 
 use crate::disk::OpenError;
 use crate::fs::mount::{MountError, OptionError};
+use crate::fs::{Cause, NAME_MAX};
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
     /// A store's directory can't be opened.
-    #[error("{0}{}", hint(.0))]
+    #[error("{0}{}", open_hint(.0))]
     Open(#[from] OpenError),
     /// The engine refused.
     #[error("{store}: {source}")]
@@ -19,6 +21,9 @@ pub enum CliError {
         /// The engine's words.
         source: crate::lsm::Error,
     },
+    /// An operation on files failed.
+    #[error("{0}{}", files_hint(.0))]
+    Files(#[from] crate::fs::Error),
     /// A mount could not be made or ended.
     #[error(transparent)]
     Mount(#[from] MountError),
@@ -36,7 +41,7 @@ pub enum CliError {
     /// What was asked for can't be done, and why.
     #[error("{0}")]
     Refused(String),
-    /// Another process has told the user already; its exit status is passed on.
+    /// The user has been told already; the exit status.
     #[error("exit status {0}")]
     Told(u8),
 }
@@ -50,33 +55,55 @@ impl CliError {
         CliError::System { what: what.into(), source: source.into() }
     }
 
+    /// The engine's answer on a store.
+    pub fn engine(store: &Path, source: crate::lsm::Error) -> CliError {
+        CliError::Engine { store: store.display().to_string(), source }
+    }
+
+    /// Adds what to do, where files failed for that cause.
+    pub fn hint_if(self, cause: impl Fn(&Cause) -> bool, hint: &str) -> CliError {
+        match self {
+            CliError::Files(error) if cause(&error.cause) => CliError::Refused(format!("{error}: {hint}")),
+            other => other,
+        }
+    }
+
     /// Tells the user, in one line, and picks the exit status.
     pub fn report(&self) -> ExitCode {
         match self {
             CliError::Told(status) => ExitCode::from(*status),
             // Who reads our output has had enough of it.
             CliError::System { source, .. } if source.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-            CliError::Option(_) => self.say(2),
-            _ => self.say(1),
+            _ => {
+                self.say();
+                ExitCode::from(if matches!(self, CliError::Option(_)) { 2 } else { 1 })
+            }
         }
     }
 
-    fn say(&self, status: u8) -> ExitCode {
-        eprintln!("lsmfs: {self}");
-        ExitCode::from(status)
+    /// Tells the user, in one line.
+    pub fn say(&self) {
+        eprintln!("lsmfs: {}", self.to_string().replace('\n', " "));
     }
 }
 
 /// What to do about a store that can't be opened.
-fn hint(error: &OpenError) -> String {
+fn open_hint(error: &OpenError) -> String {
     match error {
-        OpenError::InUse { closing: true, .. } => ": try again when it is done".to_string(),
-        OpenError::InUse { mount: Some(dir), .. } => {
+        OpenError::InUse { closing: false, mount: Some(dir), .. } => {
             format!(": use the files there, or unmount it first (lsmfs umount {})", dir.display())
         }
         OpenError::InUse { .. } => ": try again when it is done".to_string(),
-        OpenError::Missing { .. } => ": lsmfs mount or lsmfs put makes a new store".to_string(),
+        OpenError::Missing { .. } => " (lsmfs mount and lsmfs put make a new store)".to_string(),
         OpenError::NotAStore { .. } => ": give another directory".to_string(),
+        _ => String::new(),
+    }
+}
+
+/// What to do about files.
+fn files_hint(error: &crate::fs::Error) -> String {
+    match error.cause {
+        Cause::NameTooLong => format!(" (a name has at most {NAME_MAX} bytes)"),
         _ => String::new(),
     }
 }

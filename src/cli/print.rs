@@ -77,6 +77,42 @@ pub fn escape(bytes: &[u8]) -> String {
     text
 }
 
+/// A number of bytes, for people.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut value = bytes as f64;
+    let mut unit = "B";
+    for larger in UNITS {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = larger;
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
+}
+
+/// A point in time as year, month, day, hours, minutes and seconds in UTC, from seconds since 1970.
+pub fn time(secs: i64) -> String {
+    const DAY: i64 = 24 * 60 * 60;
+    let (days, second) = (secs.div_euclid(DAY), secs.rem_euclid(DAY));
+    let (year, month, day) = civil(days);
+    let (hours, minutes, seconds) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}Z")
+}
+
+/// Year, month and day of a number of days since 1970. Years are counted from March, so that a leap day
+/// is the last of its year; 400 years are always 146,097 days.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let days = days.saturating_add(719_468);
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let january = i64::from(month >= 10);
+    (era * 400 + year + january, month + 3 - 12 * january, day - (153 * month + 2) / 5 + 1)
+}
+
 fn push_hex(text: &mut String, bytes: &[u8]) {
     for byte in bytes {
         write!(text, "\\x{byte:02x}").expect("a string takes what is written");
@@ -94,6 +130,21 @@ mod tests {
         assert_eq!(escape(b"a\tb\nc\\d\r\0\x1b\xff"), r"a\tb\nc\\d\r\x00\x1b\xff");
         assert_eq!(escape("\u{85}".as_bytes()), r"\xc2\x85");
         assert_eq!(escape(b"\xe5\xa4"), r"\xe5\xa4");
+    }
+
+    #[test]
+    fn sizes_and_times_are_for_people() {
+        assert_eq!([0, 1023, 1024, 1536, 5 << 40].map(size), ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "5.0 TiB"]);
+        assert_eq!(size(u64::MAX), "16.0 EiB");
+        assert_eq!(time(0), "1970-01-01T00:00:00Z");
+        assert_eq!(time(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(time(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(time(1_709_251_199), "2024-02-29T23:59:59Z");
+        assert_eq!(time(4_107_542_400), "2100-03-01T00:00:00Z");
+        assert_eq!(time(-1), "1969-12-31T23:59:59Z");
+        assert_eq!(time(-2_203_891_200), "1900-03-01T00:00:00Z");
+        time(i64::MIN);
+        time(i64::MAX);
     }
 
     /// Undoes [`escape`].

@@ -6,9 +6,10 @@
 //! use lsmfs::disk::real::RealDisk;
 //! use lsmfs::lsm::{Batch, Options, Store};
 //! use std::sync::Arc;
+//! use std::time::Duration;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let disk = RealDisk::open_or_create("/tmp/store".as_ref())?;
+//! let disk = RealDisk::open_or_create("/tmp/store".as_ref(), Duration::from_secs(5))?;
 //! let store = Store::open(Arc::new(disk), Options::default())?;
 //! let volume = store.volume("main")?;
 //! let mut batch = Batch::new();

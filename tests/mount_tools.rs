@@ -48,7 +48,10 @@ fn cp_and_tar_bring_a_tree_in_and_out() {
     let mount = Mount::new();
     let original = mount.place.join("original");
     make_tree(&original);
-    let copy = format!("cp -a '{0}' copied; tar -C '{0}' -cf - . | (mkdir untarred && tar -C untarred -xpf -)", original.display());
+    let copy = format!(
+        "cp -a '{0}' copied; tar -C '{0}' -cf - . | (mkdir untarred && tar -C untarred -xpf -)",
+        original.display()
+    );
     sh(&mount.dir(), &copy);
     holds(&mount, |dir| {
         same(&original, &dir.join("copied"));
@@ -71,7 +74,10 @@ fn mv_replaces_files_and_moves_trees() {
          ! mv -T empty full 2>/dev/null; mv -T full empty; ! test -e full",
     );
     holds(&mount, |dir| {
-        assert_eq!(sh(dir, "cat c/f empty/x; find . -mindepth 1 | LC_ALL=C sort | tr '\\n' ' '"), "one\nx\n./c ./c/f ./c/moved ./c/moved/b ./empty ./empty/x ");
+        assert_eq!(
+            sh(dir, "cat c/f empty/x; find . -mindepth 1 | LC_ALL=C sort | tr '\\n' ' '"),
+            "one\nx\n./c ./c/f ./c/moved ./c/moved/b ./empty ./empty/x "
+        );
     });
 }
 

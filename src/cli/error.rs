@@ -11,7 +11,7 @@ use std::process::ExitCode;
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
     /// A store's directory can't be opened.
-    #[error("{0}{}", open_hint(.0))]
+    #[error("{0}{hint}", hint = open_hint(.0))]
     Open(#[from] OpenError),
     /// The engine refused.
     #[error("{store}: {source}")]
@@ -22,7 +22,7 @@ pub enum CliError {
         source: crate::lsm::Error,
     },
     /// An operation on files failed.
-    #[error("{0}{}", files_hint(.0))]
+    #[error("{0}{hint}", hint = files_hint(.0))]
     Files(#[from] crate::fs::Error),
     /// A mount could not be made or ended.
     #[error(transparent)]
@@ -73,7 +73,9 @@ impl CliError {
         match self {
             CliError::Told(status) => ExitCode::from(*status),
             // Who reads our output has had enough of it.
-            CliError::System { source, .. } if source.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            CliError::System { source, .. } if source.kind() == io::ErrorKind::BrokenPipe => {
+                ExitCode::SUCCESS
+            }
             _ => {
                 self.say();
                 ExitCode::from(if matches!(self, CliError::Option(_)) { 2 } else { 1 })

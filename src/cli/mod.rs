@@ -11,10 +11,10 @@ mod mount;
 mod print;
 mod serve;
 mod stats;
+mod store;
 mod umount;
 
 use clap::{Parser, Subcommand};
-use error::CliError;
 use std::process::ExitCode;
 
 /// A key-value store that is a directory: a path is a key, a file's contents are its value.
@@ -64,5 +64,16 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_of_the_arguments_is_sound() {
+        Cli::command().debug_assert();
     }
 }

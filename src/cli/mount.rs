@@ -24,7 +24,7 @@ pub struct MountArgs {
     #[arg(short, long)]
     pub foreground: bool,
     /// Mount options, separated by commas (see below)
-    #[arg(short, value_name = "OPTIONS")]
+    #[arg(short = 'o', value_name = "OPTIONS")]
     pub options: Vec<String>,
     /// Log more
     #[arg(short, long)]

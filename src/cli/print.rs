@@ -134,7 +134,10 @@ mod tests {
 
     #[test]
     fn sizes_and_times_are_for_people() {
-        assert_eq!([0, 1023, 1024, 1536, 5 << 40].map(size), ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "5.0 TiB"]);
+        assert_eq!(
+            [0, 1023, 1024, 1536, 5 << 40].map(size),
+            ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "5.0 TiB"]
+        );
         assert_eq!(size(u64::MAX), "16.0 EiB");
         assert_eq!(time(0), "1970-01-01T00:00:00Z");
         assert_eq!(time(951_782_399), "2000-02-28T23:59:59Z");

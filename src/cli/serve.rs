@@ -7,14 +7,15 @@
 //! whoever waits for the lock finds everything.
 
 use crate::cli::error::{CliError, Result};
-use crate::cli::store::{self, OpenStore};
-use crate::fs::fuse::Session;
+use crate::cli::store::OpenStore;
+use crate::fs::fuse::{ServeOptions, Session, Stopper};
 use crate::fs::mount::{self, MountError, MountOptions, OwnMount, Unmount};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
@@ -36,26 +37,25 @@ pub struct Task<'a> {
 /// What may end a mount's life.
 enum Event {
     Signal(i32),
-    SessionEnded(io::Result<()>),
+    SessionEnded(std::result::Result<crate::fs::Result<()>, &'static str>),
 }
 
 /// Mounts, calls `ready` with the store's directory when the mount answers, and returns when it is
 /// unmounted and the store is closed.
 pub fn serve(task: &Task<'_>, ready: impl FnOnce(&Path) -> io::Result<()>) -> Result<()> {
-    let dir = mount_point(task)?;
+    check_mount_point(task)?;
     mount::check_device()?;
-    let store = store::open_or_create(task.store)?;
-    let served = make_dir(&dir).and_then(|()| serve_open(&store, &dir, task.options, ready));
-    info!("closing the store");
-    let closed = store.close();
-    if let Err(error) = &closed {
-        error!("{error}");
-    }
-    served.and(closed).inspect(|()| info!("closed"))
+    OpenStore::open_or_create(task.store)?.finish_after(|store| {
+        let served = make_dir(task.dir).and_then(|dir| serve_open(store, &dir, task.options, ready));
+        info!("closing the store");
+        served
+    })?;
+    info!("closed");
+    Ok(())
 }
 
-/// Checks the mount point and clears dead mounts from it. Returns it without symlinks.
-fn mount_point(task: &Task<'_>) -> Result<PathBuf> {
+/// Checks the mount point, before anything is made, and clears dead mounts from it.
+fn check_mount_point(task: &Task<'_>) -> Result<()> {
     let dir = resolve(task.dir)?;
     let store = resolve(task.store)?;
     if dir.starts_with(&store) || store.starts_with(&dir) {
@@ -63,21 +63,19 @@ fn mount_point(task: &Task<'_>) -> Result<PathBuf> {
         let hint = "keep the store beside the directory that it is mounted on";
         return Err(CliError::Refused(format!("{dir} and the store {store} lie within each other: {hint}")));
     }
-    clear_dead(&dir)?;
-    Ok(dir)
+    match dir.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(found) if !found.is_dir() => Err(MountError::NotADirectory { dir }.into()),
+        _ => clear_dead(&dir),
+    }
 }
 
 fn clear_dead(dir: &Path) -> Result<()> {
-    match mount::clear_dead(dir) {
-        Ok(0) => Ok(()),
-        Ok(count) => {
-            info!("cleared {count} dead mounts from {}", dir.display());
-            Ok(())
-        }
-        // It is made later.
-        Err(MountError::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error.into()),
+    let count = mount::clear_dead(dir)?;
+    if count > 0 {
+        info!("cleared {count} dead mounts from {}", dir.display());
     }
+    Ok(())
 }
 
 /// The path without symlinks; what is missing at its end stays as it is.
@@ -88,8 +86,7 @@ fn resolve(path: &Path) -> Result<PathBuf> {
         match existing.canonicalize() {
             Ok(found) => {
                 let missing = absolute.strip_prefix(existing).unwrap_or(Path::new(""));
-                // Without the last slash that joining nothing would leave.
-                return Ok(if missing.as_os_str().is_empty() { found } else { found.join(missing) });
+                return Ok(found.components().chain(missing.components()).collect());
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => (),
             Err(error) => return Err(failed(error)),
@@ -98,12 +95,14 @@ fn resolve(path: &Path) -> Result<PathBuf> {
     Ok(absolute)
 }
 
-fn make_dir(dir: &Path) -> Result<()> {
+/// Makes the mount point if it is missing. Returns it without symlinks.
+fn make_dir(dir: &Path) -> Result<PathBuf> {
+    let failed = |error| CliError::system(format!("make {}", dir.display()), error);
     match std::fs::create_dir_all(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             Err(MountError::NotADirectory { dir: dir.to_path_buf() }.into())
         }
-        made => made.map_err(|error| CliError::system(format!("make {}", dir.display()), error)),
+        made => made.and_then(|()| dir.canonicalize()).map_err(failed),
     }
 }
 
@@ -119,23 +118,26 @@ fn serve_open(
     // Somebody may have mounted here while the store was opened.
     clear_dead(dir)?;
     let mounted = mount::mount(store.path(), dir, options)?;
-    let own = mounted.own;
-    let outcome = store
-        .set_mount(dir)
-        .and_then(|()| Session::start(store.files(), mounted.device, options).map_err(session_failed(dir)))
-        .and_then(|session| {
-            thread::spawn(move || sender.send(Event::SessionEnded(session.run())));
-            announce(store, dir, ready)
-        })
-        .map(|()| wait_for_end(&events, &own, store));
-    if outcome.is_err() {
-        end_session(&events, &own);
+    let mut service = Service { own: mounted.own, events, stopper: None };
+    let announced = store.set_mount(dir).and_then(|()| {
+        let session = Session::start(store.files(), mounted.device, &serve_options(options))?;
+        service.stopper = Some(session.stopper());
+        thread::spawn(move || {
+            let ran = catch_unwind(AssertUnwindSafe(|| session.run()));
+            sender.send(Event::SessionEnded(ran.map_err(|_| "the session panicked")))
+        });
+        announce(store, dir, ready)
+    });
+    match &announced {
+        Ok(()) => service.wait_for_end(store),
+        Err(_) => service.end(),
     }
-    outcome
+    announced
 }
 
-fn session_failed(dir: &Path) -> impl FnOnce(io::Error) -> CliError {
-    move |error| CliError::system(format!("serve {}", dir.display()), error)
+fn serve_options(options: &MountOptions) -> ServeOptions {
+    let defaults = ServeOptions::default();
+    ServeOptions { threads: options.threads.unwrap_or(defaults.threads), ..defaults }
 }
 
 /// Asks the mount one question, as any program would, and tells the one that waits for it.
@@ -162,47 +164,61 @@ fn watch_signals(sender: Sender<Event>) -> Result<()> {
     Ok(())
 }
 
-fn wait_for_end(events: &Receiver<Event>, own: &OwnMount, store: &OpenStore) {
-    match events.recv() {
-        Ok(Event::SessionEnded(result)) => log_end(result),
-        Ok(Event::Signal(signal)) => {
-            info!("signal {signal}: unmounting");
-            // What was written is safe before anything else can go wrong.
-            if let Err(error) = store.sync() {
-                error!("{error}");
+/// A mount that is being served, and what may end it.
+struct Service {
+    own: OwnMount,
+    events: Receiver<Event>,
+    /// None where the service never began.
+    stopper: Option<Stopper>,
+}
+
+impl Service {
+    /// Waits until the mount is gone; a signal makes it go.
+    fn wait_for_end(&self, store: &OpenStore) {
+        match self.events.recv() {
+            Ok(Event::SessionEnded(how)) => log_end(how),
+            Ok(Event::Signal(signal)) => {
+                info!("signal {signal}: unmounting");
+                // What was written is safe before anything else can go wrong.
+                if let Err(error) = store.sync() {
+                    error!("{error}");
+                }
+                self.end();
             }
-            end_session(events, own);
+            Err(_) => warn!("nobody serves the mount any more"),
         }
-        Err(_) => warn!("nobody serves the mount any more"),
+    }
+
+    /// Unmounts our own mount and waits, with a bound, until the session has ended.
+    fn end(&self) {
+        let unmounted = match self.own.unmount(Unmount::Idle) {
+            Err(MountError::Busy { .. }) => {
+                warn!("the mount is busy: detached; who uses it has {} s", DRAIN_TIMEOUT.as_secs());
+                self.own.unmount(Unmount::Lazy)
+            }
+            done => done,
+        };
+        if let Err(error) = unmounted {
+            error!("{error}");
+        }
+        let Some(stopper) = &self.stopper else { return };
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
+        loop {
+            match self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Event::Signal(signal)) => info!("signal {signal}: already closing"),
+                Ok(Event::SessionEnded(how)) => return log_end(how),
+                Err(_) => break,
+            }
+        }
+        warn!("the mount is still in use: its users get errors from now on");
+        stopper.stop();
     }
 }
 
-/// Unmounts our own mount and waits, with a bound, until the session has ended.
-fn end_session(events: &Receiver<Event>, own: &OwnMount) {
-    let unmounted = match own.unmount(Unmount::Idle) {
-        Err(MountError::Busy { .. }) => {
-            warn!("the mount is busy: detached; who uses it has {} s", DRAIN_TIMEOUT.as_secs());
-            own.unmount(Unmount::Lazy)
-        }
-        done => done,
-    };
-    if let Err(error) = unmounted {
-        error!("{error}");
-    }
-    let deadline = Instant::now() + DRAIN_TIMEOUT;
-    loop {
-        match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(Event::Signal(signal)) => info!("signal {signal}: already closing"),
-            Ok(Event::SessionEnded(result)) => return log_end(result),
-            Err(RecvTimeoutError::Timeout) => return warn!("the mount is still in use: closing the store"),
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-    }
-}
-
-fn log_end(result: io::Result<()>) {
-    match result {
-        Ok(()) => info!("unmounted"),
-        Err(error) => error!("the session ended: {error}"),
+fn log_end(how: std::result::Result<crate::fs::Result<()>, &'static str>) {
+    match how {
+        Ok(Ok(())) => info!("unmounted"),
+        Ok(Err(error)) => error!("the session ended: {error}"),
+        Err(error) => error!("{error}"),
     }
 }

@@ -63,7 +63,7 @@ pub fn lsmfs<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Done {
 /// Runs lsmfs with `input` on its standard input.
 pub fn lsmfs_fed<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>, input: &[u8]) -> Done {
     let mut command = Command::new(LSMFS);
-    let mut child = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = child.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     std::thread::scope(|scope| {

@@ -83,7 +83,8 @@ try 'ls dir/notes | wc -l'
 if [ -z "$quick" ]; then
     step 'Fill a memtable: it is frozen, and a flush writes it out as a table of level 0'
     try 'dd if=/dev/urandom of=dir/big bs=1M count=80 status=none'
-    try cmp dir/big dir/big
+    say 'A table is complete, synced and named in the manifest before its memtable and log are dropped:'
+    try 'for wait in $(seq 100); do ls store/*.sst 2>/dev/null && break; sleep 0.1; done'
     try 'ls -l store | grep -v ^total'
 fi
 
@@ -91,7 +92,7 @@ step 'Unmount: the rest is flushed to tables, and the store is closed when this 
 try lsmfs umount dir
 say 'A path is a key, the contents are its value. Without a mount:'
 try lsmfs get store notes/2024/monday
-try lsmfs scan store notes/998 notes/2024
+try lsmfs scan store notes/2024 notes/203
 try 'echo "see you" | lsmfs put store notes/2024/wednesday'
 say 'What the store is made of now: the memtable is empty, each flush left a table, and each table' \
     'knows its range of keys, so that a listing opens only those that overlap it:'

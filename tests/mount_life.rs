@@ -317,9 +317,9 @@ fn bad_options_are_wrong_usage() {
 #[test]
 fn a_missing_fuse_device_is_named() {
     let place = Place::new();
-    // In a mount namespace of its own, /dev is an empty directory there.
+    // In a mount namespace of its own, with little in /dev.
     let script = format!(
-        "mount -t tmpfs none /dev && exec {:?} mount {:?} {:?} 2>&1",
+        "mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3 && exec {:?} mount {:?} {:?} 2>&1",
         common::LSMFS,
         place.store(),
         place.dir()

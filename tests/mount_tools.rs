@@ -49,7 +49,7 @@ fn cp_and_tar_bring_a_tree_in_and_out() {
     let original = mount.place.join("original");
     make_tree(&original);
     let copy = format!(
-        "cp -a '{0}' copied; tar -C '{0}' -cf - . | (mkdir untarred && tar -C untarred -xpf -)",
+        "cp -a '{0}' copied; tar -C '{0}' --format=posix -cf - . | (mkdir untarred && tar -C untarred -xpf -)",
         original.display()
     );
     sh(&mount.dir(), &copy);

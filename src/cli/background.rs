@@ -26,7 +26,9 @@ pub fn start(args: &MountArgs) -> Result<()> {
     if args.verbose {
         command.arg("--verbose");
     }
-    command.arg("--").arg(&args.store).arg(&args.dir);
+    // The daemon works in another directory.
+    let absolute = |path| std::path::absolute(path).map_err(failed);
+    command.arg("--").arg(absolute(&args.store)?).arg(absolute(&args.dir)?);
     let mut daemon = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(failed)?;
     let mut ready = Vec::new();
     if let Some(mut pipe) = daemon.stdout.take() {

@@ -2,7 +2,7 @@
 
 use crate::cli::error::{CliError, Result};
 use crate::cli::print::{Escaper, escape, time};
-use crate::cli::store::OpenStore;
+use crate::cli::store::{self, OpenStore};
 use crate::fs::tree::{Tree, TreePath};
 use crate::fs::{Attr, Cause, FileKind};
 use clap::Args;
@@ -99,7 +99,7 @@ pub struct ScanArgs {
 /// Prints a value.
 pub fn get(args: &GetArgs) -> Result<()> {
     let path = parse(&args.path)?;
-    OpenStore::open(&args.store)?.finish_after(|store| {
+    OpenStore::open(store::lock(&args.store)?)?.finish_after(|store| {
         let mut out = output();
         let read = store.tree().read(&path, |piece| written(out.write_all(piece)));
         read.map_err(|error| error.hint_if(is_directory, "lsmfs ls lists it"))?;
@@ -115,7 +115,7 @@ pub fn put(args: &PutArgs) -> Result<()> {
         None if args.file.as_os_str() == "-" => Box::new(io::stdin().lock()),
         None => Box::new(open_file(&args.file)?),
     };
-    OpenStore::open_or_create(&args.store)?.finish_after(|store| {
+    OpenStore::open(store::lock_or_create(&args.store)?)?.finish_after(|store| {
         store.tree().write(&path, |piece| {
             source.read(piece).map_err(|error| CliError::system("read the value", error))
         })
@@ -134,7 +134,7 @@ fn open_file(path: &PathBuf) -> Result<File> {
 /// Removes files.
 pub fn rm(args: &RmArgs) -> Result<()> {
     let paths = args.paths.iter().map(parse).collect::<Result<Vec<TreePath>>>()?;
-    OpenStore::open(&args.store)?.finish_after(|store| {
+    OpenStore::open(store::lock(&args.store)?)?.finish_after(|store| {
         let mut done = Ok(());
         for path in &paths {
             match store.tree().remove(path, args.recursive) {
@@ -153,7 +153,7 @@ pub fn rm(args: &RmArgs) -> Result<()> {
 /// Lists a directory, or shows one file.
 pub fn ls(args: &LsArgs) -> Result<()> {
     let path = parse(&args.path)?;
-    OpenStore::open(&args.store)?.finish_after(|store| {
+    OpenStore::open(store::lock(&args.store)?)?.finish_after(|store| {
         let tree = store.tree();
         let mut out = output();
         let attr = tree.stat(&path)?;
@@ -223,7 +223,7 @@ fn mode_text(attr: &Attr) -> String {
 pub fn scan(args: &ScanArgs) -> Result<()> {
     let from = args.from.as_ref().map(parse).transpose()?;
     let to = args.to.as_ref().map(parse).transpose()?;
-    OpenStore::open(&args.store)?.finish_after(|store| {
+    OpenStore::open(store::lock(&args.store)?)?.finish_after(|store| {
         let mut out = output();
         store.tree().scan(from.as_ref(), to.as_ref(), |found| {
             written(out.write_all(escape(&found.path.to_bytes()).as_bytes()))?;

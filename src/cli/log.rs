@@ -1,8 +1,7 @@
 //! What a daemon has to say: on standard error in the foreground, in the store's `daemon.log`
 //! in the background.
 //!
-//! The log is bounded: at [`LOG_MAX`] bytes all but its newest part is dropped. Standard error
-//! leads there too, so that the message of a panic is kept.
+//! The log is bounded: at [`LOG_MAX`] bytes all but its newest part is dropped.
 
 use crate::disk::DAEMON_LOG;
 use std::fs::{File, OpenOptions};
@@ -22,10 +21,15 @@ pub fn to_stderr(level: Level) {
     tracing_subscriber::fmt().with_max_level(level).with_writer(io::stderr).with_target(false).init();
 }
 
-/// Logs into `store`'s log, and leads standard error there.
+/// Leads standard error into `store`'s log, so that the message of a panic is kept.
+pub fn take_stderr(store: &Path) -> io::Result<()> {
+    let log = DaemonLog::open(&store.join(DAEMON_LOG))?;
+    Ok(rustix::stdio::dup2_stderr(&log.file)?)
+}
+
+/// Logs into `store`'s log.
 pub fn to_store(store: &Path, level: Level) -> io::Result<()> {
     let log = DaemonLog::open(&store.join(DAEMON_LOG))?;
-    rustix::stdio::dup2_stderr(&log.file)?;
     let subscriber = tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_target(false);
     subscriber.with_writer(Mutex::new(log)).init();
     Ok(())

@@ -4,7 +4,7 @@ use crate::cli::error::Result;
 use crate::cli::{background, log, serve};
 use crate::fs::mount::MountOptions;
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tracing::Level;
 
 /// Mount a store as a directory; both are made if they are missing
@@ -59,13 +59,16 @@ pub fn run(args: &MountArgs) -> Result<()> {
     let task = serve::Task { store: &args.store, dir: &args.dir, options: &options };
     if args.daemon {
         background::detach()?;
-        serve::serve(&task, |store| {
-            log::to_store(store, level).or_else(|_| background::silence_stderr())?;
+        // A store without room for a log can be mounted all the same.
+        let opened = |store: &Path| drop(log::to_store(store, level));
+        let ready = |store: &Path| {
+            log::take_stderr(store).or_else(|_| background::silence_stderr())?;
             background::report_ready()
-        })
+        };
+        serve::serve(&task, opened, ready)
     } else if args.foreground {
         log::to_stderr(level);
-        serve::serve(&task, |_| Ok(()))
+        serve::serve(&task, |_| (), |_| Ok(()))
     } else {
         background::start(args)
     }

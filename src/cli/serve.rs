@@ -7,7 +7,7 @@
 //! whoever waits for the lock finds everything.
 
 use crate::cli::error::{CliError, Result};
-use crate::cli::store::OpenStore;
+use crate::cli::store::{self, OpenStore};
 use crate::fs::fuse::{ServeOptions, Session, Stopper};
 use crate::fs::mount::{self, MountError, MountOptions, OwnMount, Unmount};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -40,12 +40,21 @@ enum Event {
     SessionEnded(std::result::Result<crate::fs::Result<()>, &'static str>),
 }
 
-/// Mounts, calls `ready` with the store's directory when the mount answers, and returns when it is
-/// unmounted and the store is closed.
-pub fn serve(task: &Task<'_>, ready: impl FnOnce(&Path) -> io::Result<()>) -> Result<()> {
-    check_mount_point(task)?;
+/// Mounts, and returns when it is unmounted and the store is closed. Calls `opened` with the store's
+/// directory when it is ours, and `ready` when the mount answers.
+pub fn serve(
+    task: &Task<'_>,
+    opened: impl FnOnce(&Path),
+    ready: impl FnOnce(&Path) -> io::Result<()>,
+) -> Result<()> {
+    let cleared = check_mount_point(task)?;
     mount::check_device()?;
-    OpenStore::open_or_create(task.store)?.finish_after(|store| {
+    let disk = store::lock_or_create(task.store)?;
+    opened(disk.path());
+    if cleared > 0 {
+        info!("{}: cleared {cleared} dead mounts", task.dir.display());
+    }
+    OpenStore::open(disk)?.finish_after(|store| {
         let served = make_dir(task.dir).and_then(|dir| serve_open(store, &dir, task.options, ready));
         info!("closing the store");
         served
@@ -54,8 +63,8 @@ pub fn serve(task: &Task<'_>, ready: impl FnOnce(&Path) -> io::Result<()>) -> Re
     Ok(())
 }
 
-/// Checks the mount point, before anything is made, and clears dead mounts from it.
-fn check_mount_point(task: &Task<'_>) -> Result<()> {
+/// Checks the mount point, before anything is made, and clears dead mounts from it. Returns how many.
+fn check_mount_point(task: &Task<'_>) -> Result<usize> {
     let dir = resolve(task.dir)?;
     let store = resolve(task.store)?;
     if dir.starts_with(&store) || store.starts_with(&dir) {
@@ -64,18 +73,10 @@ fn check_mount_point(task: &Task<'_>) -> Result<()> {
         return Err(CliError::Refused(format!("{dir} and the store {store} lie within each other: {hint}")));
     }
     match dir.symlink_metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
         Ok(found) if !found.is_dir() => Err(MountError::NotADirectory { dir }.into()),
-        _ => clear_dead(&dir),
+        _ => Ok(mount::clear_dead(&dir)?),
     }
-}
-
-fn clear_dead(dir: &Path) -> Result<()> {
-    let count = mount::clear_dead(dir)?;
-    if count > 0 {
-        info!("cleared {count} dead mounts from {}", dir.display());
-    }
-    Ok(())
 }
 
 /// The path without symlinks; what is missing at its end stays as it is.
@@ -116,7 +117,7 @@ fn serve_open(
     let (sender, events) = channel();
     watch_signals(sender.clone())?;
     // Somebody may have mounted here while the store was opened.
-    clear_dead(dir)?;
+    mount::clear_dead(dir)?;
     let mounted = mount::mount(store.path(), dir, options)?;
     let mut service = Service { own: mounted.own, events, stopper: None };
     let announced = store.set_mount(dir).and_then(|()| {

@@ -2,9 +2,9 @@
 
 use crate::cli::error::{CliError, Result};
 use crate::cli::print::{escape, size};
-use crate::cli::store::OpenStore;
+use crate::cli::store::{self, OpenStore};
 use crate::fs::readable_key;
-use crate::lsm::store::{TableStats, VolumeStats};
+use crate::lsm::stats::{TableStats, VolumeStats};
 use clap::Args;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -23,7 +23,7 @@ pub struct StatsArgs {
 
 /// Prints what a store is made of.
 pub fn run(args: &StatsArgs) -> Result<()> {
-    OpenStore::open(&args.store)?.finish_after(|store| {
+    OpenStore::open(store::lock(&args.store)?)?.finish_after(|store| {
         let text = describe(store)?;
         io::stdout().write_all(text.as_bytes()).map_err(|e| CliError::system("write to standard output", e))
     })
@@ -32,11 +32,11 @@ pub fn run(args: &StatsArgs) -> Result<()> {
 fn describe(store: &OpenStore) -> Result<String> {
     let stats = store.engine().stats();
     let mut text = format!("store {}\n", escape(store.path().as_os_str().as_encoded_bytes()));
-    let log_bytes = stats.log_segments.iter().map(|(_, bytes)| bytes).sum();
+    let log_bytes = stats.log_segments.iter().map(|segment| segment.bytes).sum();
     line(&mut text, 1, &format!("writes so far {}", stats.last_seq));
     line(&mut text, 1, &format!("log {} in {} segments", size(log_bytes), stats.log_segments.len()));
-    for (number, bytes) in &stats.log_segments {
-        line(&mut text, 2, &format!("segment {number}  {}", size(*bytes)));
+    for segment in &stats.log_segments {
+        line(&mut text, 2, &format!("segment {}  {}", segment.number, size(segment.bytes)));
     }
     for volume in &stats.volumes {
         describe_volume(&mut text, volume);

@@ -25,20 +25,8 @@ pub struct OpenStore {
 }
 
 impl OpenStore {
-    /// Opens a store.
-    pub fn open(dir: &Path) -> Result<OpenStore> {
-        OpenStore::start(RealDisk::open(dir, LOCK_WAIT)?)
-    }
-
-    /// Opens a store, or makes one where there is nothing.
-    pub fn open_or_create(dir: &Path) -> Result<OpenStore> {
-        if holds_other_files(dir) {
-            return Err(OpenError::NotAStore { dir: dir.to_path_buf() }.into());
-        }
-        OpenStore::start(RealDisk::open_or_create(dir, LOCK_WAIT)?)
-    }
-
-    fn start(disk: RealDisk) -> Result<OpenStore> {
+    /// Opens the store of a directory that is there and locked.
+    pub fn open(disk: RealDisk) -> Result<OpenStore> {
         let disk = Arc::new(disk);
         let failed = |error: crate::lsm::Error| CliError::engine(disk.path(), error);
         let store = Arc::new(Store::open(disk.clone(), Options::default()).map_err(failed)?);
@@ -91,6 +79,19 @@ impl OpenStore {
         let closed = self.close();
         done.and(closed)
     }
+}
+
+/// The locked directory of a store.
+pub fn lock(dir: &Path) -> Result<RealDisk> {
+    Ok(RealDisk::open(dir, LOCK_WAIT)?)
+}
+
+/// The locked directory of a store; made where there is nothing.
+pub fn lock_or_create(dir: &Path) -> Result<RealDisk> {
+    if holds_other_files(dir) {
+        return Err(OpenError::NotAStore { dir: dir.to_path_buf() }.into());
+    }
+    Ok(RealDisk::open_or_create(dir, LOCK_WAIT)?)
 }
 
 /// Does the directory hold files, but no store? A store must not be made between them. What can't be

@@ -102,6 +102,12 @@ pub enum MountError {
         /// The mount point.
         dir: PathBuf,
     },
+    /// Something else is mounted over our mount.
+    #[error("{}: another file system is mounted over this mount, which stays below it", dir.display())]
+    Covered {
+        /// The mount point.
+        dir: PathBuf,
+    },
     /// The system refused.
     #[error("can't {op} {}: {source}", path.display())]
     System {
@@ -220,13 +226,14 @@ impl OwnMount {
         Ok(own.map(|entry| entry.mount_point).collect())
     }
 
-    /// Unmounts it, wherever it is visible. Nothing is done where another mount lies over it.
+    /// Unmounts it, wherever it is visible. Where another mount lies over it, nothing can be done.
     pub fn unmount(&self, how: Unmount) -> Result<()> {
         let places =
             self.places().map_err(|error| MountError::system("find", Path::new("the mount"), error))?;
         for dir in places.iter().rev() {
-            if entry_at(dir)?.is_some_and(|entry| entry.device == self.device) {
-                unmount_path(dir, how)?;
+            match entry_at(dir)? {
+                Some(entry) if entry.device == self.device => unmount_path(dir, how)?,
+                _ => return Err(MountError::Covered { dir: dir.clone() }),
             }
         }
         Ok(())

@@ -94,7 +94,7 @@ impl<'a> Tree<'a> {
         mut source: impl FnMut(&mut [u8]) -> StdResult<usize, E>,
     ) -> StdResult<(), E> {
         let Some((parents, name)) = path.split_last() else {
-            return Err(path.error("write", Cause::IsDirectory).into());
+            return Err(path.error("write", Cause::Invalid("the root is a directory")).into());
         };
         let parent = self.make_dirs(&parents).on("write", path)?;
         let old = self.child(&parent, name).on("write", path)?;

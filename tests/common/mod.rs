@@ -34,7 +34,7 @@ impl Done {
     #[track_caller]
     pub fn ok(self) -> String {
         assert_eq!(self.status, 0, "{self:?}");
-        String::from_utf8(self.out).unwrap()
+        String::from_utf8_lossy(&self.out).into_owned()
     }
 
     /// Insists that it failed with `status` and one line on standard error that has all of `words`.

@@ -194,6 +194,9 @@ pub trait Disk: Send + Sync + Debug {
     /// Moves a file into the folder `lost/`, under a name that is free there.
     fn move_to_lost(&self, name: &str) -> Result<()>;
 
+    /// Makes an existing file's contents durable, whoever wrote them.
+    fn sync_file(&self, name: &str) -> Result<()>;
+
     /// Makes created, finished, deleted and moved names durable.
     fn sync_dir(&self) -> Result<()>;
 

@@ -13,9 +13,10 @@
 //! ```
 //!
 //! `mount` and `closing` are there only when they hold; a newline or backslash in the path is
-//! written in octal, as in `/proc/self/mountinfo`. The contents count only while somebody holds the
-//! lock, only up to `end` (a rewrite may be under way) and only while the process lives (a killed
-//! owner's contents stay until its successor wrote its own).
+//! written in octal, as in `/proc/self/mountinfo`. A closed store's file says that it is not open.
+//! The contents count only while somebody holds the lock, only up to `end` (a rewrite may be under
+//! way) and only while the process lives (a killed owner's contents stay until its successor wrote
+//! its own).
 //!
 //! The lock belongs to the open file, so a daemon that forks after taking it keeps it; it then says
 //! its new pid with [`StoreLock::set_mount`]. Only the process that the contents name releases the
@@ -46,8 +47,12 @@ const UNNAMED_OWNER_WAIT: Duration = Duration::from_millis(100);
 /// The most bytes of contents that are read: a path of 4096 bytes, all in octal, fits.
 const CONTENTS_BYTES_MAX: usize = 32 * 1024;
 
-/// The first line of the contents.
+/// The first line of an owner's contents.
 const HEADER: &str = "This lsmfs store is open. Removing this file does not close it.";
+
+/// The contents that an owner leaves. Not nothing: the file keeps its block, so that the next
+/// owner can say who it is even on a full disk.
+const CLOSED: &[u8] = b"This lsmfs store is not open.\nend\n";
 
 /// The type that mountinfo shows for a mounted store.
 const MOUNT_TYPE: &[u8] = b"fuse.lsmfs";
@@ -100,8 +105,11 @@ impl StoreLock {
             std::thread::sleep(POLL_INTERVAL);
         }
         let lock = StoreLock { file, path, said: Mutex::default() };
-        lock.set_mount(None)?;
-        Ok(lock)
+        match lock.set_mount(None) {
+            // Only a message is missing, and a full store must open, or nothing could be deleted.
+            Err(e) if !e.is_full() => Err(e.into()),
+            _ => Ok(lock),
+        }
     }
 
     /// Says where the store is mounted, and the calling process's pid: to be called after a fork.
@@ -165,7 +173,7 @@ impl Drop for StoreLock {
         let named = read_contents(&self.file).map(|contents| decode_owner(&contents).pid);
         if named.is_ok_and(|pid| pid == Some(std::process::id())) {
             // Stale contents do no harm, so a failure here is none.
-            let _ = self.file.set_len(0);
+            let _ = self.rewrite(CLOSED);
             // Closing would do, were there not a child somewhere between fork and exec.
             let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
         }

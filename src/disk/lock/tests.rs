@@ -2,7 +2,7 @@
 
 use super::*;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use tempfile::tempdir;
 
@@ -36,7 +36,7 @@ fn one_owner_at_a_time() {
     assert_eq!(StoreLock::owner(dir.path()).unwrap(), Some(owner));
     assert!(!StoreLock::wait_released(dir.path(), NO_WAIT).unwrap());
     drop(lock);
-    assert_eq!(contents(dir.path()), "");
+    assert_eq!(contents(dir.path()).as_bytes(), CLOSED);
     assert_eq!(StoreLock::owner(dir.path()).unwrap(), None);
     assert!(StoreLock::wait_released(dir.path(), NO_WAIT).unwrap());
     StoreLock::acquire(dir.path(), NO_WAIT).unwrap();
@@ -167,6 +167,18 @@ fn damaged_or_stale_contents_name_nobody() {
 }
 
 #[test]
+fn a_full_disk_is_an_error_only_where_something_is_said() {
+    // Stands for the file system that has no room: writing to it fails with ENOSPC.
+    let full = File::options().read(true).write(true).open("/dev/full").unwrap();
+    let lock = StoreLock { file: full, path: "LOCK".into(), said: Mutex::default() };
+    assert!(lock.set_closing().unwrap_err().is_full());
+    drop(lock);
+    let dir = tempdir().unwrap();
+    drop(StoreLock::acquire(dir.path(), NO_WAIT).unwrap());
+    assert!(fs::metadata(dir.path().join(LOCK_FILE)).unwrap().len() > 0, "the block is kept");
+}
+
+#[test]
 fn what_a_killed_owner_wrote_does_not_matter() {
     let dir = tempdir().unwrap();
     fs::write(dir.path().join(LOCK_FILE), "pid 1\nmount /\nend\nmore\n").unwrap();
@@ -209,8 +221,11 @@ fn start_owner(dir: &Path) -> Child {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(io::Result::ok);
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut lines = output.by_ref().lines().map_while(io::Result::ok);
     assert!(lines.any(|line| line == "locked"), "the child did not get the lock");
+    // It still has its result to print.
+    child.stdout = Some(output.into_inner());
     child
 }
 

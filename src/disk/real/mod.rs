@@ -129,6 +129,12 @@ impl Disk for RealDisk {
         self.store.move_to_lost(name).map_err(|e| DiskError::new("move", name, e))
     }
 
+    fn sync_file(&self, name: &str) -> Result<()> {
+        check_name("sync", name)?;
+        let synced = self.store.open_file(name, OFlags::RDONLY).and_then(|file| file.sync_all());
+        synced.map_err(|e| DiskError::new("sync", name, e))
+    }
+
     fn sync_dir(&self) -> Result<()> {
         self.store.dir.sync_all().map_err(|e| self.failed("sync", e))
     }

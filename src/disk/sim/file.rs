@@ -98,9 +98,7 @@ impl File {
                 self.unsynced.insert(number, Block { before, dirty: true });
                 continue;
             };
-            // The contents of a file that was cut reach the disk with the cut, not before it.
-            let may_be_written_back = block.dirty && self.data.len() >= self.durable_len;
-            if may_be_written_back && rng.percent(WRITTEN_BACK_PERCENT) {
+            if block.dirty && rng.percent(WRITTEN_BACK_PERCENT) {
                 block.before = block_of(&self.data, number).to_vec();
             }
             block.dirty = true;

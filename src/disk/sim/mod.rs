@@ -223,6 +223,13 @@ impl Disk for SimDisk {
         self.state.lock().move_to_lost(name)
     }
 
+    fn sync_file(&self, name: &str) -> Result<()> {
+        check_name("sync", name)?;
+        let mut state = self.state.lock();
+        let file = state.find(Op::Sync, name)?;
+        state.sync(name, file)
+    }
+
     fn sync_dir(&self) -> Result<()> {
         self.state.lock().sync_dir()
     }

@@ -1,1 +1,103 @@
+//! Tables (SSTs): immutable files of records in internal key order.
+//!
+//! ```text
+//! file      := partition* | properties | top index | footer (64)
+//! partition := value block* | data block+ | filter | index
+//! ```
+//!
+//! - A **data block** holds records: internal key, the value's head, and its tail or where that is.
+//!   All versions of a key are in the order of the keys; they may span blocks and partitions.
+//! - A **value block** holds tails of [`TableOptions::value_threshold`] bytes or more, several small
+//!   ones or one large one, of one data block's records. Scans of keys and heads never read it, and
+//!   a partition's data blocks stand side by side, so such scans read the file in long runs.
+//! - An **index** names a partition's data blocks, the **top index** names the partitions. An open
+//!   table keeps only the top index; everything else is read when needed, through the block cache.
+//! - A **filter** tells which user keys and which prefixes are not in the partition.
+//!
+//! So a point read costs the filter, the index partition and one data block, and a value block if
+//! the tail is asked for. A partition ends after about 1 MiB of data blocks, or
+//! when its index or filter grows large.
+//!
+//! The bytes: `frame.rs` (every block's checksum and compression), `data.rs`, `index.rs`,
+//! `filter.rs`, `properties.rs` and `footer.rs`; a value block is its tails, one after the other.
+//! Formats grow without a break: blocks carry a format byte, the meta and the properties a length,
+//! the footer a version. Any damage gives [`Error::Corruption`] with the file and the block's offset.
+//!
+//! A table is immutable and has no lock of its own; everything here may be used from any thread.
+//!
+//! [`Error::Corruption`]: crate::lsm::Error::Corruption
 
+pub mod builder;
+pub mod cache;
+mod compress;
+mod data;
+pub mod filter;
+mod footer;
+mod frame;
+mod index;
+pub mod iter;
+pub mod meta;
+pub mod properties;
+pub mod reader;
+mod varint;
+
+pub use builder::TableBuilder;
+pub use cache::TableCache;
+pub use filter::PrefixRule;
+pub use iter::TableIter;
+pub use meta::TableMeta;
+pub use properties::Properties;
+pub use reader::Table;
+
+use crate::lsm::options::{Compression, Options};
+
+/// The name of the table file with this number.
+pub fn file_name(number: u64) -> String {
+    format!("{number:06}.sst")
+}
+
+/// The number in a table file's name; `None` if the name is no table's.
+pub fn parse_file_name(name: &str) -> Option<u64> {
+    let number = name.strip_suffix(".sst")?.parse().ok()?;
+    (file_name(number) == name).then_some(number)
+}
+
+/// How tables are built.
+#[derive(Debug, Clone)]
+pub struct TableOptions {
+    /// Data blocks are cut at about this size, before compression.
+    pub block_size: usize,
+    /// How blocks are compressed.
+    pub compression: Compression,
+    /// Tails at least this long stand in value blocks, others beside their heads.
+    pub value_threshold: usize,
+    /// Prefixes that the filters answer for, besides whole keys.
+    pub prefix: Option<PrefixRule>,
+    /// The filters' size in bits a key (10: 1 % false positives); 0 for none.
+    pub filter_bits_per_key: usize,
+}
+
+impl Default for TableOptions {
+    fn default() -> TableOptions {
+        TableOptions::from(&Options::default())
+    }
+}
+
+impl From<&Options> for TableOptions {
+    fn from(options: &Options) -> TableOptions {
+        TableOptions {
+            block_size: options.block_size,
+            compression: options.compression,
+            value_threshold: 256,
+            prefix: None,
+            filter_bits_per_key: 10,
+        }
+    }
+}
+
+/// Bytes that no writer writes, and what is wrong with them. The reader of the file adds where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Malformed(pub(crate) &'static str);
+
+#[cfg(test)]
+mod tests;

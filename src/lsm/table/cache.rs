@@ -1,0 +1,59 @@
+//! The table cache: a bounded number of tables open at once.
+//!
+//! A table that is pushed out is closed when the last cursor on it is gone. Opening happens once
+//! for all threads that ask meanwhile. Locks: the shards of `quick_cache`, never held during I/O.
+
+use crate::disk::Disk;
+use crate::lsm::Result;
+use crate::lsm::cache::BlockCache;
+use crate::lsm::table::{Table, TableMeta, file_name};
+use quick_cache::sync::Cache;
+use std::sync::Arc;
+
+/// Opens tables and keeps some open. May be used from any thread.
+pub struct TableCache {
+    disk: Arc<dyn Disk>,
+    blocks: Arc<BlockCache>,
+    tables: Cache<u64, Arc<Table>>,
+}
+
+impl TableCache {
+    /// Keeps about `open_tables` tables open; their blocks go to `blocks`.
+    pub fn new(disk: Arc<dyn Disk>, blocks: Arc<BlockCache>, open_tables: usize) -> TableCache {
+        TableCache { disk, blocks, tables: Cache::new(open_tables) }
+    }
+
+    /// The open table.
+    pub fn get(&self, meta: &TableMeta) -> Result<Arc<Table>> {
+        self.tables.get_or_insert_with(&meta.number, || {
+            let object = self.disk.open(&file_name(meta.number))?;
+            Ok(Arc::new(Table::open(object, meta.number, meta.size, Arc::clone(&self.blocks))?))
+        })
+    }
+
+    /// Lets the table of this number go: its file is about to be deleted.
+    pub fn evict(&self, number: u64) {
+        self.tables.remove(&number);
+    }
+
+    /// Tables that are kept open.
+    pub fn len(&self) -> usize {
+        self.tables.len()
+    }
+
+    /// Is no table kept open?
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+
+    /// The cache of the tables' blocks.
+    pub fn blocks(&self) -> &Arc<BlockCache> {
+        &self.blocks
+    }
+}
+
+impl std::fmt::Debug for TableCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TableCache").field("open", &self.len()).field("blocks", &self.blocks).finish()
+    }
+}

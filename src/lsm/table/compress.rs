@@ -1,0 +1,206 @@
+//! Compression of blocks.
+//!
+//! A block that compression does not shrink by an eighth stays raw: decompressing it would cost
+//! every reader more than the bytes saved. So do blocks over [`COMPRESS_MAX_LEN`], which bounds
+//! what a length in a damaged file can make a reader allocate.
+
+use crate::lsm::options::Compression;
+use crate::lsm::table::Malformed;
+use lz4_flex::block::CompressTable;
+use std::cell::RefCell;
+
+/// Longer blocks are not compressed.
+pub(crate) const COMPRESS_MAX_LEN: usize = 64 << 20;
+
+/// The contents' length stands before their compressed form.
+const LEN_LEN: usize = 4;
+
+/// zstd's own default: more costs flushes and compactions much and saves little.
+const ZSTD_LEVEL: i32 = 3;
+
+/// How a block's contents are stored. The numbers are part of the format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Codec {
+    Raw = 0,
+    Lz4 = 1,
+    Zstd = 2,
+}
+
+impl Codec {
+    pub(crate) fn from_u8(n: u8) -> Option<Codec> {
+        Some(match n {
+            0 => Codec::Raw,
+            1 => Codec::Lz4,
+            2 => Codec::Zstd,
+            _ => return None,
+        })
+    }
+}
+
+/// Compresses one table's blocks; keeps the codecs' tables and the output buffer between them.
+pub(crate) struct Compressor {
+    method: Method,
+    /// The last block's stored contents. Only grows, so that it is zeroed once.
+    out: Vec<u8>,
+}
+
+enum Method {
+    Raw,
+    /// Tables for blocks below and from 64 KiB: one that has grown would not shrink again, and
+    /// clearing the larger one takes twice as long.
+    Lz4 {
+        small: CompressTable,
+        large: CompressTable,
+    },
+    Zstd(zstd::bulk::Compressor<'static>),
+}
+
+impl Compressor {
+    pub(crate) fn new(compression: Compression) -> Compressor {
+        let method = match compression {
+            Compression::None => Method::Raw,
+            Compression::Lz4 => Method::Lz4 { small: CompressTable::small(), large: CompressTable::large() },
+            // Fails only for want of memory; the blocks then stay raw.
+            Compression::Zstd => zstd::bulk::Compressor::new(ZSTD_LEVEL).map_or(Method::Raw, Method::Zstd),
+        };
+        Compressor { method, out: Vec::new() }
+    }
+
+    /// The stored form of `contents`, and how it is stored.
+    pub(crate) fn compress<'a>(&'a mut self, contents: &'a [u8]) -> (Codec, &'a [u8]) {
+        let raw = (Codec::Raw, contents);
+        if contents.len() > COMPRESS_MAX_LEN {
+            return raw;
+        }
+        let (codec, bound) = match self.method {
+            Method::Raw => return raw,
+            Method::Lz4 { .. } => (Codec::Lz4, lz4_flex::block::get_maximum_output_size(contents.len())),
+            Method::Zstd(_) => (Codec::Zstd, zstd::zstd_safe::compress_bound(contents.len())),
+        };
+        if self.out.len() < LEN_LEN + bound {
+            self.out.resize(LEN_LEN + bound, 0);
+        }
+        let (len, body) = self.out.split_at_mut(LEN_LEN);
+        len.copy_from_slice(&(contents.len() as u32).to_le_bytes());
+        let body_len = match &mut self.method {
+            Method::Raw => None,
+            Method::Lz4 { small, large } => {
+                let table = if contents.len() < usize::from(u16::MAX) { small } else { large };
+                lz4_flex::block::compress_into_with_table(contents, body, table).ok()
+            }
+            Method::Zstd(zstd) => zstd.compress_to_buffer(contents, body).ok(),
+        };
+        match body_len {
+            Some(body_len) if LEN_LEN + body_len <= contents.len() - contents.len() / 8 => {
+                (codec, &self.out[..LEN_LEN + body_len])
+            }
+            _ => raw,
+        }
+    }
+}
+
+thread_local! {
+    /// A decompression context is large and slow to make: each reading thread keeps one.
+    static UNZSTD: RefCell<zstd::bulk::Decompressor<'static>> = RefCell::default();
+}
+
+/// The contents of a compressed block whose checksum was right.
+pub(crate) fn decompress(codec: Codec, stored: &[u8]) -> Result<Vec<u8>, Malformed> {
+    const BAD: Malformed = Malformed("a block does not decompress");
+    let (len, body) = stored.split_first_chunk::<LEN_LEN>().ok_or(BAD)?;
+    let len = u32::from_le_bytes(*len) as usize;
+    if len > COMPRESS_MAX_LEN {
+        return Err(Malformed("a compressed block is longer than any"));
+    }
+    let contents = match codec {
+        Codec::Raw => return Err(BAD),
+        Codec::Lz4 => lz4_flex::block::decompress(body, len).map_err(|_| BAD)?,
+        Codec::Zstd => {
+            let mut contents = Vec::with_capacity(len);
+            UNZSTD.with_borrow_mut(|zstd| zstd.decompress_to_buffer(body, &mut contents)).map_err(|_| BAD)?;
+            contents
+        }
+    };
+    if contents.len() != len {
+        return Err(BAD);
+    }
+    Ok(contents)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ALL: [Compression; 3] = [Compression::None, Compression::Lz4, Compression::Zstd];
+
+    /// Bytes that do not compress.
+    fn noise(len: usize) -> Vec<u8> {
+        (0..len as u64).map(|i| (xxhash_rust::xxh3::xxh3_64(&i.to_le_bytes()) >> 13) as u8).collect()
+    }
+
+    fn round_trip(compressor: &mut Compressor, contents: &[u8]) -> Codec {
+        let (codec, stored) = compressor.compress(contents);
+        match codec {
+            Codec::Raw => assert_eq!(stored, contents),
+            _ => {
+                assert!(stored.len() <= contents.len() - contents.len() / 8);
+                assert_eq!(decompress(codec, stored).unwrap(), contents);
+            }
+        }
+        codec
+    }
+
+    #[test]
+    fn blocks_of_all_sizes_read_back_and_what_does_not_shrink_stays_raw() {
+        for compression in ALL {
+            let mut compressor = Compressor::new(compression);
+            // Large ones between small ones: the codecs' state must not leak from block to block.
+            for len in [0, 1, 7, 70_000, 100, 65_534, 65_535, 65_536, 8192, 1 << 20, 3, 8192] {
+                let codec = round_trip(&mut compressor, &b"0123456789abcdef".repeat(len / 16 + 1)[..len]);
+                if len > 99 && compression != Compression::None {
+                    assert_ne!(codec, Codec::Raw);
+                }
+                assert_eq!(round_trip(&mut compressor, &noise(len)), Codec::Raw);
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_past_the_limit_stays_raw_and_such_a_length_is_refused() {
+        let long = vec![0; COMPRESS_MAX_LEN + 1];
+        let mut compressor = Compressor::new(Compression::Lz4);
+        assert_eq!(compressor.compress(&long).0, Codec::Raw);
+        let (codec, stored) = compressor.compress(&long[1..]);
+        let mut stored = stored.to_vec();
+        assert!(decompress(codec, &stored).is_ok());
+        stored[..4].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(decompress(codec, &stored).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_never_panics(
+            mut stored in proptest::collection::vec(any::<u8>(), 4..300),
+            zstd: bool,
+            len in 0u32..2000,
+        ) {
+            stored[..4].copy_from_slice(&len.to_le_bytes());
+            let _ = decompress(if zstd { Codec::Zstd } else { Codec::Lz4 }, &stored);
+        }
+
+        #[test]
+        fn damaged_blocks_never_panic(at in 4usize..100, to: u8, zstd: bool) {
+            let compression = if zstd { Compression::Zstd } else { Compression::Lz4 };
+            let contents: Vec<u8> = (0..2000u32).flat_map(|i| (i / 3).to_le_bytes()).collect();
+            let mut compressor = Compressor::new(compression);
+            let (codec, stored) = compressor.compress(&contents);
+            let mut stored = stored.to_vec();
+            stored[at] = to;
+            if let Ok(contents) = decompress(codec, &stored) {
+                prop_assert_eq!(contents.len(), 8000);
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What is known of a table without opening it: the manifest stores it, readers skip tables by it.
+//!
+//! ```text
+//! varint length of the rest | varint number | varint size | varint smallest_seq | varint largest_seq
+//!   | varint entries | varint tombstones | varint patches
+//!   | varint key bytes | varint head bytes | varint tail bytes
+//!   | varint len, smallest | varint len, largest | more, from later versions
+//! ```
+
+use crate::lsm::key::{KeyRef, Kind, MAX_SEQ, SeqNo};
+use crate::lsm::table::varint;
+use bytes::Bytes;
+use std::ops::Bound;
+
+/// What is known of a table without opening it. Cloning is cheap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableMeta {
+    /// The number in the file's name.
+    pub number: u64,
+    /// The file's length in bytes.
+    pub size: u64,
+    /// The smallest user key.
+    pub smallest: Bytes,
+    /// The largest user key.
+    pub largest: Bytes,
+    /// The smallest sequence number.
+    pub smallest_seq: SeqNo,
+    /// The largest sequence number.
+    pub largest_seq: SeqNo,
+    /// Records in the table.
+    pub entries: u64,
+    /// Tombstones among them.
+    pub tombstones: u64,
+    /// Patches among them.
+    pub patches: u64,
+    /// Bytes of all records' user keys, before compression.
+    pub key_bytes: u64,
+    /// Bytes of all heads, before compression.
+    pub head_bytes: u64,
+    /// Bytes of all tails, before compression.
+    pub tail_bytes: u64,
+}
+
+impl TableMeta {
+    /// The meta of a table without records: what a builder starts from.
+    pub(crate) fn empty(number: u64) -> TableMeta {
+        TableMeta {
+            number,
+            size: 0,
+            smallest: Bytes::new(),
+            largest: Bytes::new(),
+            smallest_seq: MAX_SEQ,
+            largest_seq: 0,
+            entries: 0,
+            tombstones: 0,
+            patches: 0,
+            key_bytes: 0,
+            head_bytes: 0,
+            tail_bytes: 0,
+        }
+    }
+
+    /// Counts a record. The key range is the builder's to set.
+    pub(crate) fn count(&mut self, key: KeyRef<'_>, kind: Kind, head: &[u8], tail: &[u8]) {
+        self.entries += 1;
+        self.tombstones += u64::from(matches!(kind, Kind::Tombstone | Kind::RangeTombstone));
+        self.patches += u64::from(kind == Kind::Patch);
+        self.smallest_seq = self.smallest_seq.min(key.seq);
+        self.largest_seq = self.largest_seq.max(key.seq);
+        self.key_bytes += key.user.len() as u64;
+        self.head_bytes += head.len() as u64;
+        self.tail_bytes += tail.len() as u64;
+    }
+
+    /// May the table hold the user key, by its key range?
+    pub fn contains_key(&self, user: &[u8]) -> bool {
+        *self.smallest <= *user && *user <= *self.largest
+    }
+
+    /// May the table hold a key between the bounds, by its key range?
+    pub fn overlaps(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
+        let begins_in_time = match to {
+            Bound::Included(to) => *self.smallest <= *to,
+            Bound::Excluded(to) => *self.smallest < *to,
+            Bound::Unbounded => true,
+        };
+        let ends_late_enough = match from {
+            Bound::Included(from) => *self.largest >= *from,
+            Bound::Excluded(from) => *self.largest > *from,
+            Bound::Unbounded => true,
+        };
+        begins_in_time && ends_late_enough
+    }
+
+    /// Appends the encoded meta.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut body = Vec::with_capacity(64 + self.smallest.len() + self.largest.len());
+        for n in [
+            self.number,
+            self.size,
+            self.smallest_seq,
+            self.largest_seq,
+            self.entries,
+            self.tombstones,
+            self.patches,
+            self.key_bytes,
+            self.head_bytes,
+            self.tail_bytes,
+        ] {
+            varint::put(&mut body, n);
+        }
+        varint::put_bytes(&mut body, &self.smallest);
+        varint::put_bytes(&mut body, &self.largest);
+        varint::put_bytes(out, &body);
+    }
+
+    /// Takes an encoded meta off the front of `input`; `None` if there is none.
+    pub fn decode(input: &mut &[u8]) -> Option<TableMeta> {
+        let mut body = varint::take_bytes(input)?;
+        let mut number = || varint::take(&mut body);
+        let mut meta = TableMeta {
+            number: number()?,
+            size: number()?,
+            smallest_seq: number()?,
+            largest_seq: number()?,
+            entries: number()?,
+            tombstones: number()?,
+            patches: number()?,
+            key_bytes: number()?,
+            head_bytes: number()?,
+            tail_bytes: number()?,
+            smallest: Bytes::new(),
+            largest: Bytes::new(),
+        };
+        meta.smallest = Bytes::copy_from_slice(varint::take_bytes(&mut body)?);
+        meta.largest = Bytes::copy_from_slice(varint::take_bytes(&mut body)?);
+        let sound = meta.smallest <= meta.largest && meta.smallest_seq <= meta.largest_seq;
+        sound.then_some(meta)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Bound::*;
+
+    fn meta(smallest: &'static [u8], largest: &'static [u8]) -> TableMeta {
+        TableMeta {
+            size: 1 << 40,
+            smallest: Bytes::from_static(smallest),
+            largest: Bytes::from_static(largest),
+            smallest_seq: 3,
+            largest_seq: MAX_SEQ,
+            entries: 300,
+            tombstones: 2,
+            patches: 1,
+            key_bytes: 1000,
+            head_bytes: 2000,
+            tail_bytes: 3000,
+            ..TableMeta::empty(42)
+        }
+    }
+
+    #[test]
+    fn a_meta_reads_back_and_a_cut_or_senseless_one_does_not() {
+        for meta in [meta(b"a", b"zz"), meta(b"", b"")] {
+            let mut encoded = Vec::new();
+            meta.encode(&mut encoded);
+            for cut in 0..encoded.len() {
+                assert_eq!(TableMeta::decode(&mut &encoded[..cut]), None);
+            }
+            encoded.push(99);
+            let mut input = encoded.as_slice();
+            assert_eq!(TableMeta::decode(&mut input), Some(meta));
+            assert_eq!(input, [99]);
+        }
+        let mut encoded = Vec::new();
+        meta(b"z", b"a").encode(&mut encoded);
+        assert_eq!(TableMeta::decode(&mut encoded.as_slice()), None);
+    }
+
+    #[test]
+    fn fields_of_a_later_version_are_passed_over() {
+        let mut encoded = Vec::new();
+        meta(b"a", b"b").encode(&mut encoded);
+        encoded[0] += 2;
+        encoded.extend_from_slice(b"..next");
+        let mut input = encoded.as_slice();
+        assert_eq!(TableMeta::decode(&mut input), Some(meta(b"a", b"b")));
+        assert_eq!(input, b"next");
+    }
+
+    #[test]
+    fn overlap_is_decided_at_both_ends() {
+        let meta = meta(b"c", b"f");
+        assert!(meta.overlaps(Unbounded, Unbounded));
+        assert!(meta.overlaps(Included(b"f"), Unbounded));
+        assert!(!meta.overlaps(Excluded(b"f"), Unbounded));
+        assert!(meta.overlaps(Unbounded, Included(b"c")));
+        assert!(!meta.overlaps(Unbounded, Excluded(b"c")));
+        assert!(meta.overlaps(Included(b"a"), Included(b"z")));
+        assert!(meta.overlaps(Included(b"d"), Included(b"d")));
+        assert!(!meta.overlaps(Included(b"g"), Included(b"z")));
+        assert!(meta.contains_key(b"c") && meta.contains_key(b"f") && meta.contains_key(b"d"));
+        assert!(!meta.contains_key(b"b") && !meta.contains_key(b"f\0"));
+    }
+}

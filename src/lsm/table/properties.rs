@@ -1,0 +1,72 @@
+//! The properties block: a table's own account of itself.
+//!
+//! ```text
+//! block := the table's meta (see [`TableMeta`]), its size 0: unknown when the block is written
+//!          | varint length of the rest | varint compression | varint block size | varint value threshold
+//!          | varint partitions | varint data blocks | varint value blocks | varint prefix rule
+//!          | more, from later versions
+//! ```
+//!
+//! It holds no time and nothing else that changes from one run to the next: the same records and
+//! options give the same bytes.
+
+use crate::lsm::table::{TableMeta, varint};
+
+/// A table's account of itself, for tools and tests; reads do not need it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Properties {
+    /// Counts, key range and sequence range.
+    pub meta: TableMeta,
+    /// How its blocks are compressed: 0 not, 1 lz4, 2 zstd.
+    pub compression: u64,
+    /// The size at which data blocks were cut.
+    pub block_size: u64,
+    /// The length from which tails went to value blocks.
+    pub value_threshold: u64,
+    /// Index partitions.
+    pub partitions: u64,
+    /// Data blocks.
+    pub data_blocks: u64,
+    /// Value blocks.
+    pub value_blocks: u64,
+    /// The [`crate::lsm::table::PrefixRule`] of the filters; 0 if none.
+    pub prefix_rule: u64,
+}
+
+impl Properties {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        for n in [
+            self.compression,
+            self.block_size,
+            self.value_threshold,
+            self.partitions,
+            self.data_blocks,
+            self.value_blocks,
+            self.prefix_rule,
+        ] {
+            varint::put(&mut body, n);
+        }
+        let mut out = Vec::new();
+        self.meta.encode(&mut out);
+        varint::put_bytes(&mut out, &body);
+        out
+    }
+
+    /// Reads the block of a table of `size` bytes.
+    pub(crate) fn decode(mut input: &[u8], size: u64) -> Option<Properties> {
+        let meta = TableMeta { size, ..TableMeta::decode(&mut input)? };
+        let mut body = varint::take_bytes(&mut input)?;
+        let mut number = || varint::take(&mut body);
+        Some(Properties {
+            meta,
+            compression: number()?,
+            block_size: number()?,
+            value_threshold: number()?,
+            partitions: number()?,
+            data_blocks: number()?,
+            value_blocks: number()?,
+            prefix_rule: number()?,
+        })
+    }
+}

@@ -1,0 +1,6 @@
+//! Tests of whole tables, on a disk in memory that counts its reads.
+
+mod damage;
+mod mem;
+mod model;
+mod reads;

@@ -41,7 +41,7 @@ Mount options:
                                   (always so for mounts by root; others need user_allow_other in
                                   /etc/fuse.conf)
   noatime, relatime, strictatime, nodiratime, lazytime
-                                  which reads move access times
+                                  as usual; but no read moves access times in any case
   nosuid, nodev, noexec           ignore set-user-id bits, device files, refuse to run programs
                                   (nosuid and nodev always hold for mounts by others than root)
   sync, dirsync                   every write, or every change of a directory, is durable at once

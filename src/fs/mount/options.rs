@@ -63,6 +63,9 @@ const FLAGS: [(&str, &str, MountFlags); 11] = [
     ("lazytime", "nolazytime", MountFlags::LAZYTIME),
 ];
 
+/// What `user` implies.
+const TAME: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+
 impl MountOptions {
     /// What holds where no option says otherwise.
     pub fn defaults() -> MountOptions {
@@ -100,9 +103,8 @@ impl MountOptions {
             Some(("volume", _)) => return refuse("main is the only volume that can be mounted"),
             None if word == "allow_other" => self.allow_other = true,
             // What `mount(8)` documents that these imply.
-            None if matches!(word, "user" | "users") => {
-                self.flags |= MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-            }
+            None if matches!(word, "user" | "users") => self.flags |= TAME,
+            Some(("user", _)) => self.flags |= TAME,
             None if matches!(word, "owner" | "group") => self.flags |= MountFlags::NOSUID | MountFlags::NODEV,
             None if word == "allow_root" => return refuse("use allow_other and the files' modes"),
             None if word == "remount" => return refuse("use: mount -i -o remount,… DIR"),
@@ -161,8 +163,8 @@ mod tests {
 
     #[test]
     fn user_mounts_are_tame_unless_told() {
-        let tame = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        assert!(parse("user").unwrap().flags.contains(tame));
+        assert!(parse("user").unwrap().flags.contains(TAME));
+        assert!(parse("user=someone").unwrap().flags.contains(TAME));
         assert!(!parse("users,exec").unwrap().flags.contains(MountFlags::NOEXEC));
     }
 

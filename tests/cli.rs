@@ -186,21 +186,52 @@ fn a_directory_of_other_files_stays_untouched() {
     assert_eq!(left, ["letter.txt"]);
 }
 
+/// Changes the store's manifest.
+#[track_caller]
+fn change_manifest(place: &Place, change: impl Fn(&mut Vec<u8>)) {
+    let files = fs::read_dir(place.store()).unwrap().map(|entry| entry.unwrap().path());
+    let manifests = files.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("manifest-"));
+    let mut changed = 0;
+    for path in manifests {
+        let mut bytes = fs::read(&path).unwrap();
+        change(&mut bytes);
+        fs::write(&path, bytes).unwrap();
+        changed += 1;
+    }
+    assert!(changed > 0, "no manifest was found");
+}
+
 #[test]
-fn damage_is_reported_with_file_and_place() {
+fn a_damaged_manifest_is_named_and_nothing_is_changed() {
     let place = Place::new();
     place.put("a", b"x");
-    let manifests = || fs::read_dir(place.store()).unwrap().map(|entry| entry.unwrap().path());
-    let mut damaged = 0;
-    for path in manifests().filter(|path| path.to_string_lossy().to_lowercase().contains("manifest")) {
-        let mut bytes = fs::read(&path).unwrap();
-        bytes.iter_mut().for_each(|byte| *byte ^= 0x55);
-        fs::write(&path, bytes).unwrap();
-        damaged += 1;
+    let flip = |bytes: &mut Vec<u8>| *bytes.last_mut().unwrap() ^= 0x10;
+    change_manifest(&place, flip);
+    let words = [place.store().to_str().unwrap(), "manifest-", "damaged at byte"].map(str::to_string);
+    let words = words.each_ref().map(String::as_str);
+    place.lsmfs("get", &["a"]).fails(1, &words);
+    place.lsmfs("put", &["a", "--value", "y"]).fails(1, &words);
+    if fs::exists("/dev/fuse").unwrap() {
+        place.mount(&[]).fails(1, &words);
+        assert!(!place.is_mounted());
     }
-    assert!(damaged > 0, "no manifest was found");
-    place.lsmfs("get", &["a"]).fails(1, &[place.store().to_str().unwrap()]);
-    place.lsmfs("put", &["a", "--value", "y"]).fails(1, &[place.store().to_str().unwrap()]);
+    change_manifest(&place, flip);
+    assert_eq!(place.get("a"), b"x");
+}
+
+#[test]
+fn a_store_of_a_newer_format_is_left_alone() {
+    let place = Place::new();
+    place.put("a", b"x");
+    // See lsm/manifest: the version, and the checksum of all but itself.
+    change_manifest(&place, |bytes| {
+        bytes[8..12].copy_from_slice(&2u32.to_be_bytes());
+        let checksum = xxhash_rust::xxh3::xxh3_64(&[&bytes[..32], &bytes[40..]].concat());
+        bytes[32..40].copy_from_slice(&checksum.to_be_bytes());
+    });
+    let words = ["manifest-", "format version", "use a newer lsmfs"];
+    place.lsmfs("get", &["a"]).fails(1, &words);
+    place.lsmfs("put", &["a", "--value", "y"]).fails(1, &words);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod common;
 use common::{Mount, Place, lsmfs, run, sh, wait_until};
 use std::fs;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 #[test]
 fn it_is_made_answers_and_is_found_again() {
@@ -174,6 +175,34 @@ fn what_was_answered_survives_a_killed_daemon_and_the_dead_mount_is_cleared() {
     }
     mount.place.umount().ok();
     assert!(!mount.place.is_mounted(), "the dead mount was still below");
+}
+
+#[test]
+fn a_daemon_killed_while_files_are_written_loses_none_that_was_closed() {
+    let contents = |number: u32| number.to_string().repeat(1 + number as usize % 3000);
+    let mount = Mount::new();
+    for round in 0..3 {
+        let dir = mount.dir().join(round.to_string());
+        fs::create_dir(&dir).unwrap();
+        let closed = AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // Until the daemon is gone.
+                while fs::write(dir.join(closed.load(Relaxed).to_string()), contents(closed.load(Relaxed)))
+                    .is_ok()
+                {
+                    closed.fetch_add(1, Relaxed);
+                }
+            });
+            wait_until("some files are written", || closed.load(Relaxed) > 300);
+            mount.place.signal("KILL");
+        });
+        mount.place.wait_closed();
+        mount.place.mount(&[]).ok();
+        for number in 0..closed.load(Relaxed) {
+            assert_eq!(fs::read_to_string(dir.join(number.to_string())).unwrap(), contents(number));
+        }
+    }
 }
 
 #[test]

@@ -52,7 +52,7 @@ pub fn serve(
     let disk = store::lock_or_create(task.store)?;
     opened(disk.path());
     if cleared > 0 {
-        info!("{}: cleared {cleared} dead mounts", task.dir.display());
+        info!("{}: dead mounts cleared: {cleared}", task.dir.display());
     }
     OpenStore::open(disk)?.finish_after(|store| {
         let served = make_dir(task.dir).and_then(|dir| serve_open(store, &dir, task.options, ready));

@@ -19,7 +19,10 @@ need() {
     fi
 }
 
-need cargo cargo
+if ! command -v cargo >/dev/null 2>&1; then
+    echo "test.sh: cargo is missing: install Rust, see https://www.rust-lang.org/tools/install" >&2
+    exit 1
+fi
 need cc gcc
 need git git
 # Root mounts without it.

@@ -44,7 +44,8 @@ Mount options:
                                   as usual; but no read moves access times in any case
   nosuid, nodev, noexec           ignore set-user-id bits, device files, refuse to run programs
                                   (nosuid and nodev always hold for mounts by others than root)
-  sync, dirsync                   every write, or every change of a directory, is durable at once
+  sync                            every write is durable when it is answered
+  dirsync                         taken, but without effect: the kernel does not tell a FUSE daemon
   threads=N                       threads that serve requests, 1 to 64
   auto, noauto, user, users, nofail, _netdev, x-..., comment=...
                                   as in /etc/fstab

@@ -72,10 +72,14 @@ fn check_mount_point(task: &Task<'_>) -> Result<usize> {
         let hint = "keep the store beside the directory that it is mounted on";
         return Err(CliError::Refused(format!("{dir} and the store {store} lie within each other: {hint}")));
     }
-    match dir.symlink_metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-        Ok(found) if !found.is_dir() => Err(MountError::NotADirectory { dir }.into()),
-        _ => Ok(mount::clear_dead(&dir)?),
+    // Before anything else asks the directory a question, which a dead or hanging mount would not answer.
+    let cleared = match mount::clear_dead(&dir) {
+        Err(MountError::System { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(0),
+        cleared => cleared?,
+    };
+    match dir.is_dir() {
+        true => Ok(cleared),
+        false => Err(MountError::NotADirectory { dir }.into()),
     }
 }
 

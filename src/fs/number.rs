@@ -86,3 +86,53 @@ impl Numbers {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::SimDisk;
+    use crate::lsm::{Options, Store};
+
+    fn volume(disk: SimDisk) -> (Store, Arc<Volume>) {
+        let store = Store::open(Arc::new(disk), Options::default()).unwrap();
+        let volume = store.volume("main").unwrap();
+        (store, volume)
+    }
+
+    #[test]
+    fn a_crash_skips_numbers_and_a_close_does_not() {
+        let (store, at) = volume(SimDisk::new(1));
+        let numbers = Numbers::open(at.clone()).unwrap();
+        let taken: Vec<Ino> = (0..BLOCK + 3).map(|_| numbers.take().unwrap()).collect();
+        assert!(taken.iter().copied().eq(ROOT + 1..ROOT + 1 + BLOCK + 3));
+        let killed = Numbers::open(at.clone()).unwrap();
+        assert_eq!(killed.take().unwrap(), ROOT + 1 + 2 * BLOCK);
+        killed.give_back().unwrap();
+        killed.give_back().unwrap();
+        assert_eq!(Numbers::open(at).unwrap().take().unwrap(), ROOT + 2 + 2 * BLOCK);
+        store.close().unwrap();
+    }
+
+    #[test]
+    fn the_last_number_is_the_last() {
+        let (_store, at) = volume(SimDisk::new(1));
+        let mut batch = Batch::new();
+        batch.put(keys::INODE_COUNTER, &encode_counter(INO_LIMIT - 1));
+        at.write(batch).unwrap();
+        let numbers = Numbers::open(at).unwrap();
+        assert_eq!(numbers.take().unwrap(), INO_LIMIT - 1);
+        assert!(matches!(numbers.take(), Err(Cause::NoInodes)));
+        assert_eq!(numbers.used(), INO_LIMIT);
+    }
+
+    #[test]
+    fn a_counter_that_makes_no_sense_is_refused() {
+        for bad in [&encode_counter(ROOT)[..], &encode_counter(INO_LIMIT + 1), b"", b"\x07"] {
+            let (_store, at) = volume(SimDisk::new(1));
+            let mut batch = Batch::new();
+            batch.put(keys::INODE_COUNTER, bad);
+            at.write(batch).unwrap();
+            assert!(matches!(Numbers::open(at), Err(Cause::BadRecord { .. })));
+        }
+    }
+}

@@ -3,6 +3,8 @@
 // Each test program uses a part of it.
 #![allow(dead_code)]
 
+pub mod audit;
+
 use lsmfs::disk::Disk;
 use lsmfs::disk::sim::SimDisk;
 use lsmfs::fs::errno::errno;
@@ -49,6 +51,19 @@ impl Fixture {
     pub fn kill(&mut self) {
         self.sim = Arc::new(self.sim.crash_keep_all());
         (self.store, self.fs) = open(&self.sim, &self.options);
+    }
+
+    /// Cuts the power, as it were, and opens what the disk kept.
+    pub fn cut_power(&mut self) {
+        self.sim = Arc::new(self.sim.crash());
+        (self.store, self.fs) = open(&self.sim, &self.options);
+    }
+
+    /// Waits until everything that was done is durable.
+    pub fn sync(&self) {
+        let (done, wait) = std::sync::mpsc::channel();
+        self.fs.fsync_then(Box::new(move |synced| done.send(synced).unwrap()));
+        wait.recv().unwrap().unwrap();
     }
 
     /// The keys of a volume that start with `first`.

@@ -64,6 +64,10 @@ fn each_floor_uses_only_those_below_it() {
                     wrong.push(format!("{}:{number}: {}", path.display(), line.trim()));
                 }
             }
+            // This test does not look into such a list: name each floor by itself.
+            if line.contains("crate::{") {
+                wrong.push(format!("{}:{number}: {}", path.display(), line.trim()));
+            }
         }
     }
     assert!(arrows > 20, "only {arrows} uses of a floor were found: does this test still see the code?");

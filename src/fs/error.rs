@@ -29,6 +29,8 @@ pub enum Subject {
     Inode(Ino),
     /// A name in the directory with this inode number.
     Name(Ino, Box<[u8]>),
+    /// A path from the root.
+    Path(Box<[u8]>),
 }
 
 impl Subject {
@@ -43,6 +45,7 @@ impl fmt::Display for Subject {
         match self {
             Subject::FileSystem => write!(f, "file system"),
             Subject::Inode(ino) => write!(f, "inode {ino}"),
+            Subject::Path(path) => write!(f, "{}", String::from_utf8_lossy(path).escape_debug()),
             Subject::Name(dir, name) => write!(f, "\"{}\" in inode {dir}", name.escape_ascii()),
         }
     }

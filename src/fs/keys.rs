@@ -115,6 +115,21 @@ pub(super) fn orphan_ino(key: &[u8]) -> Option<Ino> {
     Some(Ino::from_be_bytes(*ino))
 }
 
+/// A key for people: its kind and inode number, then a name or a chunk's number.
+pub fn readable(key: &[u8]) -> String {
+    let Some((prefix, rest)) = key.split_first_chunk::<PREFIX_LEN>() else {
+        return key.escape_ascii().to_string();
+    };
+    let [first, ino @ ..] = prefix;
+    let (kind, ino) = (first.escape_ascii(), Ino::from_be_bytes(*ino));
+    match (*first, chunk_number(key)) {
+        (CHUNK, Some(number)) => format!("{kind} {ino} {number}"),
+        (ENTRY, _) => format!("{kind} {ino} {:?}", String::from_utf8_lossy(rest)),
+        (PARENT | ORPHAN, _) if rest.is_empty() => format!("{kind} {ino}"),
+        _ => key.escape_ascii().to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,5 +160,20 @@ mod tests {
         assert!(from.as_slice() < orphan(0).as_slice() && orphan(u64::MAX).as_slice() < to.as_slice());
         assert_eq!(orphan_ino(&orphan(12)), Some(12));
         assert_eq!(orphan_ino(b"o"), None);
+    }
+
+    #[test]
+    fn keys_are_readable() {
+        let keys = [
+            &entry(1, "größe\n".as_bytes())[..],
+            &chunk(7, 258),
+            &parent(3),
+            &orphan(9),
+            INODE_COUNTER,
+            b"\x01",
+        ];
+        let texts = [r#"e 1 "größe\n""#, "d 7 258", "p 3", "o 9", "sino", r"\x01"];
+        assert_eq!(keys.map(readable), texts);
+        assert_eq!(readable(&[&parent(3)[..], b"x"].concat()), r"p\x00\x00\x00\x00\x00\x00\x00\x03x");
     }
 }

@@ -14,6 +14,8 @@
 //! | `dir`, `link`, `remove`, [`rename`], [`readdir`] | names |
 //! | [`error`], [`errno`] | what can go wrong, and the system's number for it |
 //! | [`fuse`] | the kernel's face |
+//! | [`mount`] | making and ending mounts |
+//! | [`tree`] | whole files by their paths, for who has no mount |
 
 pub mod attr;
 mod change;
@@ -28,6 +30,7 @@ mod inode;
 mod keys;
 mod link;
 mod lock;
+pub mod mount;
 mod node;
 mod number;
 pub mod readdir;
@@ -35,10 +38,12 @@ mod reclaim;
 mod remove;
 pub mod rename;
 mod setattr;
+pub mod tree;
 mod truncate;
 
 pub use attr::{Attr, Caller, FileKind, Ino, NAME_MAX, ROOT, SetAttr, SetTime, Timestamp};
 pub use error::{Cause, Error, Result, Subject};
 pub use filesystem::{FileSystem, FsOptions, StatFs};
+pub use keys::readable as readable_key;
 pub use readdir::{DirEntry, DirHandle};
 pub use rename::RenameMode;

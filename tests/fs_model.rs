@@ -6,7 +6,7 @@ mod fs_common;
 use fs_common::{Fixture, USER, contents, size};
 use lsmfs::fs::entry::CHUNK_SIZE;
 use lsmfs::fs::errno::errno;
-use lsmfs::fs::{Attr, FileKind, Ino, ROOT, RenameMode, Result, SetAttr};
+use lsmfs::fs::{Attr, FileKind, Ino, ROOT, RenameMode, Result, SetAttr, XattrMode};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +24,8 @@ enum Op {
     Resize { file: usize, size: u64 },
     Read { file: usize, offset: u64, len: usize },
     Chmod { file: usize, mode: u32 },
+    SetXattr { file: usize, name: u8, len: usize },
+    RemoveXattr { file: usize, name: u8 },
     Forget { orphan: usize },
     Check,
     Flush,
@@ -72,6 +74,9 @@ fn ops() -> impl Strategy<Value = Op> {
         3 => (file.clone(), offsets(), lens())
             .prop_map(|(file, offset, len)| Op::Read { file, offset, len }),
         1 => (file.clone(), 0..=0o7777u32).prop_map(|(file, mode)| Op::Chmod { file, mode }),
+        2 => (file.clone(), 0..3u8, 0..300usize)
+            .prop_map(|(file, name, len)| Op::SetXattr { file, name, len }),
+        1 => (file.clone(), 0..3u8).prop_map(|(file, name)| Op::RemoveXattr { file, name }),
         2 => file.prop_map(|orphan| Op::Forget { orphan }),
         1 => Just(Op::Check),
         1 => Just(Op::Flush),
@@ -88,6 +93,7 @@ struct Node {
     nlink: u32,
     contents: Vec<u8>,
     entries: BTreeMap<Vec<u8>, Ino>,
+    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 /// The model: what a file system should hold, and the operations in their simplest form.
@@ -110,6 +116,7 @@ impl Model {
             nlink: 2,
             contents: Vec::new(),
             entries: BTreeMap::new(),
+            xattrs: BTreeMap::new(),
         };
         Model { nodes: BTreeMap::from([(ROOT, root)]) }
     }
@@ -155,7 +162,8 @@ impl Model {
 
     fn make(&mut self, dir: Ino, name: u8, attr: &Attr, contents: Vec<u8>) {
         let nlink = if attr.kind == FileKind::Directory { 2 } else { 1 };
-        let node = Node { kind: attr.kind, mode: attr.mode, nlink, contents, entries: BTreeMap::new() };
+        let (entries, xattrs) = (BTreeMap::new(), BTreeMap::new());
+        let node = Node { kind: attr.kind, mode: attr.mode, nlink, contents, entries, xattrs };
         assert!(self.nodes.insert(attr.ino, node).is_none(), "an inode number was used again");
         self.link(dir, name, attr.ino);
     }
@@ -339,6 +347,18 @@ impl Pair {
                 fs.setattr(ino, &SetAttr { mode: Some(mode), ..SetAttr::default() }, USER).unwrap();
                 model.node(ino).mode = mode;
             }
+            Op::SetXattr { file, name, len } => {
+                let Some(ino) = model.file(file) else { return };
+                let (name, value) = ([b"user.", &name_of(name)[..]].concat(), vec![name; len]);
+                fs.setxattr(ino, &name, &value, XattrMode::Set, USER).unwrap();
+                model.node(ino).xattrs.insert(name, value);
+            }
+            Op::RemoveXattr { file, name } => {
+                let Some(ino) = model.file(file) else { return };
+                let name = [b"user.", &name_of(name)[..]].concat();
+                let wanted = model.node(ino).xattrs.remove(&name).map(drop).ok_or(libc::ENODATA);
+                assert_eq!(answer(fs.removexattr(ino, &name)), wanted, "{op:?}");
+            }
             Op::Forget { orphan } => {
                 let orphans = model.with(|node| node.nlink == 0);
                 let Some(&ino) = orphans.get(orphan % orphans.len().max(1)) else { return };
@@ -394,6 +414,11 @@ impl Pair {
             let attr = fs.getattr(ino).unwrap();
             assert_eq!((attr.kind, attr.nlink), (node.kind, node.nlink), "{ino}");
             assert_eq!(attr.mode, node.mode, "{ino}");
+            let names: Vec<u8> = node.xattrs.keys().flat_map(|name| [name, &b"\0"[..]].concat()).collect();
+            assert_eq!(fs.listxattr(ino).unwrap(), names, "{ino}");
+            for (name, value) in &node.xattrs {
+                assert_eq!(fs.getxattr(ino, name).unwrap().unwrap(), value, "{ino}");
+            }
             match node.kind {
                 FileKind::Directory => {
                     let listed: BTreeMap<Vec<u8>, Ino> = self.list(ino);
@@ -415,6 +440,8 @@ impl Pair {
         }
         let names: usize = self.model.nodes.values().map(|node| node.entries.len()).sum();
         assert_eq!(self.real.keys(b'e').len(), names + 1);
+        let xattrs: usize = self.model.nodes.values().map(|node| node.xattrs.len()).sum();
+        assert_eq!(self.real.keys(b'x').len(), xattrs);
         self.check_parents();
         assert!(chunks.keys().all(|ino| self.model.nodes.contains_key(ino)), "chunks of nobody");
     }

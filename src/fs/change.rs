@@ -101,8 +101,8 @@ impl<'a> Change<'a> {
         self.batch.delete(&keys::parent(dir));
     }
 
-    /// Notes that a file's chunks belong to nobody once it is forgotten or the process ends.
-    pub fn orphan_chunks(&mut self, ino: Ino) {
+    /// Notes that what a file holds belongs to nobody once it is forgotten or the process ends.
+    pub fn put_orphan(&mut self, ino: Ino) {
         self.batch.put(&keys::orphan(ino), &encode_orphan());
     }
 

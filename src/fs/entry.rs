@@ -7,7 +7,7 @@
 //!  0      format: 1
 //!  1      kind: a FileKind's number
 //!  2..4   mode: permissions, setuid, setgid, sticky
-//!  4..6   flags: 0 (room: has extended attributes)
+//!  4..6   flags: 1 if the file has extended attributes; the rest is 0
 //!  6..8   length of the inline contents
 //!  8..16  inode number, below 2^40
 //! 16..20  owner
@@ -32,6 +32,8 @@
 //! on; what a stored chunk lacks of them reads as zeros. No stored byte stands at or past the file's size,
 //! so that a file which shrinks and grows again shows zeros there.
 //!
+//! An **extended attribute** (`x inode name`) has a format byte for its head; its tail is the value.
+//!
 //! A **parent record** (`p directory`) is: format (1), parent's inode number (8), name.
 //! An **orphan record** (`o inode`) is: format (1).
 //! A **counter** (`s name`) is: format (1), number (8).
@@ -54,6 +56,9 @@ const FORMAT: u8 = 1;
 
 /// What a link has in the place of the kind.
 const LINK: u8 = 8;
+
+/// The flag of a file with extended attributes.
+const HAS_XATTRS: u16 = 1;
 
 /// The length of a file record's head.
 pub(super) const HEAD_LEN: usize = 84;
@@ -119,6 +124,8 @@ pub struct Record {
     pub(super) kind: FileKind,
     /// Permissions, setuid, setgid, sticky.
     pub(super) mode: u32,
+    /// Has it extended attributes?
+    pub(super) has_xattrs: bool,
     /// The length of the inline contents.
     pub(super) inline_len: u16,
     /// The inode number.
@@ -149,7 +156,7 @@ impl Record {
         let mut out = Writer { bytes: [0; HEAD_LEN], at: 0 };
         out.put(&[FORMAT, self.kind as u8]);
         out.put(&(self.mode as u16).to_be_bytes());
-        out.put(&0u16.to_be_bytes());
+        out.put(&(if self.has_xattrs { HAS_XATTRS } else { 0 }).to_be_bytes());
         out.put(&self.inline_len.to_be_bytes());
         out.put(&self.ino.to_be_bytes());
         for field in [self.uid, self.gid, self.nlink, self.rdev] {
@@ -171,12 +178,14 @@ impl Record {
         from.format()?;
         let kind = FileKind::from_u8(from.u8()?).ok_or("unknown file kind")?;
         let mode = u32::from(from.u16()?);
-        if from.u16()? != 0 {
+        let flags = from.u16()?;
+        if flags & !HAS_XATTRS != 0 {
             return Err("unknown flags");
         }
         let record = Record {
             kind,
             mode,
+            has_xattrs: flags & HAS_XATTRS != 0,
             inline_len: from.u16()?,
             ino: from.u64()?,
             uid: from.u32()?,
@@ -221,6 +230,11 @@ impl Record {
         (self.chunks * CHUNK_SIZE).min(full) / STAT_BLOCK
     }
 
+    /// Does the file have keys of its own beside this record?
+    pub(super) fn has_more(&self) -> bool {
+        self.chunks > 0 || self.has_xattrs
+    }
+
     /// Does every chunk up to the size exist?
     pub(super) fn is_dense(&self) -> bool {
         self.chunks == chunks_of(self.size)
@@ -262,6 +276,11 @@ pub(super) fn decode_parent(bytes: &[u8]) -> Decoded<ParentRecord> {
         return Err("name length out of range");
     }
     Ok(ParentRecord { parent, name: from.0.into() })
+}
+
+/// The bytes of an extended attribute's head.
+pub(super) fn encode_xattr_head() -> [u8; 1] {
+    [FORMAT]
 }
 
 /// The bytes of an orphan record.
@@ -350,12 +369,13 @@ mod tests {
     prop_compose! {
         fn records()(
             kind in 1u8..=7, mode in 0..=MODE_BITS, ino in 1..INO_LIMIT, ids: (u32, u32, u32, u32),
-            size in 0..=MAX_FILE_SIZE, chunks: u64, inline in 0..=INLINE_MAX as u64, has_chunks: bool,
+            size in 0..=MAX_FILE_SIZE, chunks: u64, has_xattrs: bool, inline in 0..=INLINE_MAX as u64, has_chunks: bool,
             times in (times(), times(), times()),
         ) -> Record {
             Record {
                 kind: FileKind::from_u8(kind).unwrap(),
                 mode,
+                has_xattrs,
                 inline_len: if has_chunks { 0 } else { inline.min(size) as u16 },
                 ino,
                 uid: ids.0,
@@ -425,6 +445,7 @@ mod tests {
         let record = Record {
             kind: FileKind::File,
             mode: 0o4755,
+            has_xattrs: true,
             inline_len: 5,
             ino: 0x1234,
             uid: 1000,
@@ -440,7 +461,7 @@ mod tests {
         let hex: String = record.encode().iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(
             hex,
-            "010109ed00000005\
+            "010109ed00010005\
              0000000000001234\
              000003e800000064\
              0000000100000000\

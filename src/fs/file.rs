@@ -113,6 +113,7 @@ impl FileSystem {
             self.write_chunks(&mut change, &mut node, offset, data)?;
         }
         node.modified(Timestamp::now());
+        self.drop_capabilities(&mut change, &mut node)?;
         if clear_setid {
             node.record.mode = without_setid(node.record.mode);
         }
@@ -138,8 +139,8 @@ impl FileSystem {
             chunks: node.record.chunks,
         };
         node.record.inline_len = 0;
-        if writer.chunks == 0 && node.home == Home::Orphan {
-            change.orphan_chunks(node.ino());
+        if !node.record.has_more() && node.home == Home::Orphan {
+            change.put_orphan(node.ino());
         }
         if !writer.spilled.is_empty() && offset >= CHUNK_SIZE {
             writer.put(change, 0, &writer.spilled.clone());

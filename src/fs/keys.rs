@@ -6,11 +6,11 @@
 //! i inode (8)             a file that has, or had, several names: its entries only point here
 //! i inode (8) dir (8) name   one of its names; the value is empty
 //! p directory (8)         a directory's parent and name: an id becomes a path again
-//! o inode (8)             an unlinked file whose chunks are still there: they belong to nobody
+//! o inode (8)             an unlinked file of which chunks or attributes are still there
+//! x inode (8) name        an extended attribute: the tail is the value
 //! s name                  the volume's own counters
 //! ```
 //!
-//! `x` (extended attributes) is taken, but not yet written.
 //! Integers are big-endian, so that byte order is numeric order. Inode numbers stay below 2^40, hence
 //! "the next inode's keys" is a bound that always exists.
 
@@ -25,6 +25,7 @@ const CHUNK: u8 = b'd';
 const INODE: u8 = b'i';
 const PARENT: u8 = b'p';
 const ORPHAN: u8 = b'o';
+const XATTR: u8 = b'x';
 
 /// The length of a first byte and an inode number.
 const PREFIX_LEN: usize = 9;
@@ -68,15 +69,30 @@ pub(super) fn chunk(ino: Ino, chunk: u32) -> ChunkKey {
     key
 }
 
-/// The key after all of a file's chunks.
-pub(super) fn chunks_end(ino: Ino) -> Prefix {
-    prefix(CHUNK, ino + 1)
+/// The bounds of a file's chunks: the first is included, the second is not.
+pub(super) fn chunks(ino: Ino) -> (Prefix, Prefix) {
+    (prefix(CHUNK, ino), prefix(CHUNK, ino + 1))
 }
 
 /// The chunk's number in a chunk's key.
 pub(super) fn chunk_number(key: &[u8]) -> Option<u32> {
     let (_, number) = key.split_last_chunk::<4>().filter(|(p, _)| p.len() == PREFIX_LEN)?;
     Some(u32::from_be_bytes(*number))
+}
+
+/// The key of an extended attribute.
+pub(super) fn xattr(ino: Ino, name: &[u8]) -> Vec<u8> {
+    [&prefix(XATTR, ino)[..], name].concat()
+}
+
+/// The bounds of a file's extended attributes: the first is included, the second is not.
+pub(super) fn xattrs(ino: Ino) -> (Prefix, Prefix) {
+    (prefix(XATTR, ino), prefix(XATTR, ino + 1))
+}
+
+/// The name in an extended attribute's key.
+pub(super) fn xattr_name(key: &[u8]) -> &[u8] {
+    key.get(PREFIX_LEN..).unwrap_or_default()
 }
 
 /// The key of a file with several names.
@@ -98,7 +114,7 @@ pub(super) fn parent(dir: Ino) -> Prefix {
     prefix(PARENT, dir)
 }
 
-/// The key of an unlinked file that still has chunks.
+/// The key of an unlinked file that still has chunks or attributes.
 pub(super) fn orphan(ino: Ino) -> Prefix {
     prefix(ORPHAN, ino)
 }
@@ -148,7 +164,7 @@ mod tests {
     #[test]
     fn a_files_chunks_are_one_range_in_numeric_order() {
         let keys =
-            [chunk(7, 0).to_vec(), chunk(7, 255).to_vec(), chunk(7, 256).to_vec(), chunks_end(7).to_vec()];
+            [chunk(7, 0).to_vec(), chunk(7, 255).to_vec(), chunk(7, 256).to_vec(), chunks(7).1.to_vec()];
         assert!(keys.is_sorted());
         assert_eq!(chunk_number(&keys[2]), Some(256));
         assert_eq!(chunk_number(&keys[3]), None);

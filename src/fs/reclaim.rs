@@ -1,8 +1,8 @@
 //! Giving back what removed files held.
 //!
-//! When a file with chunks loses its last name, the same batch writes an orphan record (`o inode`); its
-//! chunks are removed when nobody can reach them any more, in batches of [`WINDOW`], the record in the
-//! last. A process that ends before that leaves the record, and the next open goes on.
+//! When a file with chunks or extended attributes loses its last name, the same batch writes an orphan
+//! record (`o inode`). They are removed when nobody can reach the file any more, in batches of [`WINDOW`],
+//! the record in the last. A process that ends before that leaves the record, and the next open goes on.
 //!
 //! Few chunks are removed by whoever asks, many by a thread, so that no request waits for a large file.
 //! A failure is logged and leaves the rest to the next open.
@@ -13,7 +13,7 @@ use crate::fs::attr::Ino;
 use crate::fs::error::Cause;
 use crate::fs::keys;
 use crate::fs::node::Outcome;
-use crate::fs::truncate::{WINDOW, scan_chunks};
+use crate::fs::truncate::WINDOW;
 use crate::lsm::{Batch, Snapshot, Volume};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -31,7 +31,7 @@ const QUEUE_MAX: usize = 1 << 16;
 /// Orphan records read at a time.
 const ORPHANS_AT_ONCE: usize = 1024;
 
-/// Removes chunks that belong to nobody.
+/// Removes what belongs to nobody.
 #[derive(Debug)]
 pub(super) struct Reclaimer {
     work: Arc<Work>,
@@ -78,7 +78,7 @@ impl Reclaimer {
         Ok(Reclaimer { work, thread: Mutex::new(Some(thread.map_err(failed)?)) })
     }
 
-    /// Removes an orphan's chunks, now or soon.
+    /// Removes what an orphan holds, now or soon.
     pub fn reclaim(&self, ino: Ino, chunks: u64) {
         if chunks > HERE_MAX {
             let mut queue = self.work.queue.lock();
@@ -177,22 +177,23 @@ impl Work {
         }
     }
 
-    /// Removes a file's chunks and its orphan record.
+    /// Removes a file's chunks, its extended attributes, and in the last batch its orphan record.
     fn remove(&self, ino: Ino) -> Outcome<()> {
-        let mut scan = scan_chunks(&self.volume, ino, 0)?;
-        loop {
-            let mut batch = Batch::new();
-            while batch.len() < WINDOW && scan.next()? {
+        let mut batch = Batch::new();
+        for (from, to) in [keys::chunks(ino), keys::xattrs(ino)] {
+            let mut scan = self.volume.scan(Bound::Included(&from), Bound::Excluded(&to))?;
+            while scan.next()? {
                 batch.delete(scan.key());
-            }
-            let last = batch.len() < WINDOW;
-            if last {
-                batch.delete(&keys::orphan(ino));
-            }
-            self.volume.write(batch)?;
-            if last || self.stop.load(Ordering::Acquire) {
-                return Ok(());
+                if batch.len() == WINDOW {
+                    self.volume.write(std::mem::take(&mut batch))?;
+                    if self.stop.load(Ordering::Acquire) {
+                        return Ok(());
+                    }
+                }
             }
         }
+        batch.delete(&keys::orphan(ino));
+        self.volume.write(batch)?;
+        Ok(())
     }
 }

@@ -77,8 +77,8 @@ impl Change<'_> {
         if node.home == Home::Shared {
             self.remove_shared(node.ino());
         }
-        if node.record.chunks > 0 {
-            self.orphan_chunks(node.ino());
+        if node.record.has_more() {
+            self.put_orphan(node.ino());
         }
         node.home = Home::Orphan;
     }

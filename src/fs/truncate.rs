@@ -32,6 +32,7 @@ impl FileSystem {
             return Err(Cause::FileTooLarge);
         }
         node.modified(now);
+        self.drop_capabilities(change, node)?;
         if size < node.record.size {
             if node.record.chunks == 0 {
                 let len = node.inline.len().min(usize::try_from(size).unwrap_or(usize::MAX));
@@ -101,8 +102,8 @@ impl FileSystem {
 }
 
 /// A file's chunks from `first` on, by their heads.
-pub(super) fn scan_chunks(volume: &Volume, ino: Ino, first: u32) -> Outcome<Scan> {
-    let (from, to) = (keys::chunk(ino, first), keys::chunks_end(ino));
+fn scan_chunks(volume: &Volume, ino: Ino, first: u32) -> Outcome<Scan> {
+    let (from, to) = (keys::chunk(ino, first), keys::chunks(ino).1);
     Ok(volume.scan(Bound::Included(&from), Bound::Excluded(&to))?)
 }
 

@@ -71,6 +71,11 @@ pub fn audit(f: &Fixture) {
     });
     assert_eq!(recorded.collect::<BTreeSet<_>>(), parents, "parent records");
     assert_eq!(f.keys(b'o'), [[0; 0]; 0], "orphan records");
+    let inos: BTreeSet<Ino> = found.values().map(|(attr, _)| attr.ino).collect();
+    for key in f.keys(b'x') {
+        let ino = Ino::from_be_bytes(key[1..9].try_into().unwrap());
+        assert!(inos.contains(&ino), "extended attribute of nobody, {ino}");
+    }
     audit_links(f, &found);
     audit_chunks(f, &found);
 }

@@ -13,7 +13,7 @@ use lsmfs::lsm::{Options, Store};
 use std::sync::Arc;
 
 /// Who does things in tests.
-pub const USER: Caller = Caller { uid: 1000, gid: 100 };
+pub const USER: Caller = Caller { uid: 1000, gid: 100, umask: 0 };
 
 /// A file system on a simulated disk.
 pub struct Fixture {

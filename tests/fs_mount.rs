@@ -168,3 +168,41 @@ fn the_kernel_hands_on_what_it_should() {
     let stat = rustix::fs::statvfs(&m.dir).unwrap();
     assert_eq!((stat.f_frsize, stat.f_namemax), (4096, 255));
 }
+
+#[test]
+fn attributes_and_access_lists_reach_the_kernel() {
+    use rustix::fs::{XattrFlags, getxattr, listxattr, setxattr};
+    let Some(home) = home() else { return };
+    let m = Mounted::new(home.path());
+    let path = m.path("f");
+    fs::write(&path, b"secret").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    setxattr(&path, "user.a", b"value", XattrFlags::CREATE).unwrap();
+    let again = setxattr(&path, "user.a", b"", XattrFlags::CREATE);
+    assert_eq!(again, Err(rustix::io::Errno::EXIST));
+    let mut room = [0; 16];
+    assert_eq!(getxattr(&path, "user.a", &mut room[..4]), Err(rustix::io::Errno::RANGE));
+    assert_eq!((getxattr(&path, "user.a", &mut room), &room[..5]), (Ok(5), &b"value"[..]));
+    assert_eq!((listxattr(&path, &mut room), &room[..7]), (Ok(7), &b"user.a\0"[..]));
+    m.sh("cp -a f copy");
+    assert_eq!((getxattr(m.path("copy"), "user.a", &mut room), &room[..5]), (Ok(5), &b"value"[..]));
+    // The list lets a stranger read.
+    let as_nobody = "setpriv --reuid 65534 --clear-groups cat f";
+    m.sh(&format!("chmod 755 .; ! {as_nobody} 2> /dev/null"));
+    let entry = |tag: u16, perm: u16, id: u32| {
+        [&tag.to_le_bytes()[..], &perm.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
+    let any = u32::MAX;
+    let list = [
+        2u32.to_le_bytes().to_vec(),
+        entry(1, 6, any),
+        entry(2, 4, 65534),
+        entry(4, 0, any),
+        entry(0x10, 4, any),
+        entry(0x20, 0, any),
+    ];
+    setxattr(&path, "system.posix_acl_access", &list.concat(), XattrFlags::empty()).unwrap();
+    assert_eq!(m.sh(&format!("stat -c %a f; {as_nobody}")), "640\nsecret");
+    assert_eq!(m.sh(&format!("chmod 600 f; ! {as_nobody} 2> /dev/null; stat -c %a f")), "600");
+    assert_eq!(m.sh("umask 027; touch g; mkdir e; stat -c %a g e"), "640\n750");
+}

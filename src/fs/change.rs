@@ -114,10 +114,11 @@ impl<'a> Change<'a> {
                 self.fs.written.note(dir, seq);
             }
         }
-        if let Some(orphan) = self.orphan {
-            // Somebody knows the inode: it was loaded from the table, under its lock.
-            let unknown = self.fs.inodes.set_orphan(orphan.record.ino, orphan);
-            debug_assert!(unknown.is_none());
+        if let Some(orphan) = self.orphan
+            && let Some(unknown) = self.fs.inodes.set_orphan(orphan.record.ino, orphan)
+        {
+            // It was forgotten in the meantime, which the kernel does not do to what it uses.
+            self.fs.dispose(&unknown);
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! Names: moving one.
 //!
-//! A rename moves one entry, whatever lies below it. Locks: for a directory that may change its parent
-//! the rename lock, then the name locks of both parents, then the inode locks of both parents, of what
-//! is moved and of what is replaced.
+//! A rename moves one entry, whatever lies below it. Locks: if the parents differ the rename lock (what is
+//! moved may be a directory), then the name locks of both parents, then the inode locks of both parents,
+//! of what is moved and of what is replaced.
 
 use crate::fs::FileSystem;
 use crate::fs::attr::{Ino, ROOT, Timestamp};

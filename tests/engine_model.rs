@@ -2,7 +2,7 @@
 //! in any order, under hostile settings. The same operations must give the same answers under each.
 
 use lsmfs::disk::sim::SimDisk;
-use lsmfs::lsm::options::Compression;
+use lsmfs::lsm::options::{CompactionMode, Compression};
 use lsmfs::lsm::{Batch, Options, Snapshot, Store, Volume};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -25,6 +25,7 @@ enum Step {
     Scan { from: u8, to: u8 },
     Flush,
     Background,
+    Compact,
     Snapshot,
     Release,
     Reopen,
@@ -44,7 +45,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => any::<u8>().prop_map(|key| Step::Get { key }),
         4 => (any::<u8>(), any::<u8>()).prop_map(|(from, to)| Step::Scan { from, to }),
         2 => Just(Step::Flush),
-        1 => Just(Step::Background),
+        3 => Just(Step::Background),
+        1 => Just(Step::Compact),
         2 => Just(Step::Snapshot),
         2 => Just(Step::Release),
         1 => Just(Step::Reopen),
@@ -54,7 +56,22 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn hostile() -> Vec<Options> {
     let base = Options { background: false, ..Options::default() };
+    let small = Options {
+        memtable_size: 3000,
+        memtable_stall_size: 12_000,
+        table_size: 2000,
+        level_base_size: 6000,
+        l0_compaction_trigger: 2,
+        ..base.clone()
+    };
     vec![
+        small.clone(),
+        Options { compaction: CompactionMode::Tiered, ..small.clone() },
+        Options { compaction: CompactionMode::None, ..small.clone() },
+        Options { level_multiplier: 2, table_size: 1, level_base_size: 1, block_size: 1, ..small.clone() },
+        Options { l0_compaction_trigger: 1, l0_slowdown: 1, l0_stop: 2, ..small.clone() },
+        Options { background: true, cache_size: 0, open_tables: 1, ..small.clone() },
+        Options { background: true, compaction: CompactionMode::Tiered, l0_slowdown: 2, l0_stop: 3, ..small },
         Options { memtable_size: 2000, memtable_stall_size: 8000, ..base.clone() },
         Options { block_size: 1, cache_size: 0, memtable_size: 4000, ..base.clone() },
         Options { open_tables: 1, num_memtable_limit: 1, memtable_size: 8000, ..base.clone() },
@@ -139,6 +156,7 @@ impl Run {
             Step::Get { key: k } => self.check_key(&key(k)),
             Step::Scan { from, to } => self.check_scan(&key(from), &key(to)),
             Step::Flush => self.store.flush().unwrap(),
+            Step::Compact => self.store.compact().unwrap(),
             Step::Background => drop(self.store.step().unwrap()),
             Step::Snapshot => self.snapshots.push((self.volume.snapshot(), self.model.clone())),
             Step::Release => drop(self.snapshots.pop()),

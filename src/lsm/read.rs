@@ -76,23 +76,12 @@ impl Tree {
                 return Ok(());
             }
         }
-        for meta in self.tables_for(key) {
+        for meta in self.levels.tables_for(key) {
             if table_versions(shared, meta, key, seq, part, visit)?.is_break() {
                 return Ok(());
             }
         }
         Ok(())
-    }
-
-    /// The tables whose range holds `key`, newest data first.
-    fn tables_for<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = &'a TableMeta> {
-        let (l0, deeper) = self.levels.split_first().map_or((&[][..], &[][..]), |(l0, d)| (l0.as_slice(), d));
-        let newest_first = l0.iter().filter(move |table| table.contains_key(key));
-        let one_a_level = deeper.iter().filter_map(move |level| {
-            let at = level.partition_point(|table| table.largest.as_ref() < key);
-            level.get(at).filter(|table| table.contains_key(key))
-        });
-        newest_first.chain(one_a_level)
     }
 }
 
@@ -111,7 +100,7 @@ fn table_versions(
     let Some(mut cursor) = table.seek_key(key, seq)? else { return Ok(ControlFlow::Continue(())) };
     while cursor.valid() && cursor.key().user == key {
         if let KindOrBound::Kind(kind) = cursor.key().kind {
-            let head = Bytes::copy_from_slice(cursor.head());
+            let head = cursor.head_bytes();
             let tail = if part == Part::Whole { cursor.tail()? } else { Bytes::new() };
             if visit(kind, Value { head, tail })?.is_break() {
                 return Ok(ControlFlow::Break(()));

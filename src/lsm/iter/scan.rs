@@ -51,9 +51,9 @@ impl Scan {
         from: Bound<&[u8]>,
         to: Bound<&[u8]>,
     ) -> Result<Scan> {
-        let sources = tree.sources(shared, from, to)?;
+        let (sources, active) = tree.sources(shared, from, to);
         Ok(Scan {
-            active: sources.len(),
+            active,
             merge: MergeIter::new(sources),
             seq,
             from: owned(from),

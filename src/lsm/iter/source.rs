@@ -1,35 +1,30 @@
-//! The sources of a scan, as one type: a memtable or a table.
+//! The sources of a scan or a compaction, as one type: a memtable, or tables that follow one another.
 
 use crate::lsm::Result;
 use crate::lsm::iter::InternalIterator;
+use crate::lsm::iter::level::LevelIter;
 use crate::lsm::key::KeyRef;
+use crate::lsm::levels::LiveTable;
 use crate::lsm::memtable::MemtableIter;
 use crate::lsm::store::Shared;
-use crate::lsm::table::{TableIter, TableMeta};
 use crate::lsm::volume::Tree;
 use bytes::Bytes;
 use std::ops::Bound;
+use std::sync::Arc;
 
 /// A cursor over one source.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "most sources are tables; a box would cost each step")]
 pub(crate) enum Source {
     Memtable(MemtableIter),
-    Table(TableIter),
-}
-
-impl Source {
-    /// A cursor over a table; opens it, reads no block.
-    pub fn table(shared: &Shared, meta: &TableMeta) -> Result<Source> {
-        Ok(Source::Table(shared.tables.get(meta)?.iter()))
-    }
+    Level(LevelIter),
 }
 
 macro_rules! each {
     ($self:expr, $source:ident => $call:expr) => {
         match $self {
             Source::Memtable($source) => $call,
-            Source::Table($source) => $call,
+            Source::Level($source) => $call,
         }
     };
 }
@@ -68,12 +63,25 @@ impl InternalIterator for Source {
 }
 
 impl Tree {
-    /// Cursors over every memtable and table that may hold a key between the bounds. Nothing else is
-    /// touched: memtables are asked, tables are judged by the key range that the manifest gives.
-    pub fn sources(&self, shared: &Shared, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Vec<Source>> {
-        let memtables =
-            self.memtables().filter(|m| m.overlaps(from, to)).map(|m| Ok(Source::Memtable(m.iter())));
-        let tables = self.levels.iter().flatten().filter(|t| t.overlaps(from, to));
-        memtables.chain(tables.map(|t| Source::table(shared, t))).collect()
+    /// Cursors over every memtable and table that may hold a key between the bounds, and how many
+    /// memtables and tables that are. Nothing else is touched: memtables are asked, tables are judged by the
+    /// key range that the manifest gives. A level's tables share one cursor, which opens them as
+    /// it gets to them.
+    pub fn sources(&self, shared: &Shared, from: Bound<&[u8]>, to: Bound<&[u8]>) -> (Vec<Source>, usize) {
+        let memtables = self.memtables().filter(|m| m.overlaps(from, to));
+        let mut sources: Vec<Source> = memtables.map(|m| Source::Memtable(m.iter())).collect();
+        let mut active = sources.len();
+        for (n, level) in self.levels.iter().enumerate() {
+            let tables: Vec<Arc<LiveTable>> =
+                level.iter().filter(|t| t.overlaps(from, to)).cloned().collect();
+            active += tables.len();
+            let cursor = |tables| Source::Level(LevelIter::new(&shared.tables, tables));
+            match n {
+                0 => sources.extend(tables.into_iter().map(|table| cursor(vec![table]))),
+                _ if tables.is_empty() => {}
+                _ => sources.push(cursor(tables)),
+            }
+        }
+        (sources, active)
     }
 }

@@ -20,6 +20,9 @@ use crate::lsm::{Result, SeqNo, Value};
 /// Receives the records that are kept, in order.
 pub(crate) type Emit<'a> = dyn FnMut(KeyRef<'_>, &[u8], &[u8]) -> Result<()> + 'a;
 
+/// Says, for ascending user keys, that nothing older than the source's records has the key.
+pub(crate) type Bottom<'a> = dyn FnMut(&[u8]) -> bool + 'a;
+
 /// The newest version of the key and stripe at hand, with what lies below it so far.
 struct Held {
     stripe: usize,
@@ -35,11 +38,11 @@ struct Held {
 }
 
 /// Walks `source` from its first record and emits what readers at `stripes` (ascending), or later,
-/// can see. `bottom`: nothing older lies below the source's records.
+/// can see.
 pub(crate) fn keep_visible(
     source: &mut impl InternalIterator,
     stripes: &[SeqNo],
-    bottom: bool,
+    bottom: &mut Bottom<'_>,
     emit: &mut Emit<'_>,
 ) -> Result<()> {
     let mut user: Vec<u8> = Vec::new();
@@ -89,8 +92,9 @@ fn value_of(source: &impl InternalIterator) -> Result<Value> {
     Ok(Value { head: bytes::Bytes::copy_from_slice(source.head()), tail: source.tail()? })
 }
 
-fn emit_held(user: &[u8], held: Held, bottom: bool, emit: &mut Emit<'_>) -> Result<()> {
-    let at_bottom = bottom && held.stripe == 0;
+fn emit_held(user: &[u8], held: Held, bottom: &mut Bottom<'_>, emit: &mut Emit<'_>) -> Result<()> {
+    let droppable = held.kind == Kind::Tombstone || !held.complete;
+    let at_bottom = held.stripe == 0 && droppable && bottom(user);
     if held.kind == Kind::Tombstone {
         if at_bottom {
             return Ok(());
@@ -129,7 +133,7 @@ mod tests {
             table.insert(*seq, Write { kind: *kind, key: "k".into(), value, head_len });
         }
         let mut out = Vec::new();
-        keep_visible(&mut table.iter(), stripes, bottom, &mut |key, _, _| {
+        keep_visible(&mut table.iter(), stripes, &mut |_| bottom, &mut |key, _, _| {
             let KindOrBound::Kind(kind) = key.kind else { unreachable!() };
             out.push((kind, key.seq));
             Ok(())

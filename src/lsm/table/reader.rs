@@ -127,7 +127,10 @@ impl Table {
         }
         // Such keys stand in the next partition if, and only if, its start has the prefix.
         let next = first + 1;
-        Ok(next < self.partitions() && self.partition_start(next)?.user.starts_with(prefix))
+        if next >= self.partitions() {
+            return Ok(false);
+        }
+        self.top_index.start_begins_with(next, prefix).map_err(|e| self.damaged(self.top_index_at, e))
     }
 
     pub(crate) fn partitions(&self) -> usize {
@@ -144,9 +147,9 @@ impl Table {
         self.top_index.find_before(target).map_err(|e| self.damaged(self.top_index_at, e))
     }
 
-    /// The start key of a partition.
-    pub(crate) fn partition_start(&self, partition: usize) -> Result<KeyRef<'_>> {
-        self.top_index.start(partition).map_err(|e| self.damaged(self.top_index_at, e))
+    /// Does a partition start with a further version of this user key?
+    pub(crate) fn partition_starts_with(&self, partition: usize, user: &[u8]) -> Result<bool> {
+        self.top_index.start_is(partition, user).map_err(|e| self.damaged(self.top_index_at, e))
     }
 
     /// Reads the index of a partition; also gives its offset.

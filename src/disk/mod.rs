@@ -11,15 +11,41 @@
 //! from a seed what a power cut keeps and which operations fail.
 //!
 //! Names are plain file names (no `/`). Every method may be called from any thread.
+//!
+//! What else lies in the directory is not the store's data and no [`Disk`] method sees it: the
+//! lock's file ([`LOCK_FILE`]), the daemon's messages ([`DAEMON_LOG`]), unfinished objects
+//! (`*.lsmfs.tmp`) and folders, [`LOST_DIR`] among them.
 
 pub mod lock;
 pub mod real;
 pub mod sim;
+#[cfg(test)]
+mod suite;
 
 use bytes::Bytes;
 use std::fmt::Debug;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// The file that the store's lock is on.
+pub const LOCK_FILE: &str = "LOCK";
+
+/// Where a daemon in the background writes its messages.
+pub const DAEMON_LOG: &str = "daemon.log";
+
+/// The folder of files that the store does not know.
+pub const LOST_DIR: &str = "lost";
+
+/// How the name of an unfinished object ends: unlike a plain `.tmp`, nobody else's file is called
+/// so, and leftovers can be removed from a directory that turns out to be no store.
+const UNFINISHED_SUFFIX: &str = ".lsmfs.tmp";
+
+/// The longest name of a file; it leaves room for what is appended to it (`NAME_MAX` is 255).
+const NAME_BYTES_MAX: usize = 200;
+
+/// The most files of one name that [`LOST_DIR`] takes.
+const LOST_SAME_NAME_MAX: u32 = 10_000;
 
 /// A failed disk operation: what was tried, on which file, and the system's answer.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +77,78 @@ impl DiskError {
     }
 }
 
+/// Why a store's directory could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The directory does not exist.
+    #[error("{}: no such directory", dir.display())]
+    Missing {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The path, or a part of it, is something other than a directory.
+    #[error("{}: not a directory", dir.display())]
+    NotADirectory {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The user may not open, make or write to the directory.
+    #[error("{}: permission denied", dir.display())]
+    Denied {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The directory has no [`LOCK_FILE`], so no store was ever made in it.
+    #[error("{}: not an lsmfs store (it has no file {LOCK_FILE})", dir.display())]
+    NotAStore {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// Another process has the store open.
+    #[error("{}", in_use_message(dir, *pid, mount.as_deref(), *closing))]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+        /// The owner; none where it had not said so yet, or had just stopped.
+        pid: Option<u32>,
+        /// Where it has the store mounted.
+        mount: Option<PathBuf>,
+        /// Is it closing the store?
+        closing: bool,
+    },
+    /// The system refused something else.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+impl OpenError {
+    /// The error for the system's answer `source` to `op` on `path`, which is `dir` or lies in it.
+    fn new(dir: &Path, op: &'static str, path: &Path, source: io::Error) -> OpenError {
+        let dir = dir.to_owned();
+        match source.kind() {
+            io::ErrorKind::NotFound => OpenError::Missing { dir },
+            io::ErrorKind::NotADirectory => OpenError::NotADirectory { dir },
+            io::ErrorKind::PermissionDenied => OpenError::Denied { dir },
+            _ => OpenError::Disk(DiskError::new(op, path.display().to_string(), source)),
+        }
+    }
+}
+
+fn in_use_message(dir: &Path, pid: Option<u32>, mount: Option<&Path>, closing: bool) -> String {
+    let mut message = format!("{}: the store is in use by ", dir.display());
+    match pid {
+        Some(pid) => message += &format!("process {pid}"),
+        None => message += "another process",
+    }
+    if closing {
+        message += ", which is closing it";
+    } else if let Some(mount) = mount {
+        message += &format!(", mounted at {}", mount.display());
+    }
+    message
+}
+
 /// The result of a disk operation.
 pub type Result<T> = std::result::Result<T, DiskError>;
 
@@ -63,7 +161,7 @@ pub struct Listed {
     pub len: u64,
 }
 
-/// The room on the disk below a store, in bytes and in files.
+/// The room on the disk below a store, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Space {
     /// Bytes in all.
@@ -96,6 +194,9 @@ pub trait Disk: Send + Sync + Debug {
     /// Moves a file into the folder `lost/`, under a name that is free there.
     fn move_to_lost(&self, name: &str) -> Result<()>;
 
+    /// Makes an existing file's contents durable, whoever wrote them.
+    fn sync_file(&self, name: &str) -> Result<()>;
+
     /// Makes created, finished, deleted and moved names durable.
     fn sync_dir(&self) -> Result<()>;
 
@@ -105,11 +206,12 @@ pub trait Disk: Send + Sync + Debug {
 
 /// An object that is being written. Dropped unfinished, it leaves nothing behind.
 pub trait ObjectWriter: Send {
-    /// Appends `bytes`.
+    /// Appends `bytes`. A write that failed appended none of them.
     fn write(&mut self, bytes: &[u8]) -> Result<()>;
 
     /// Syncs the contents, gives the object its name (put if absent: an existing object of that
-    /// name is an error and stays as it is) and syncs the directory.
+    /// name is an error and stays as it is) and syncs the directory. After an error nothing is
+    /// left under the name, unless there is a power cut: then the object may be found, whole.
     fn finish(self: Box<Self>) -> Result<()>;
 }
 
@@ -137,4 +239,27 @@ pub trait LogFile: Send + Sync + Debug {
 
     /// Makes the contents and the length durable.
     fn sync(&self) -> Result<()>;
+}
+
+/// Refuses a name that is no plain file name, or one that is not for the store's data.
+fn check_name(op: &'static str, name: &str) -> Result<()> {
+    let plain = !matches!(name, "" | "." | "..") && !name.contains(['/', '\0']);
+    if plain && name.len() <= NAME_BYTES_MAX && !is_hidden(name) && name != LOST_DIR {
+        return Ok(());
+    }
+    Err(DiskError::new(
+        op,
+        name,
+        io::Error::new(io::ErrorKind::InvalidInput, "not a name for a store's file"),
+    ))
+}
+
+/// Is `name` a file beside the store's data?
+fn is_hidden(name: &str) -> bool {
+    name == LOCK_FILE || name == DAEMON_LOG || name.ends_with(UNFINISHED_SUFFIX)
+}
+
+/// The names to try in [`LOST_DIR`] for a file called `name`.
+fn lost_names(name: &str) -> impl Iterator<Item = String> {
+    std::iter::once(name.to_owned()).chain((1..LOST_SAME_NAME_MAX).map(move |n| format!("{name}.{n}")))
 }

@@ -6,9 +6,10 @@
 //! use lsmfs::disk::real::RealDisk;
 //! use lsmfs::lsm::{Batch, Options, Store};
 //! use std::sync::Arc;
+//! use std::time::Duration;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let disk = RealDisk::open_or_create("/tmp/store".as_ref())?;
+//! let disk = RealDisk::open_or_create("/tmp/store".as_ref(), Duration::from_secs(5))?;
 //! let store = Store::open(Arc::new(disk), Options::default())?;
 //! let volume = store.volume("main")?;
 //! let mut batch = Batch::new();
@@ -20,21 +21,34 @@
 //! # }
 //! ```
 
+mod background;
 pub mod batch;
 pub mod cache;
 pub mod error;
+mod flush;
 pub mod iter;
 pub mod key;
+pub mod log;
+pub mod manifest;
+pub mod memtable;
 pub mod options;
+mod read;
+mod recover;
+pub mod snapshot;
+pub mod stats;
 pub mod store;
 pub mod table;
 pub mod value;
+pub mod varint;
 pub mod volume;
+mod write;
 
 pub use batch::Batch;
 pub use error::{Error, Result};
+pub use iter::scan::Scan;
 pub use key::{Kind, SeqNo};
 pub use options::Options;
+pub use snapshot::Snapshot;
 pub use store::Store;
 pub use value::Value;
-pub use volume::{Scan, Snapshot, Volume};
+pub use volume::Volume;

@@ -1,95 +1,206 @@
 //! A store: opening, closing, and what its volumes share.
+//!
+//! # Locks
+//! In the order in which they are taken, outermost first (each module's header says what its own protect):
+//!
+//! 1. `Store::closing`: a close that runs.
+//! 2. a volume's `flushing.turn`: one flush at a time
+//! 3. a volume's `structure`: changes of its tree
+//! 4. `Shared::manifest`: held over the manifest's I/O
+//! 5. the log's `sync_turn` and `tail`: held over the log's I/O
+//! 6. the commit lock, then a volume's `tree`, `published`, a writer's slot
+//! 7. `Shared::{volumes, obsolete, retired}`, the log's `segments`, `Snapshots::living`, the threads'
+//!    signals: leaves, under which no other is taken.
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Space};
+use crate::lsm::background::{Done, Signal, Syncs, run_flushes, run_syncs};
+use crate::lsm::cache::BlockCache;
+use crate::lsm::log::Log;
+use crate::lsm::manifest::Manifest;
+use crate::lsm::memtable::Memtable;
+use crate::lsm::recover::recover;
+use crate::lsm::snapshot::Snapshots;
+use crate::lsm::table::{TableCache, TableOptions};
 use crate::lsm::volume::Volume;
-use crate::lsm::{Options, Result};
+use crate::lsm::write::Commits;
+use crate::lsm::{Error, Options, Result};
+use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+/// What the volumes of a store share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub options: Options,
+    pub table_options: TableOptions,
+    pub disk: Arc<dyn Disk>,
+    pub log: Log,
+    pub commits: Commits,
+    pub manifest: Mutex<Manifest>,
+    pub tables: TableCache,
+    pub snapshots: Snapshots,
+    pub flush_signal: Signal,
+    pub syncs: Syncs,
+    /// Files that the newest manifest commit made obsolete; see `flush.rs`.
+    pub obsolete: Mutex<Vec<String>>,
+    /// Flushed memtables that a reader may still use.
+    pub retired: Mutex<Vec<Arc<Memtable>>>,
+    volumes: RwLock<Vec<Arc<Volume>>>,
+    closed: AtomicBool,
+}
+
+impl Shared {
+    pub fn volumes(&self) -> Vec<Arc<Volume>> {
+        self.volumes.read().clone()
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+}
 
 /// An open store. All methods may be called from any thread. Dropping it closes it.
 #[derive(Debug)]
-pub struct Store {}
+pub struct Store {
+    shared: Arc<Shared>,
+    closing: Mutex<Threads>,
+}
+
+#[derive(Debug, Default)]
+struct Threads {
+    flusher: Option<JoinHandle<()>>,
+    syncer: Option<JoinHandle<()>>,
+    closed: bool,
+}
 
 impl Store {
     /// Opens the store on `disk`; an empty disk becomes a new store with one volume, `main`.
-    pub fn open(_disk: Arc<dyn Disk>, _options: Options) -> Result<Store> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] and [`Error::NewerFormat`] name the file; [`Error::NotAStore`] if other files
+    /// are here; [`Error::Disk`]. Nothing was deleted then.
+    pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Store> {
+        let recovered = recover(&disk, &options)?;
+        let cache = Arc::new(BlockCache::new(options.cache_size));
+        let shared = Arc::new(Shared {
+            table_options: TableOptions::from(&options),
+            tables: TableCache::new(disk.clone(), cache, options.open_tables),
+            disk,
+            log: recovered.log,
+            commits: Commits::new(recovered.last_seq),
+            manifest: Mutex::new(recovered.manifest),
+            snapshots: Snapshots::default(),
+            flush_signal: Signal::default(),
+            syncs: Syncs::default(),
+            obsolete: Mutex::default(),
+            retired: Mutex::default(),
+            volumes: RwLock::default(),
+            closed: AtomicBool::new(false),
+            options,
+        });
+        let volumes = recovered.trees.into_iter();
+        let volumes = volumes.map(|(id, (name, tree))| Arc::new(Volume::new(id, name, shared.clone(), tree)));
+        *shared.volumes.write() = volumes.collect();
+        let mut threads = Threads::default();
+        if shared.options.background {
+            let worker = shared.clone();
+            threads.flusher = Some(spawn("lsmfs-flush", move || run_flushes(&worker))?);
+            let worker = shared.clone();
+            threads.syncer = Some(spawn("lsmfs-log", move || run_syncs(&worker))?);
+            shared.flush_signal.raise();
+        }
+        Ok(Store { shared, closing: Mutex::new(threads) })
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// The volume of that name.
-    pub fn volume(&self, _name: &str) -> Result<Arc<Volume>> {
-        todo!()
+    pub fn volume(&self, name: &str) -> Result<Arc<Volume>> {
+        let found = self.shared.volumes.read().iter().find(|v| v.name() == name).cloned();
+        found.ok_or_else(|| Error::NoVolume(name.to_string()))
     }
 
     /// Makes every write that was answered before this call durable.
     pub fn sync(&self) -> Result<()> {
-        todo!()
+        self.shared.log.sync()
     }
 
-    /// As [`Store::sync`], without waiting: `done` is called (on a thread of the store, must not block) when
-    /// every write answered before this call is durable. Requests that wait share one sync.
-    pub fn sync_then(&self, _done: Box<dyn FnOnce(Result<()>) + Send>) {
-        todo!()
+    /// As [`Store::sync`], without waiting: `done` is called (on a thread of the store, so it must not
+    /// block) when every write answered before this call is durable. Requests that wait share one sync.
+    pub fn sync_then(&self, done: Done) {
+        if !self.shared.options.background {
+            return done(self.sync());
+        }
+        if let Err(done) = self.shared.syncs.request(done) {
+            done(self.sync());
+        }
     }
 
     /// The room on the disk below the store.
-    pub fn space(&self) -> Result<crate::disk::Space> {
-        todo!()
+    pub fn space(&self) -> Result<Space> {
+        Ok(self.shared.disk.space()?)
     }
 
     /// Flushes every memtable and waits for it.
     pub fn flush(&self) -> Result<()> {
-        todo!()
+        self.shared.volumes().iter().try_for_each(|volume| volume.flush_all())
     }
 
-    /// What the store is made of now.
-    pub fn stats(&self) -> StoreStats {
-        todo!()
+    /// Does the background work that is due, on this thread; says whether there was any. For tests that
+    /// run without the background threads.
+    pub fn step(&self) -> Result<bool> {
+        self.shared.flush_due()
     }
 
     /// Flushes, waits for the background threads and leaves a store that opens fast. A second
-    /// close does nothing. Operations afterwards fail with [`crate::lsm::Error::Closed`].
+    /// close does nothing. Operations afterwards fail with [`Error::Closed`].
+    ///
+    /// # Errors
+    /// Every write that was answered is in the log all the same, and the next open finds it.
     pub fn close(&self) -> Result<()> {
-        todo!()
+        let mut threads = self.closing.lock();
+        if std::mem::replace(&mut threads.closed, true) {
+            return Ok(());
+        }
+        let shared = &self.shared;
+        shared.closed.store(true, Ordering::Release);
+        shared.commits.close();
+        shared.flush_signal.raise();
+        shared.syncs.stop();
+        for thread in [threads.flusher.take(), threads.syncer.take()].into_iter().flatten() {
+            if thread.join().is_err() {
+                tracing::error!("a background thread had panicked");
+            }
+        }
+        let result = self.close_files();
+        // Volumes hold what they share, and that holds the volumes: here the circle ends.
+        shared.volumes.write().clear();
+        result
+    }
+
+    fn close_files(&self) -> Result<()> {
+        let shared = &self.shared;
+        // First the log: whatever the flushes meet, nothing answered is lost.
+        shared.log.sync()?;
+        self.flush()?;
+        shared.log.end_segment();
+        shared.retire_log()?;
+        shared.settle()
     }
 }
 
-/// A store's shape: what `lsmfs stats` prints.
-#[derive(Debug, Clone)]
-pub struct StoreStats {
-    /// The volumes.
-    pub volumes: Vec<VolumeStats>,
-    /// Live log segments: number and bytes.
-    pub log_segments: Vec<(u64, u64)>,
-    /// The newest visible sequence number.
-    pub last_seq: u64,
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Err(e) = self.close() {
+            tracing::error!("the store was not closed cleanly; nothing is lost: {e}");
+        }
+    }
 }
 
-/// A volume's shape.
-#[derive(Debug, Clone)]
-pub struct VolumeStats {
-    /// Its name.
-    pub name: String,
-    /// Bytes in the mutable memtable.
-    pub memtable_bytes: usize,
-    /// Bytes in each immutable memtable, newest first.
-    pub immutable_bytes: Vec<usize>,
-    /// The levels, L0 first (its newest table first).
-    pub levels: Vec<Vec<TableStats>>,
-}
-
-/// A table, as stats show it.
-#[derive(Debug, Clone)]
-pub struct TableStats {
-    /// The table's file name.
-    pub file: String,
-    /// The file's length in bytes.
-    pub bytes: u64,
-    /// Records in it.
-    pub entries: u64,
-    /// Tombstones among them.
-    pub tombstones: u64,
-    /// The smallest user key.
-    pub smallest: bytes::Bytes,
-    /// The largest user key.
-    pub largest: bytes::Bytes,
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let spawned = std::thread::Builder::new().name(name.to_string()).spawn(run);
+    spawned.map_err(|e| crate::disk::DiskError::new("start the thread", name, e).into())
 }

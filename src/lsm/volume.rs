@@ -1,102 +1,184 @@
-//! A volume: one named tree of keys in a store.
+//! A volume: one named tree of keys in a store, and the structure that its reads and writes share.
+//!
+//! The [`Tree`] is an immutable snapshot of that structure: readers clone the `Arc` and hold no lock
+//! while they read, so memtables and tables that a reader uses live as long as it needs them.
+//!
+//! # Locks
+//! `tree` protects the pointer only; it is write-locked for the swap and nothing else, never over
+//! I/O. `structure` serialises the changes of the structure (freeze, flush): whoever changes the tree
+//! holds it from reading the old one to the swap. Order: `structure` → the manifest → the commit
+//! lock → `tree`.
 
-use crate::lsm::{Batch, Result, SeqNo, Value};
+use crate::lsm::flush::Flushing;
+use crate::lsm::iter::scan::Scan;
+use crate::lsm::manifest::VolumeId;
+use crate::lsm::memtable::Memtable;
+use crate::lsm::snapshot::Snapshot;
+use crate::lsm::store::Shared;
+use crate::lsm::table::TableMeta;
+use crate::lsm::{Error, Result, SeqNo, Value};
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
 use std::ops::Bound;
+use std::sync::Arc;
+
+/// A volume's structure at one moment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tree {
+    /// Takes the writes.
+    pub memtable: Arc<Memtable>,
+    /// Frozen, newest first.
+    pub immutable: Vec<Arc<Memtable>>,
+    /// The tables; L0 newest first, deeper levels by key.
+    pub levels: Vec<Vec<TableMeta>>,
+}
+
+impl Tree {
+    /// All memtables, newest first.
+    pub fn memtables(&self) -> impl DoubleEndedIterator<Item = &Arc<Memtable>> {
+        std::iter::once(&self.memtable).chain(&self.immutable)
+    }
+
+    /// Bytes in all memtables.
+    pub fn memtable_bytes(&self) -> usize {
+        self.memtables().map(|m| m.size()).sum()
+    }
+
+    /// The sequence number of the first write that is in no table; `None` if there is none.
+    pub fn first_unflushed(&self) -> Option<SeqNo> {
+        self.memtables().rev().find_map(|m| m.first_seq())
+    }
+}
 
 /// One named tree of keys in a store. All methods may be called from any thread.
 #[derive(Debug)]
-pub struct Volume {}
+pub struct Volume {
+    id: VolumeId,
+    name: String,
+    shared: Arc<Shared>,
+    tree: RwLock<Arc<Tree>>,
+    structure: Mutex<()>,
+    pub(crate) flushing: Flushing,
+}
 
 impl Volume {
+    pub(crate) fn new(id: VolumeId, name: String, shared: Arc<Shared>, tree: Tree) -> Volume {
+        let tree = RwLock::new(Arc::new(tree));
+        Volume { id, name, shared, tree, structure: Mutex::new(()), flushing: Flushing::default() }
+    }
+
+    /// The volume's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn id(&self) -> VolumeId {
+        self.id
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    pub(crate) fn tree(&self) -> Arc<Tree> {
+        self.tree.read().clone()
+    }
+
+    pub(crate) fn memtable_bytes(&self) -> usize {
+        self.tree.read().memtable_bytes()
+    }
+
+    /// Changes the structure. `change` gets the present tree and returns the next one, if it is to change.
+    pub(crate) fn change_tree<E>(
+        &self,
+        change: impl FnOnce(&Tree) -> std::result::Result<Option<Tree>, E>,
+    ) -> std::result::Result<(), E> {
+        let _structure = self.structure.lock();
+        let tree = self.tree();
+        if let Some(next) = change(&tree)? {
+            *self.tree.write() = Arc::new(next);
+        }
+        Ok(())
+    }
+
+    /// Freezes the memtable if it has reached its size.
+    pub(crate) fn freeze_if_full(&self) {
+        let limit = self.shared.options.memtable_size;
+        if self.tree.read().memtable.size() >= limit {
+            self.freeze(|memtable| memtable.size() >= limit);
+        }
+    }
+
+    /// Freezes the memtable if it is not empty and `still` holds once nobody else can change the
+    /// structure.
+    pub(crate) fn freeze(&self, still: impl FnOnce(&Memtable) -> bool) {
+        let _structure = self.structure.lock();
+        // Between two writes: a batch has its memtable from under the commit lock, so all of the
+        // frozen one's sequence numbers are below all of the new one's.
+        self.shared.commits.between_writes(|| {
+            let tree = self.tree();
+            if tree.memtable.is_empty() || !still(&tree.memtable) {
+                return;
+            }
+            let mut next = Tree { memtable: Arc::default(), ..Tree::clone(&tree) };
+            next.immutable.insert(0, tree.memtable.clone());
+            *self.tree.write() = Arc::new(next);
+        });
+        self.shared.flush_signal.raise();
+    }
+
+    /// A tree and a sequence number to read it at: every write that was answered before is in.
+    ///
+    /// The tree is taken first. Were it the other way round, a compaction in between could drop the very
+    /// version that the older sequence number sees. Writes to a memtable newer than the tree are
+    /// missed, all of them: what is read is still one moment.
+    pub(crate) fn read_point(&self) -> (Arc<Tree>, SeqNo) {
+        let tree = self.tree();
+        let seq = self.shared.commits.visible();
+        (tree, seq)
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.shared.is_closed() { Err(Error::Closed) } else { Ok(()) }
+    }
+
     /// The value of a key.
-    pub fn get(&self, _key: &[u8]) -> Result<Option<Value>> {
-        todo!()
+    pub fn get(&self, key: &[u8]) -> Result<Option<Value>> {
+        self.check_open()?;
+        let (tree, seq) = self.read_point();
+        tree.get(&self.shared, key, seq)
     }
 
     /// The head of a key's value; its tail is not read.
-    pub fn get_head(&self, _key: &[u8]) -> Result<Option<bytes::Bytes>> {
-        todo!()
+    pub fn get_head(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        self.check_open()?;
+        let (tree, seq) = self.read_point();
+        tree.get_head(&self.shared, key, seq)
     }
 
     /// How many patches lie over the key's newest full value (0: none, or the key is absent).
     /// Reads no tails.
-    pub fn patch_depth(&self, _key: &[u8]) -> Result<usize> {
-        todo!()
-    }
-
-    /// Writes a batch: in the operating system's hands (it survives the process) and visible when
-    /// this returns; durable after [`crate::lsm::Store::sync`].
-    /// Returns the sequence number of its last write.
-    pub fn write(&self, _batch: Batch) -> Result<SeqNo> {
-        todo!()
+    pub fn patch_depth(&self, key: &[u8]) -> Result<usize> {
+        self.check_open()?;
+        let (tree, seq) = self.read_point();
+        tree.patch_depth(&self.shared, key, seq)
     }
 
     /// The keys between two bounds as they are now, in order. Positioned before the first:
     /// call [`Scan::next`].
-    pub fn scan(&self, _from: Bound<&[u8]>, _to: Bound<&[u8]>) -> Result<Scan> {
-        todo!()
+    pub fn scan(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Scan> {
+        self.check_open()?;
+        let (tree, seq) = self.read_point();
+        Scan::new(&self.shared, &tree, seq, from, to)
     }
 
     /// The sequence number of the newest visible write in the store.
     pub fn visible_seq(&self) -> SeqNo {
-        todo!()
+        self.shared.commits.visible()
     }
 
     /// Keeps the present state readable until the snapshot is dropped.
-    pub fn snapshot(&self) -> Snapshot {
-        todo!()
-    }
-}
-
-/// A state of a volume that stays readable. Holds no lock; tables and memtables it needs are
-/// kept while it lives only by the scans and reads that run.
-#[derive(Debug)]
-pub struct Snapshot {}
-
-impl Snapshot {
-    /// The sequence number that the snapshot reads at.
-    pub fn seq(&self) -> SeqNo {
-        todo!()
-    }
-
-    /// As [`Volume::get`], at the snapshot.
-    pub fn get(&self, _key: &[u8]) -> Result<Option<Value>> {
-        todo!()
-    }
-
-    /// As [`Volume::scan`], at the snapshot.
-    pub fn scan(&self, _from: Bound<&[u8]>, _to: Bound<&[u8]>) -> Result<Scan> {
-        todo!()
-    }
-}
-
-/// A cursor over the visible keys of a range.
-#[derive(Debug)]
-pub struct Scan {}
-
-impl Scan {
-    /// Moves to the next key; false at the end.
-    pub fn next(&mut self) -> Result<bool> {
-        todo!()
-    }
-
-    /// The key. Only after [`Scan::next`] said true.
-    pub fn key(&self) -> &[u8] {
-        todo!()
-    }
-
-    /// The head of the value. Only after [`Scan::next`] said true.
-    pub fn head(&self) -> &[u8] {
-        todo!()
-    }
-
-    /// The tail of the value; may read it from the disk. Only after [`Scan::next`] said true.
-    pub fn tail(&self) -> Result<bytes::Bytes> {
-        todo!()
-    }
-
-    /// Sources (memtables and tables) inside the scan's bounds, opened or not.
-    pub fn num_active_iterators(&self) -> usize {
-        todo!()
+    pub fn snapshot(self: &Arc<Self>) -> Snapshot {
+        Snapshot::new(self.clone())
     }
 }

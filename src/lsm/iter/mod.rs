@@ -4,6 +4,11 @@
 //! version of every key. It is positioned by `seek*`; before that, and past either end, it is not
 //! `valid`. After an error it is not valid either.
 
+pub(crate) mod merge;
+pub mod scan;
+pub(crate) mod source;
+pub(crate) mod stripes;
+
 use crate::lsm::Result;
 use crate::lsm::key::KeyRef;
 use bytes::Bytes;

@@ -134,6 +134,10 @@ impl Disk for MemDisk {
         unimplemented!()
     }
 
+    fn sync_file(&self, _: &str) -> disk::Result<()> {
+        unimplemented!()
+    }
+
     fn sync_dir(&self) -> disk::Result<()> {
         unimplemented!()
     }

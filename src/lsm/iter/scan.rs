@@ -1,0 +1,200 @@
+//! Scans: the visible keys of a range, in order.
+
+use crate::lsm::iter::InternalIterator;
+use crate::lsm::iter::merge::MergeIter;
+use crate::lsm::iter::source::Source;
+use crate::lsm::key::{KeyRef, Kind, KindOrBound};
+use crate::lsm::store::Shared;
+use crate::lsm::value::Fold;
+use crate::lsm::volume::Tree;
+use crate::lsm::{Result, SeqNo, Value};
+use bytes::Bytes;
+use std::ops::Bound;
+
+/// After stepping over this many records of one key, a scan seeks past the rest of them.
+const STEPS_BEFORE_SEEK: usize = 8;
+
+/// A cursor over the visible keys of a range. It keeps the memtables and tables it reads alive,
+/// and holds no lock.
+#[derive(Debug)]
+pub struct Scan {
+    merge: MergeIter<Source>,
+    seq: SeqNo,
+    from: Bound<Bytes>,
+    to: Bound<Bytes>,
+    active: usize,
+    place: Place,
+    /// The key that the scan stands on, or stood on last.
+    key: Vec<u8>,
+    /// The value, if it had to be folded; otherwise `merge` stands on it.
+    folded: Option<Value>,
+    fold: Fold,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    BeforeFirst,
+    /// On `key`. If the value was folded, `merge` is past its newest version.
+    OnKey,
+    AtEnd,
+}
+
+fn owned(bound: Bound<&[u8]>) -> Bound<Bytes> {
+    bound.map(Bytes::copy_from_slice)
+}
+
+impl Scan {
+    pub(crate) fn new(
+        shared: &Shared,
+        tree: &Tree,
+        seq: SeqNo,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+    ) -> Result<Scan> {
+        let sources = tree.sources(shared, from, to)?;
+        Ok(Scan {
+            active: sources.len(),
+            merge: MergeIter::new(sources),
+            seq,
+            from: owned(from),
+            to: owned(to),
+            place: Place::BeforeFirst,
+            key: Vec::new(),
+            folded: None,
+            fold: Fold::default(),
+        })
+    }
+
+    /// Sources (memtables and tables) inside the scan's bounds, opened or not.
+    pub fn num_active_iterators(&self) -> usize {
+        self.active
+    }
+
+    /// Moves to the next key; false at the end.
+    ///
+    /// # Errors
+    /// After one the scan is at its end.
+    #[allow(clippy::should_implement_trait, reason = "a lending cursor: `Iterator` cannot yield borrows")]
+    pub fn next(&mut self) -> Result<bool> {
+        let moved = self.step();
+        if !matches!(moved, Ok(true)) {
+            self.place = Place::AtEnd;
+        }
+        moved
+    }
+
+    /// The key. Only after [`Scan::next`] said true.
+    pub fn key(&self) -> &[u8] {
+        debug_assert_eq!(self.place, Place::OnKey);
+        &self.key
+    }
+
+    /// The head of the value. Only after [`Scan::next`] said true.
+    pub fn head(&self) -> &[u8] {
+        match &self.folded {
+            Some(value) => &value.head,
+            None => self.merge.head(),
+        }
+    }
+
+    /// The tail of the value; may read it from the disk. Only after [`Scan::next`] said true.
+    pub fn tail(&self) -> Result<Bytes> {
+        match &self.folded {
+            Some(value) => Ok(value.tail.clone()),
+            None => self.merge.tail(),
+        }
+    }
+
+    fn step(&mut self) -> Result<bool> {
+        self.folded = None;
+        match self.place {
+            Place::AtEnd => return Ok(false),
+            Place::BeforeFirst => self.seek_to_start()?,
+            Place::OnKey => self.skip_key()?,
+        }
+        while self.merge.valid() {
+            let key = self.merge.key();
+            if self.is_past_end(key.user) {
+                return Ok(false);
+            }
+            self.key.clear();
+            self.key.extend_from_slice(key.user);
+            if key.seq > self.seq && !self.skip_invisible()? {
+                continue;
+            }
+            match self.merge.key().kind {
+                KindOrBound::Kind(Kind::Put | Kind::FirstPut) => {
+                    self.place = Place::OnKey;
+                    return Ok(true);
+                }
+                KindOrBound::Kind(Kind::Patch) => {
+                    self.fold_versions()?;
+                    self.place = Place::OnKey;
+                    return Ok(true);
+                }
+                _ => self.skip_key()?,
+            }
+        }
+        Ok(false)
+    }
+
+    fn seek_to_start(&mut self) -> Result<()> {
+        match &self.from {
+            Bound::Unbounded => self.merge.seek_to_first(),
+            Bound::Included(key) => self.merge.seek(KeyRef::bound(key, self.seq)),
+            Bound::Excluded(key) => self.merge.seek(KeyRef::bound(key, 0)),
+        }
+    }
+
+    fn is_past_end(&self, key: &[u8]) -> bool {
+        match &self.to {
+            Bound::Unbounded => false,
+            Bound::Included(end) => key > end.as_ref(),
+            Bound::Excluded(end) => key >= end.as_ref(),
+        }
+    }
+
+    /// Moves past every version of `self.key`.
+    fn skip_key(&mut self) -> Result<()> {
+        for _ in 0..STEPS_BEFORE_SEEK {
+            if !self.merge.valid() || self.merge.key().user != self.key {
+                return Ok(());
+            }
+            self.merge.next()?;
+        }
+        // Sequence number 0 is before all writes, so this is after the oldest version.
+        self.merge.seek(KeyRef::bound(&self.key, 0))
+    }
+
+    /// Moves past the versions of `self.key` that are too new; false if no older one is left.
+    fn skip_invisible(&mut self) -> Result<bool> {
+        for _ in 0..STEPS_BEFORE_SEEK {
+            if !self.merge.valid() || self.merge.key().user != self.key {
+                return Ok(false);
+            }
+            if self.merge.key().seq <= self.seq {
+                return Ok(true);
+            }
+            self.merge.next()?;
+        }
+        self.merge.seek(KeyRef::bound(&self.key, self.seq))?;
+        Ok(self.merge.valid() && self.merge.key().user == self.key)
+    }
+
+    /// Folds the versions of `self.key` from the cursor on.
+    fn fold_versions(&mut self) -> Result<()> {
+        self.fold.clear();
+        while self.merge.valid() && self.merge.key().user == self.key {
+            if let KindOrBound::Kind(kind) = self.merge.key().kind {
+                let merge = &self.merge;
+                let value = || Ok(Value { head: Bytes::copy_from_slice(merge.head()), tail: merge.tail()? });
+                if self.fold.push(kind, value)?.is_break() {
+                    break;
+                }
+            }
+            self.merge.next()?;
+        }
+        self.folded = self.fold.finish(&self.key)?;
+        Ok(())
+    }
+}

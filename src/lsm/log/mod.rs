@@ -1,0 +1,312 @@
+//! The write-ahead log: numbered segments (`NNNNNN.log`) that all volumes of a store share.
+//!
+//! [`record`] has the bytes, [`reader`] the rules for a torn tail, this file the writer.
+//!
+//! # Invariants
+//! - Log order is sequence order; positions grow and never have a gap between segments.
+//! - Each open of a store starts a new segment (created at the first write). A segment that is
+//!   full, or whose session ended, is never written again.
+//! - A sync makes every segment before the current one, and the directory, durable before it
+//!   answers: a record is durable only if all before it are.
+//! - A failed write leaves no bytes behind in the log's prefix: its place is cut off again. If
+//!   that fails too, or the failure is not a full disk, or a sync fails, the log is *poisoned*:
+//!   every later append and sync answers the first error. A failed sync is never tried again.
+//!
+//! # Locks
+//! `tail` is held by the one appender, over the write's system call. `segments` protects the list
+//! of live segments, never over I/O. `sync_turn` lets one sync run at a time; those who waited for
+//! it mostly find their work done. Order: `sync_turn` → `segments`; `tail` → `segments`.
+
+pub mod reader;
+pub mod record;
+
+use self::record::{HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::disk::{Disk, LogFile};
+use crate::lsm::{Error, Result, SeqNo};
+use bytes::BytesMut;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// The magic of a log segment.
+pub const MAGIC: &[u8; 8] = b"lsmfslog";
+
+/// The file name of segment `number`.
+pub fn file_name(number: u64) -> String {
+    format!("{number:06}.log")
+}
+
+/// The number of the log segment named `name`, if it is one.
+pub fn parse_file_name(name: &str) -> Option<u64> {
+    name.strip_suffix(".log")?.parse().ok()
+}
+
+/// A record on its way into the log: room for the header, then the payload.
+#[derive(Debug)]
+pub struct PendingRecord {
+    /// [`HEADER_LEN`] bytes of room and the payload.
+    pub bytes: BytesMut,
+    /// The sequence number of its first write.
+    pub first_seq: SeqNo,
+    /// The sequence number of its last write.
+    pub last_seq: SeqNo,
+}
+
+/// A live segment.
+#[derive(Debug, Clone)]
+pub struct Segment {
+    /// Its number.
+    pub number: u64,
+    /// The log position of its first byte.
+    pub base: u64,
+    /// Its length in bytes.
+    pub len: u64,
+    /// The largest sequence number in it (0: none yet).
+    pub last_seq: SeqNo,
+    /// Open while not all of it is durable, or it is still being written.
+    file: Option<Arc<dyn LogFile>>,
+}
+
+impl Segment {
+    /// A segment of an earlier session, whole and durable.
+    pub fn sealed(number: u64, base: u64, len: u64, last_seq: SeqNo) -> Segment {
+        Segment { number, base, len, last_seq, file: None }
+    }
+}
+
+#[derive(Debug)]
+struct Tail {
+    file: Option<Arc<dyn LogFile>>,
+    /// The current segment's number, or the next one's while there is none.
+    number: u64,
+    /// The current segment's base and length.
+    base: u64,
+    len: u64,
+    /// Records of a group, end to end. Kept for its room.
+    group: Vec<u8>,
+}
+
+/// The log's writer.
+#[derive(Debug)]
+pub struct Log {
+    disk: Arc<dyn Disk>,
+    segment_size: u64,
+    tail: Mutex<Tail>,
+    segments: Mutex<VecDeque<Segment>>,
+    sync_turn: Mutex<()>,
+    /// The position up to which records were handed to the operating system.
+    written: AtomicU64,
+    /// The position up to which they are durable.
+    synced: AtomicU64,
+    /// The newest segment whose directory entry is durable.
+    named_up_to: AtomicU64,
+    poison: OnceLock<Error>,
+}
+
+impl Log {
+    /// A log that goes on after `segments` (all durable), at `position`, in segment `next_number`.
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        segment_size: u64,
+        segments: Vec<Segment>,
+        next_number: u64,
+        position: u64,
+    ) -> Log {
+        Log {
+            disk,
+            segment_size,
+            tail: Mutex::new(Tail {
+                file: None,
+                number: next_number,
+                base: position,
+                len: 0,
+                group: Vec::new(),
+            }),
+            segments: Mutex::new(segments.into()),
+            sync_turn: Mutex::new(()),
+            written: AtomicU64::new(position),
+            synced: AtomicU64::new(position),
+            named_up_to: AtomicU64::new(0),
+            poison: OnceLock::new(),
+        }
+    }
+
+    /// Hands records to the operating system, in order, with one system call.
+    ///
+    /// # Errors
+    /// None of the records is in the log then.
+    pub fn append(&self, records: &mut [PendingRecord]) -> Result<()> {
+        let Some(last_seq) = records.last().map(|r| r.last_seq) else { return Ok(()) };
+        self.check_poison()?;
+        let mut tail = self.tail.lock();
+        self.ensure_segment(&mut tail)?;
+        let synced = self.synced.load(Ordering::Acquire);
+        for record in records.iter_mut() {
+            let header = Header {
+                kind: RecordKind::Batch,
+                payload_len: (record.bytes.len() - HEADER_LEN) as u32,
+                file: tail.number,
+                first_seq: record.first_seq,
+                synced,
+            };
+            header.fill(&mut record.bytes);
+        }
+        let tail = &mut *tail;
+        let group: &[u8] = match records {
+            [one] => &one.bytes,
+            many => {
+                tail.group.clear();
+                many.iter().for_each(|record| tail.group.extend_from_slice(&record.bytes));
+                &tail.group
+            }
+        };
+        let Some(file) = &tail.file else { unreachable!("ensure_segment made one") };
+        if let Err(e) = file.write_at(tail.len, group) {
+            return Err(self.undo(file.as_ref(), tail.len, e.into()));
+        }
+        tail.len += group.len() as u64;
+        if let Some(segment) = self.segments.lock().back_mut() {
+            segment.len = tail.len;
+            segment.last_seq = last_seq;
+        }
+        self.written.store(tail.base + tail.len, Ordering::Release);
+        Ok(())
+    }
+
+    /// Cuts a failed group off again. Room may come back; any other failure poisons the log.
+    fn undo(&self, file: &dyn LogFile, len: u64, error: Error) -> Error {
+        match file.truncate(len) {
+            Ok(()) if error.is_full() => error,
+            _ => self.poison_with(error),
+        }
+    }
+
+    /// Starts a segment if there is none or the current one is full.
+    fn ensure_segment(&self, tail: &mut Tail) -> Result<()> {
+        if tail.file.is_some() {
+            if tail.len < self.segment_size {
+                return Ok(());
+            }
+            tail.file = None;
+            tail.number += 1;
+            tail.base += tail.len;
+            tail.len = 0;
+        }
+        let name = file_name(tail.number);
+        let file = self.disk.create_log(&name)?;
+        let header = SegmentHeader { file: tail.number, base: tail.base }.encode(MAGIC);
+        if let Err(e) = file.write_at(0, &header) {
+            // The number can be used again only if the file is gone.
+            return Err(match self.disk.delete(&name) {
+                Ok(()) => e.into(),
+                Err(_) => self.poison_with(e.into()),
+            });
+        }
+        tail.file = Some(file.clone());
+        tail.len = SEGMENT_HEADER_LEN as u64;
+        self.segments.lock().push_back(Segment {
+            number: tail.number,
+            base: tail.base,
+            len: tail.len,
+            last_seq: 0,
+            file: Some(file),
+        });
+        Ok(())
+    }
+
+    /// Makes every record whose append returned before this call durable.
+    pub fn sync(&self) -> Result<()> {
+        let target = self.written.load(Ordering::Acquire);
+        if self.synced.load(Ordering::Acquire) >= target {
+            return self.check_poison();
+        }
+        let _turn = self.sync_turn.lock();
+        self.check_poison()?;
+        if self.synced.load(Ordering::Acquire) >= target {
+            return Ok(());
+        }
+        // What was written while this sync waited for its turn is covered as well.
+        let target = self.written.load(Ordering::Acquire);
+        self.sync_segments().map_err(|e| self.poison_with(e))?;
+        self.synced.fetch_max(target, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Syncs every segment that has an open file, oldest first, and the directory that names it.
+    fn sync_segments(&self) -> Result<()> {
+        let unsynced: Vec<(u64, Arc<dyn LogFile>)> = self
+            .segments
+            .lock()
+            .iter()
+            .filter_map(|segment| Some((segment.number, segment.file.clone()?)))
+            .collect();
+        let Some(&(last, _)) = unsynced.last() else { return Ok(()) };
+        for (_, file) in &unsynced {
+            file.sync()?;
+        }
+        if self.named_up_to.load(Ordering::Acquire) < last {
+            self.disk.sync_dir()?;
+            self.named_up_to.store(last, Ordering::Release);
+        }
+        // Older segments than the current one are never written again: done with.
+        for segment in self.segments.lock().iter_mut().filter(|s| s.number < last) {
+            segment.file = None;
+        }
+        Ok(())
+    }
+
+    /// Has everything that was written been synced?
+    pub fn is_synced(&self) -> bool {
+        self.synced.load(Ordering::Acquire) >= self.written.load(Ordering::Acquire)
+    }
+
+    /// The live segments, oldest first.
+    pub fn segments(&self) -> Vec<Segment> {
+        self.segments.lock().iter().cloned().collect()
+    }
+
+    /// Ends the current segment, so that [`Log::oldest_needed`] may pass it. Call at close, when
+    /// nobody appends any more.
+    pub fn end_segment(&self) {
+        let mut tail = self.tail.lock();
+        if tail.file.take().is_some() {
+            tail.number += 1;
+            tail.base += tail.len;
+            tail.len = 0;
+        }
+    }
+
+    /// The number and base of the segment that the next record goes to, or a later one.
+    pub fn current(&self) -> (u64, u64) {
+        let tail = self.tail.lock();
+        (tail.number, tail.base)
+    }
+
+    /// The number and base of the oldest segment, up to `current`, that is needed to replay the writes
+    /// from `first_needed` on (`None`: no write is needed any more).
+    pub fn oldest_needed(&self, current: (u64, u64), first_needed: Option<SeqNo>) -> (u64, u64) {
+        let segments = self.segments.lock();
+        let needed =
+            |s: &&Segment| s.number >= current.0 || first_needed.is_some_and(|seq| s.last_seq >= seq);
+        segments.iter().find(needed).map_or(current, |s| (s.number, s.base))
+    }
+
+    /// Forgets the segments below `number` and returns them: their files may be deleted.
+    pub fn retire_below(&self, number: u64) -> Vec<u64> {
+        let mut segments = self.segments.lock();
+        let keep = segments.iter().position(|s| s.number >= number).unwrap_or(segments.len());
+        segments.drain(..keep).map(|s| s.number).collect()
+    }
+
+    /// The first error that poisoned the log, as the answer to whoever would write.
+    pub fn check_poison(&self) -> Result<()> {
+        self.poison.get().map_or(Ok(()), |e| Err(Error::ReadOnly(Arc::new(e.clone()))))
+    }
+
+    fn poison_with(&self, error: Error) -> Error {
+        tracing::error!("the log takes no more writes: {error}");
+        let _ = self.poison.set(error.clone());
+        error
+    }
+}

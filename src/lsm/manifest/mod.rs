@@ -1,0 +1,311 @@
+//! The manifest: the durable record of a store's shape (volumes, levels, tables, log segments).
+//!
+//! It is kept in *generations*. `manifest-NNNNNN` is an immutable object with the whole state;
+//! `edits-NNNNNN` is a log of what changed since, one record of edits for each atomic change, framed
+//! like the write-ahead log's ([`crate::lsm::log::record`]).
+//!
+//! ```text
+//! manifest-NNNNNN
+//! offset  size
+//! 0       8    magic "lsmfsman"
+//! 8       4    format version
+//! 12      4    zero
+//! 16      8    generation
+//! 24      8    length of the edits
+//! 32      8    checksum (xxh3) of everything else, in order
+//! 40      …    edits that build the state from nothing (see edit.rs)
+//! ```
+//!
+//! # Invariants
+//! - Each open writes a new generation, and so does a log of edits that has grown long. The one
+//!   before is deleted when the new one is durable.
+//! - A record of edits is synced before its effect is used. So only the last may be torn, and the
+//!   "synced" position in each record's header is its own offset: a bad record before a whole one
+//!   is damage, and open refuses.
+//! - File numbers are reserved in blocks before use, so that a file no edit speaks of is known to
+//!   be an unfinished or obsolete one (and may be deleted) when its number is below the mark; any
+//!   other is a stranger and is moved to `lost/`.
+//!
+//! # Locks
+//! None inside: [`Manifest`] is used under one mutex, held over its I/O.
+
+pub mod edit;
+pub mod state;
+
+pub use edit::{Edit, VolumeId};
+pub use state::{State, VolumeState};
+
+use crate::disk::{Disk, LogFile};
+use crate::lsm::log::reader::SegmentReader;
+use crate::lsm::log::record::{HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::lsm::{Error, Result};
+use bytes::Bytes;
+use std::sync::Arc;
+use xxhash_rust::xxh3::Xxh3Default;
+
+/// The version of the format that this program writes, and the newest that it reads.
+pub const VERSION: u32 = 1;
+const MAGIC: &[u8; 8] = b"lsmfsman";
+const EDITS_MAGIC: &[u8; 8] = b"lsmfsedt";
+const SNAPSHOT_HEADER_LEN: usize = 40;
+/// A log of edits longer than this is followed by a new generation.
+const EDITS_LIMIT: u64 = 1 << 20;
+/// File numbers reserved at once.
+const FILE_BLOCK: u64 = 256;
+
+fn snapshot_name(generation: u64) -> String {
+    format!("manifest-{generation:06}")
+}
+
+fn edits_name(generation: u64) -> String {
+    format!("edits-{generation:06}")
+}
+
+fn generation_of(name: &str) -> Option<u64> {
+    name.strip_prefix("manifest-").or_else(|| name.strip_prefix("edits-"))?.parse().ok()
+}
+
+/// Is `name` a manifest's file?
+pub fn is_manifest_file(name: &str) -> bool {
+    generation_of(name).is_some()
+}
+
+/// An open manifest.
+#[derive(Debug)]
+pub struct Manifest {
+    disk: Arc<dyn Disk>,
+    generation: u64,
+    state: State,
+    edits: Arc<dyn LogFile>,
+    edits_len: u64,
+    next_file: u64,
+    /// An append failed: what the file holds from here on is unknown.
+    failed: Option<Error>,
+}
+
+/// A generation number that no file among `names` has.
+pub fn next_generation(names: &[String]) -> u64 {
+    names.iter().filter_map(|n| generation_of(n)).max().map_or(1, |g| g + 1)
+}
+
+/// Reads the newest generation; `None` if `names` has none.
+///
+/// # Errors
+/// [`Error::Corruption`] if it is damaged, [`Error::NewerFormat`] if a later version wrote it.
+pub fn read(disk: &dyn Disk, names: &[String]) -> Result<Option<State>> {
+    let newest = names.iter().filter_map(|n| n.strip_prefix("manifest-")?.parse::<u64>().ok()).max();
+    let Some(generation) = newest else { return Ok(None) };
+    let name = snapshot_name(generation);
+    let mut state = State::default();
+    let bytes = read_whole(disk, &name)?;
+    let edits = decode_snapshot(&bytes, &name, generation)?;
+    apply_all(&mut state, edits, &name, SNAPSHOT_HEADER_LEN as u64)?;
+    let name = edits_name(generation);
+    if names.contains(&name) {
+        let bytes = read_whole(disk, &name)?;
+        replay_edits(&mut state, bytes, &name, generation)?;
+    }
+    Ok(Some(state))
+}
+
+fn read_whole(disk: &dyn Disk, name: &str) -> Result<Bytes> {
+    let object = disk.open(name)?;
+    let len = object.len()? as usize;
+    Ok(object.read_at(0, len)?)
+}
+
+fn apply_all(state: &mut State, payload: &[u8], name: &str, offset: u64) -> Result<()> {
+    let edits = Edit::decode_all(payload)
+        .ok_or_else(|| Error::corruption(name, offset, "its edits are malformed"))?;
+    for edit in edits {
+        state.apply(edit).map_err(|what| Error::corruption(name, offset, what))?;
+    }
+    Ok(())
+}
+
+fn snapshot_checksum(header: &[u8], edits: &[u8]) -> [u8; 8] {
+    let mut hash = Xxh3Default::new();
+    hash.update(header);
+    hash.update(edits);
+    hash.digest().to_be_bytes()
+}
+
+fn encode_snapshot(state: &State, generation: u64) -> Vec<u8> {
+    let mut edits = Vec::new();
+    state.to_edits().iter().for_each(|edit| edit.encode(&mut edits));
+    let mut out = MAGIC.to_vec();
+    out.extend_from_slice(&VERSION.to_be_bytes());
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&generation.to_be_bytes());
+    out.extend_from_slice(&(edits.len() as u64).to_be_bytes());
+    let sum = snapshot_checksum(&out, &edits);
+    out.extend_from_slice(&sum);
+    out.extend_from_slice(&edits);
+    out
+}
+
+fn decode_snapshot<'a>(bytes: &'a [u8], name: &str, generation: u64) -> Result<&'a [u8]> {
+    let damaged = |offset, what: &str| Error::corruption(name, offset, what);
+    let Some((header, edits)) = bytes.split_at_checked(SNAPSHOT_HEADER_LEN) else {
+        return Err(damaged(0, "it is shorter than its header"));
+    };
+    if header[..8] != *MAGIC {
+        return Err(damaged(0, "it does not begin as a manifest"));
+    }
+    if header[32..40] != snapshot_checksum(&header[..32], edits) {
+        return Err(damaged(32, "its checksum does not match"));
+    }
+    let found = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
+    if found > VERSION {
+        return Err(Error::NewerFormat { file: name.to_string(), found, supported: VERSION });
+    }
+    if header[16..24] != generation.to_be_bytes() || header[24..32] != (edits.len() as u64).to_be_bytes() {
+        return Err(damaged(16, "it belongs to another file"));
+    }
+    Ok(edits)
+}
+
+fn replay_edits(state: &mut State, bytes: Bytes, name: &str, generation: u64) -> Result<()> {
+    let damaged = |offset| Error::corruption(name, offset, "a record is damaged that was once durable");
+    let Some(mut reader) = SegmentReader::new(bytes.clone(), EDITS_MAGIC, name, generation, Some(0))? else {
+        // Its first record follows a synced header: without one there was none.
+        return match crate::lsm::log::reader::highest_synced(&bytes, generation) {
+            None => Ok(()),
+            Some(_) => Err(damaged(0)),
+        };
+    };
+    for record in reader.by_ref() {
+        apply_all(state, &record.payload, name, record.offset)?;
+    }
+    match reader.synced_after() {
+        Some(synced) if synced > reader.offset() => Err(damaged(reader.offset())),
+        _ => Ok(()),
+    }
+}
+
+impl Manifest {
+    /// Writes `state` as generation `generation` and goes on from it. The generation before, if
+    /// any, is deleted.
+    pub fn start(disk: Arc<dyn Disk>, generation: u64, state: State) -> Result<Manifest> {
+        let (edits, edits_len) = write_generation(disk.as_ref(), generation, &state)?;
+        let next_file = state.files;
+        let manifest = Manifest { disk, generation, state, edits, edits_len, next_file, failed: None };
+        manifest.delete_older()?;
+        Ok(manifest)
+    }
+
+    /// The state now.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Did a commit fail in a way that leaves open whether the next open will see it?
+    pub fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    /// A file number that no file has had.
+    pub fn next_file_number(&mut self) -> Result<u64> {
+        if self.next_file >= self.state.files {
+            self.commit(vec![Edit::Files(self.next_file + FILE_BLOCK)])?;
+        }
+        self.next_file += 1;
+        Ok(self.next_file - 1)
+    }
+
+    /// Makes a change durable: all of its edits or, after a crash, none.
+    ///
+    /// # Errors
+    /// The change did not happen, unless the error is in the sync: then every later change fails
+    /// too, until the store is opened again.
+    pub fn commit(&mut self, edits: Vec<Edit>) -> Result<()> {
+        if let Some(e) = &self.failed {
+            return Err(Error::ReadOnly(Arc::new(e.clone())));
+        }
+        let mut next = self.state.clone();
+        let mut record = vec![0; HEADER_LEN];
+        edits.iter().for_each(|edit| edit.encode(&mut record));
+        for edit in edits {
+            // What does not fit here would not fit at the next open either.
+            next.apply(edit)
+                .map_err(|what| Error::corruption(edits_name(self.generation), self.edits_len, what))?;
+        }
+        let header = Header {
+            kind: RecordKind::Edits,
+            payload_len: (record.len() - HEADER_LEN) as u32,
+            file: self.generation,
+            first_seq: 0,
+            synced: self.edits_len,
+        };
+        header.fill(&mut record);
+        if let Err(e) = self.edits.write_at(self.edits_len, &record) {
+            return Err(self.undo(e.into()));
+        }
+        self.edits.sync().map_err(|e| self.poison(e.into()))?;
+        self.edits_len += record.len() as u64;
+        self.state = next;
+        if self.edits_len > EDITS_LIMIT {
+            self.rotate()?;
+        }
+        Ok(())
+    }
+
+    /// Cuts a record off again that could not be written.
+    fn undo(&mut self, error: Error) -> Error {
+        match self.edits.truncate(self.edits_len) {
+            Ok(()) => error,
+            Err(_) => self.poison(error),
+        }
+    }
+
+    fn poison(&mut self, error: Error) -> Error {
+        self.failed = Some(error.clone());
+        error
+    }
+
+    /// Starts the next generation, so that the whole state stands under one checksum. A full disk
+    /// only puts it off.
+    pub fn rotate(&mut self) -> Result<()> {
+        let generation = self.generation + 1;
+        match write_generation(self.disk.as_ref(), generation, &self.state) {
+            Ok((edits, len)) => {
+                (self.generation, self.edits, self.edits_len) = (generation, edits, len);
+                self.delete_older()
+            }
+            Err(e) => self.abandon(generation).map_err(|_| self.poison(e)),
+        }
+    }
+
+    /// Removes what there is of a generation that could not be written: left behind, it would be
+    /// read in place of this one.
+    fn abandon(&self, generation: u64) -> Result<()> {
+        for name in [snapshot_name(generation), edits_name(generation)] {
+            match self.disk.delete(&name) {
+                Err(e) if !e.is_not_found() => return Err(e.into()),
+                _ => {}
+            }
+        }
+        Ok(self.disk.sync_dir()?)
+    }
+
+    fn delete_older(&self) -> Result<()> {
+        for listed in self.disk.list()? {
+            if generation_of(&listed.name).is_some_and(|g| g < self.generation) {
+                self.disk.delete(&listed.name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes a generation's snapshot and its empty log of edits, both durable.
+fn write_generation(disk: &dyn Disk, generation: u64, state: &State) -> Result<(Arc<dyn LogFile>, u64)> {
+    let mut writer = disk.create(&snapshot_name(generation))?;
+    writer.write(&encode_snapshot(state, generation))?;
+    writer.finish()?;
+    let edits = disk.create_log(&edits_name(generation))?;
+    edits.write_at(0, &SegmentHeader { file: generation, base: 0 }.encode(EDITS_MAGIC))?;
+    edits.sync()?;
+    disk.sync_dir()?;
+    Ok((edits, SEGMENT_HEADER_LEN as u64))
+}

@@ -1,0 +1,357 @@
+//! The memtable: the sorted table in memory that takes writes.
+//!
+//! A skip list of records, only ever inserted into: every key carries its sequence number, so an
+//! overwrite is a new node beside the old one and no reader can find a key missing in between.
+//! Keys and values are slices of the batch (or of the log segment) that brought them.
+//!
+//! A batch is given its memtable, and noted in it, under the commit lock; freezing happens under that
+//! lock too. So a frozen memtable's sequence numbers are final, and it holds all of its writes as soon as
+//! the last of them is visible to readers: only then is it flushed.
+
+use crate::lsm::Result;
+use crate::lsm::batch::Write;
+use crate::lsm::iter::InternalIterator;
+use crate::lsm::key::{KeyRef, Kind, MAX_SEQ, SeqNo};
+use crate::lsm::value::Value;
+use bytes::Bytes;
+use crossbeam_skiplist::SkipMap;
+use crossbeam_skiplist::map::Entry;
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// What a node costs beyond its key's and value's bytes: the slices' own fields and the tower.
+const NODE_OVERHEAD: usize = size_of::<MemKey>() + size_of::<MemValue>() + 40;
+
+#[derive(Debug)]
+struct MemKey {
+    user: Bytes,
+    seq: SeqNo,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+struct MemValue {
+    bytes: Bytes,
+    head_len: u32,
+}
+
+/// Lets the skip list be searched by a borrowed key.
+trait AsKey {
+    fn as_key(&self) -> KeyRef<'_>;
+}
+
+impl AsKey for MemKey {
+    fn as_key(&self) -> KeyRef<'_> {
+        KeyRef::new(&self.user, self.seq, self.kind)
+    }
+}
+
+impl AsKey for KeyRef<'_> {
+    fn as_key(&self) -> KeyRef<'_> {
+        *self
+    }
+}
+
+impl<'a> Borrow<dyn AsKey + 'a> for MemKey {
+    fn borrow(&self) -> &(dyn AsKey + 'a) {
+        self
+    }
+}
+
+macro_rules! ordered_as_key {
+    ($($t:ty),*) => {$(
+        impl PartialEq for $t {
+            fn eq(&self, other: &Self) -> bool {
+                self.as_key() == other.as_key()
+            }
+        }
+        impl Eq for $t {}
+        impl Ord for $t {
+            fn cmp(&self, other: &Self) -> Ordering {
+                self.as_key().cmp(&other.as_key())
+            }
+        }
+        impl PartialOrd for $t {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+    )*};
+}
+ordered_as_key!(MemKey, dyn AsKey + '_);
+
+impl MemValue {
+    fn head(&self) -> &[u8] {
+        &self.bytes[..self.head_len as usize]
+    }
+
+    fn tail(&self) -> Bytes {
+        self.bytes.slice(self.head_len as usize..)
+    }
+
+    fn value(&self) -> Value {
+        Value { head: self.bytes.slice(..self.head_len as usize), tail: self.tail() }
+    }
+}
+
+/// A sorted table in memory.
+#[derive(Debug, Default)]
+pub struct Memtable {
+    map: SkipMap<MemKey, MemValue>,
+    /// Bytes, nodes included.
+    size: AtomicUsize,
+    /// The sequence number of the first write (0: none yet). Set under the commit lock.
+    first_seq: AtomicU64,
+    last_seq: AtomicU64,
+}
+
+impl Memtable {
+    /// An empty memtable.
+    pub fn new() -> Memtable {
+        Memtable::default()
+    }
+
+    /// Notes the sequence numbers of a batch that will be inserted. The caller holds the commit lock.
+    pub(crate) fn note(&self, first: SeqNo, last: SeqNo) {
+        let _ = self.first_seq.compare_exchange(0, first, Relaxed, Relaxed);
+        self.last_seq.fetch_max(last, Relaxed);
+    }
+
+    /// Inserts one write.
+    pub(crate) fn insert(&self, seq: SeqNo, write: Write) {
+        self.size.fetch_add(write.key.len() + write.value.len() + NODE_OVERHEAD, Relaxed);
+        self.map.insert(
+            MemKey { user: write.key, seq, kind: write.kind },
+            MemValue { bytes: write.value, head_len: write.head_len },
+        );
+    }
+
+    /// Bytes in memory, nodes included.
+    pub fn size(&self) -> usize {
+        self.size.load(Relaxed)
+    }
+
+    /// Records in it.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Has nothing been written to it?
+    pub fn is_empty(&self) -> bool {
+        self.first_seq.load(Relaxed) == 0
+    }
+
+    /// The sequence number of its first write; `None` if there is none.
+    pub fn first_seq(&self) -> Option<SeqNo> {
+        Some(self.first_seq.load(Relaxed)).filter(|seq| *seq > 0)
+    }
+
+    /// The largest sequence number in it.
+    pub fn last_seq(&self) -> SeqNo {
+        self.last_seq.load(Relaxed)
+    }
+
+    /// Shows the versions of `key` that a reader at `seq` may see, newest first, to `visit`, until it
+    /// breaks.
+    pub(crate) fn versions(
+        &self,
+        key: &[u8],
+        seq: SeqNo,
+        mut visit: impl FnMut(Kind, Value) -> Result<ControlFlow<()>>,
+    ) -> Result<ControlFlow<()>> {
+        let bound = KeyRef::bound(key, seq);
+        let mut entry = self.map.lower_bound(Bound::Included(&bound as &dyn AsKey));
+        while let Some(e) = entry {
+            if e.key().user != key {
+                break;
+            }
+            if visit(e.key().kind, e.value().value())?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            entry = e.next();
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// May a key between the bounds be in it? (No false "no".)
+    pub(crate) fn overlaps(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
+        let first = match from {
+            Bound::Unbounded => self.map.front(),
+            Bound::Included(k) => {
+                self.map.lower_bound(Bound::Included(&KeyRef::bound(k, MAX_SEQ) as &dyn AsKey))
+            }
+            Bound::Excluded(k) => self.map.lower_bound(Bound::Excluded(&KeyRef::bound(k, 0) as &dyn AsKey)),
+        };
+        first.is_some_and(|e| match to {
+            Bound::Unbounded => true,
+            Bound::Included(k) => e.key().user.as_ref() <= k,
+            Bound::Excluded(k) => e.key().user.as_ref() < k,
+        })
+    }
+
+    /// A cursor over the records.
+    pub(crate) fn iter(self: &Arc<Self>) -> MemtableIter {
+        MemtableIter { entry: None, table: self.clone() }
+    }
+}
+
+/// A cursor over a memtable's records. Records inserted while it lives may or may not be seen; by
+/// their sequence numbers they are invisible to whoever reads through it.
+#[derive(Debug)]
+pub(crate) struct MemtableIter {
+    /// Borrows from `table`. Declared first: dropped first.
+    entry: Option<Entry<'static, MemKey, MemValue>>,
+    table: Arc<Memtable>,
+}
+
+impl MemtableIter {
+    fn stand_on<'a>(
+        &'a mut self,
+        find: impl FnOnce(&'a SkipMap<MemKey, MemValue>) -> Option<Entry<'a, MemKey, MemValue>>,
+    ) {
+        let found = find(&self.table.map);
+        // SAFETY: only the lifetime changes. The entry borrows from the skip list in `self.table`,
+        // which lives on the heap, does not move with `self`, is never replaced, and outlives
+        // `self.entry` because that field is dropped first. The entry is not handed out: what the
+        // accessors return borrows `self`.
+        let found = unsafe {
+            std::mem::transmute::<Option<Entry<'a, MemKey, MemValue>>, Option<Entry<'static, MemKey, MemValue>>>(
+                found,
+            )
+        };
+        self.entry = found;
+    }
+
+    fn current(&self) -> &Entry<'static, MemKey, MemValue> {
+        self.entry.as_ref().expect("the cursor is valid")
+    }
+}
+
+impl InternalIterator for MemtableIter {
+    fn valid(&self) -> bool {
+        self.entry.is_some()
+    }
+
+    fn key(&self) -> KeyRef<'_> {
+        self.current().key().as_key()
+    }
+
+    fn head(&self) -> &[u8] {
+        self.current().value().head()
+    }
+
+    fn tail(&self) -> Result<Bytes> {
+        Ok(self.current().value().tail())
+    }
+
+    fn seek(&mut self, target: KeyRef<'_>) -> Result<()> {
+        self.stand_on(|map| map.lower_bound(Bound::Included(&target as &dyn AsKey)));
+        Ok(())
+    }
+
+    fn seek_before(&mut self, target: KeyRef<'_>) -> Result<()> {
+        self.stand_on(|map| map.upper_bound(Bound::Excluded(&target as &dyn AsKey)));
+        Ok(())
+    }
+
+    fn seek_to_first(&mut self) -> Result<()> {
+        self.stand_on(|map| map.front());
+        Ok(())
+    }
+
+    fn seek_to_last(&mut self) -> Result<()> {
+        self.stand_on(|map| map.back());
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<()> {
+        self.entry = self.current().next();
+        Ok(())
+    }
+
+    fn prev(&mut self) -> Result<()> {
+        self.entry = self.current().prev();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(kind: Kind, key: &str, value: &str) -> Write {
+        Write {
+            kind,
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            value: Bytes::copy_from_slice(value.as_bytes()),
+            head_len: 1,
+        }
+    }
+
+    fn table() -> Arc<Memtable> {
+        let table = Arc::new(Memtable::new());
+        for (seq, key, value) in [(1, "a", "1x"), (2, "b", "2y"), (3, "a", "3z"), (4, "c", "4w")] {
+            table.insert(seq, write(Kind::Put, key, value));
+        }
+        table
+    }
+
+    fn seen(table: &Memtable, key: &str, seq: SeqNo) -> Vec<Bytes> {
+        let mut seen = Vec::new();
+        let _ = table
+            .versions(key.as_bytes(), seq, |_, value| {
+                seen.push(value.tail);
+                Ok(ControlFlow::Continue(()))
+            })
+            .unwrap();
+        seen
+    }
+
+    #[test]
+    fn a_reader_sees_the_versions_up_to_its_sequence_number() {
+        let table = table();
+        assert_eq!(seen(&table, "a", 9), ["z", "x"]);
+        assert_eq!(seen(&table, "a", 2), ["x"]);
+        assert!(seen(&table, "a", 0).is_empty());
+        assert!(seen(&table, "aa", 9).is_empty());
+    }
+
+    #[test]
+    fn the_cursor_goes_both_ways_and_outlives_other_handles() {
+        let table = table();
+        let mut iter = table.iter();
+        drop(table);
+        let mut forward = Vec::new();
+        iter.seek_to_first().unwrap();
+        while iter.valid() {
+            forward.push(iter.key().seq);
+            iter.next().unwrap();
+        }
+        assert_eq!(forward, [3, 1, 2, 4]);
+        let mut backward = Vec::new();
+        iter.seek_to_last().unwrap();
+        while iter.valid() {
+            backward.push(iter.key().seq);
+            iter.prev().unwrap();
+        }
+        assert_eq!(backward, [4, 2, 1, 3]);
+        iter.seek(KeyRef::bound(b"a", 2)).unwrap();
+        assert_eq!((iter.key().seq, iter.head(), iter.tail().unwrap().as_ref()), (1, &b"1"[..], &b"x"[..]));
+        iter.seek_before(KeyRef::bound(b"b", 9)).unwrap();
+        assert_eq!(iter.key().seq, 1);
+    }
+
+    #[test]
+    fn ranges_are_known() {
+        let table = table();
+        let (a, c) = (&b"a"[..], &b"c"[..]);
+        assert!(table.overlaps(Bound::Included(a), Bound::Excluded(b"aa")));
+        assert!(!table.overlaps(Bound::Excluded(a), Bound::Excluded(b"b")));
+        assert!(!table.overlaps(Bound::Excluded(c), Bound::Unbounded));
+        assert!(table.overlaps(Bound::Included(c), Bound::Unbounded));
+        assert!(!Memtable::new().overlaps(Bound::Unbounded, Bound::Unbounded));
+    }
+}

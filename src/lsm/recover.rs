@@ -1,0 +1,246 @@
+//! Opening a store: from the files on the disk to volumes with memtables and tables.
+//!
+//! 1. The manifest is read whole, or the open refuses.
+//! 2. The log is replayed from the manifest's log start. It ends at the first record that is not
+//!    whole; what a later record proves to have been durable makes that damage instead, and the
+//!    open refuses ([`crate::lsm::log::reader`]). A missing segment counts as a bad record at its start.
+//! 3. The segments that hold records are synced, and a new manifest generation says where each of
+//!    them ends: from now on that is firm, and what a power cut left after the end stays dead.
+//! 4. Only then are files deleted: log segments before the start and after the end, and tables
+//!    that no volume refers to and whose number was handed out. Any other table moves to `lost/`.
+
+use crate::disk::Disk;
+use crate::lsm::batch::Writes;
+use crate::lsm::log::reader::{Record, SegmentReader, highest_synced};
+use crate::lsm::log::record::RecordKind;
+use crate::lsm::log::{self, Log, Segment};
+use crate::lsm::manifest::{self, Manifest, State, VolumeId, VolumeState};
+use crate::lsm::volume::Tree;
+use crate::lsm::{Error, Options, Result, SeqNo, table};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The volume that every store has from its birth.
+pub const FIRST_VOLUME: &str = "main";
+
+/// What an open found.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub manifest: Manifest,
+    pub log: Log,
+    pub last_seq: SeqNo,
+    pub trees: BTreeMap<VolumeId, (String, Tree)>,
+}
+
+/// Opens what is on `disk`; an empty disk becomes a new store.
+pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Recovered> {
+    let names: Vec<String> = disk.list()?.into_iter().map(|listed| listed.name).collect();
+    let mut state = match manifest::read(disk.as_ref(), &names)? {
+        Some(state) => state,
+        None => new_state(&names)?,
+    };
+    let replay = Replay::run(disk.as_ref(), options, &state, &names)?.log;
+    for segment in &replay.segments {
+        if state.sealed.insert(segment.number, segment.len).is_none() {
+            disk.sync_file(&log::file_name(segment.number))?;
+        }
+    }
+    let manifest = Manifest::start(disk.clone(), manifest::next_generation(&names), state)?;
+    let kept: BTreeSet<u64> = replay.segments.iter().map(|s| s.number).collect();
+    clean_up(disk.as_ref(), &names, manifest.state(), &kept)?;
+    let next = replay.segments.last().map_or(manifest.state().log_start.0, |s| s.number + 1);
+    let log = Log::new(disk.clone(), options.log_segment_size, replay.segments, next, replay.position);
+    Ok(Recovered { manifest, log, last_seq: replay.last_seq, trees: replay.trees })
+}
+
+/// The state of a new store, if nothing of a store (or of anybody else) is here.
+fn new_state(names: &[String]) -> Result<State> {
+    let ours = |name: &String| log::parse_file_name(name).is_some() || table::parse_file_name(name).is_some();
+    if names.iter().any(ours) {
+        return Err(Error::corruption(
+            "manifest",
+            0,
+            "it is missing, but the store's tables or log are here",
+        ));
+    }
+    if let Some(stranger) = names.iter().find(|name| !manifest::is_manifest_file(name)) {
+        return Err(Error::NotAStore(format!(
+            "the directory holds other files ({stranger}) and no manifest"
+        )));
+    }
+    let main = VolumeState { name: FIRST_VOLUME.to_string(), ..VolumeState::default() };
+    Ok(State { files: 1, log_start: (1, 0), volumes: BTreeMap::from([(1, main)]), ..State::default() })
+}
+
+/// What the log and the manifest give together.
+#[derive(Debug, Default)]
+struct Replayed {
+    trees: BTreeMap<VolumeId, (String, Tree)>,
+    /// The segments that count, whole.
+    segments: Vec<Segment>,
+    /// The log position after the last whole record.
+    position: u64,
+    last_seq: SeqNo,
+}
+
+/// A replay that runs.
+struct Replay<'a> {
+    disk: &'a dyn Disk,
+    options: &'a Options,
+    state: &'a State,
+    log: Replayed,
+    /// The largest sequence number in the log, as far as it is read.
+    logged: SeqNo,
+}
+
+impl<'a> Replay<'a> {
+    fn run(
+        disk: &'a dyn Disk,
+        options: &'a Options,
+        state: &'a State,
+        names: &[String],
+    ) -> Result<Replay<'a>> {
+        let tree = |v: &VolumeState| Tree { levels: v.levels.clone(), ..Tree::default() };
+        let trees = state.volumes.iter().map(|(&id, v)| (id, (v.name.clone(), tree(v)))).collect();
+        let in_tables =
+            state.volumes.values().map(|v| v.flushed).chain(state.live_tables().map(|t| t.largest_seq));
+        let last_seq = in_tables.max().unwrap_or(0);
+        let (first, position) = state.log_start;
+        let log = Replayed { trees, segments: Vec::new(), position, last_seq };
+        let mut replay = Replay { disk, options, state, log, logged: 0 };
+        let numbers: BTreeSet<u64> =
+            names.iter().filter_map(|n| log::parse_file_name(n)).filter(|n| *n >= first).collect();
+        let Some(&last) = numbers.last() else {
+            return replay.none_may_be_missing().map(|()| replay);
+        };
+        for number in first..=last {
+            if !numbers.contains(&number) || !replay.segment(number)? {
+                replay.check_end(numbers.range(number..))?;
+                break;
+            }
+        }
+        replay.none_may_be_missing()?;
+        Ok(replay)
+    }
+
+    /// Replays one segment; false if the log ends in it.
+    fn segment(&mut self, number: u64) -> Result<bool> {
+        let name = log::file_name(number);
+        let bytes = self.read(&name)?;
+        let sealed = self.state.sealed.get(&number).copied();
+        let bytes = match sealed {
+            Some(len) if (bytes.len() as u64) < len => {
+                return Err(Error::corruption(
+                    name,
+                    bytes.len() as u64,
+                    format!("it should have {len} bytes"),
+                ));
+            }
+            Some(len) => bytes.slice(..len as usize),
+            None => bytes,
+        };
+        let Some(mut reader) = SegmentReader::new(bytes, log::MAGIC, &name, number, Some(self.log.position))?
+        else {
+            return if sealed.is_some() {
+                Err(Error::corruption(name, 0, "its header is damaged"))
+            } else {
+                Ok(false)
+            };
+        };
+        let before = self.logged;
+        for record in reader.by_ref() {
+            self.record(&name, record)?;
+        }
+        let last_seq = if self.logged > before { self.logged } else { 0 };
+        self.log.segments.push(Segment::sealed(number, self.log.position, reader.offset(), last_seq));
+        self.log.position += reader.offset();
+        match (reader.at_end(), sealed) {
+            (true, _) => Ok(true),
+            (false, None) => Ok(false),
+            (false, Some(_)) => Err(Error::corruption(name, reader.offset(), "a record is damaged")),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Bytes> {
+        let object = self.disk.open(name)?;
+        Ok(object.read_at(0, object.len()? as usize)?)
+    }
+
+    fn record(&mut self, name: &str, record: Record) -> Result<()> {
+        let damaged = |what: &str| Error::corruption(name, record.offset, what);
+        match record.header.kind {
+            RecordKind::Skip => return Ok(()),
+            RecordKind::Edits => return Err(damaged("a record does not belong in a log")),
+            RecordKind::Batch => {}
+        }
+        let writes = Writes::new(record.payload.clone()).ok_or_else(|| damaged("a batch is malformed"))?;
+        let first = record.header.first_seq;
+        let last = first + u64::from(writes.left()).saturating_sub(1);
+        let volume = self.state.volumes.get(&writes.volume).ok_or_else(|| damaged("no such volume"))?;
+        if first <= self.logged || (first <= volume.flushed && last > volume.flushed) {
+            return Err(damaged("its sequence numbers are out of order"));
+        }
+        self.logged = last;
+        self.log.last_seq = self.log.last_seq.max(last);
+        if last <= volume.flushed {
+            return Ok(());
+        }
+        let (_, tree) = self.log.trees.get_mut(&writes.volume).ok_or_else(|| damaged("no such volume"))?;
+        tree.memtable.note(first, last);
+        for (seq, write) in (first..).zip(writes) {
+            tree.memtable.insert(seq, write.map_err(|()| damaged("a batch is malformed"))?);
+        }
+        if tree.memtable.size() >= self.options.memtable_size {
+            tree.immutable.insert(0, std::mem::take(&mut tree.memtable));
+        }
+        Ok(())
+    }
+
+    /// The log ends before its last segments: unless one of them proves that more was durable.
+    fn check_end<'n>(&self, rest: impl Iterator<Item = &'n u64>) -> Result<()> {
+        for &number in rest {
+            let name = log::file_name(number);
+            let bytes = self.read(&name)?;
+            if highest_synced(&bytes, number).is_some_and(|synced| synced > self.log.position) {
+                let what = format!("the log breaks off here, but {name} shows that more was durable");
+                let (file, offset) = match self.log.segments.last() {
+                    Some(segment) => (log::file_name(segment.number), segment.len),
+                    None => (log::file_name(self.state.log_start.0), 0),
+                };
+                return Err(Error::corruption(file, offset, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every segment that the manifest knows to be durable must have been there.
+    fn none_may_be_missing(&self) -> Result<()> {
+        let found = |number: &u64| self.log.segments.iter().any(|s| s.number == *number);
+        match self.state.sealed.keys().find(|number| !found(number)) {
+            Some(&number) => Err(Error::corruption(log::file_name(number), 0, "it is missing")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Deletes what nothing needs; moves away what nothing explains.
+fn clean_up(disk: &dyn Disk, names: &[String], state: &State, segments: &BTreeSet<u64>) -> Result<()> {
+    let live: BTreeSet<u64> = state.live_tables().map(|t| t.number).collect();
+    let mut changed = false;
+    for name in names {
+        if log::parse_file_name(name).is_some_and(|number| !segments.contains(&number)) {
+            disk.delete(name)?;
+            changed = true;
+        } else if let Some(number) = table::parse_file_name(name).filter(|number| !live.contains(number)) {
+            if number < state.files {
+                disk.delete(name)?;
+            } else {
+                disk.move_to_lost(name)?;
+            }
+            changed = true;
+        }
+    }
+    // The numbers of deleted segments are used again: their names must be gone for good.
+    if changed { Ok(disk.sync_dir()?) } else { Ok(()) }
+}

@@ -1,0 +1,315 @@
+//! The write path: from a batch to the log, the memtable and the readers.
+//!
+//! # A commit, step by step
+//! 1. The batch was encoded as it was built; its bytes are the log record. If the volume's
+//!    memtables hold too much, the writer waits here, before it has taken anything (`stall.rs`).
+//! 2. Under the **commit lock** the batch takes its sequence numbers, its place in the queue, the
+//!    memtable of this moment, and a place in the order of publication.
+//!    The lock is held for these few steps only, never over I/O. So sequence order, log order and
+//!    the order of memtables are one order.
+//! 3. Whoever finds nobody leading **leads**: it writes its record, and then hands the lead to the first
+//!    that queued meanwhile, who writes the whole queue with one system call.
+//! 4. Each writer inserts its own batch into its memtable, concurrently with the others.
+//! 5. The **visible sequence number** moves up in order: a batch is published when it and all before it
+//!    are inserted, and `write` returns only then. So a reader never sees a batch in part, nor one whose
+//!    predecessor is missing.
+//!
+//! A batch whose log write failed is published as a gap: it was never inserted, and the log has
+//! cut its place off.
+//!
+//! # Locks
+//! `queue` (the commit lock) protects the sequence numbers, the queue and who leads; `published` the
+//! order of publication; each queued writer has a [`Slot`] with its own lock. Order: `queue` → a
+//! volume's `tree` (read), `published`, or a slot's lock.
+
+use crate::lsm::batch::Writes;
+use crate::lsm::key::MAX_SEQ;
+use crate::lsm::log::record::HEADER_LEN;
+use crate::lsm::log::{Log, PendingRecord};
+use crate::lsm::memtable::Memtable;
+use crate::lsm::volume::Volume;
+use crate::lsm::{Batch, Error, Result, SeqNo};
+use bytes::{Bytes, BytesMut};
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A leader writes at most this many bytes of others' records with its own.
+const GROUP_LIMIT: usize = 4 << 20;
+
+/// The one order of all writes in a store.
+#[derive(Debug)]
+pub(crate) struct Commits {
+    queue: Mutex<Queue>,
+    published: Mutex<Publication>,
+    progress: Condvar,
+    visible: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Queue {
+    next_seq: SeqNo,
+    waiting: VecDeque<Arc<Slot>>,
+    led: bool,
+    closed: bool,
+}
+
+/// The batches between their sequence numbers and their publication, oldest first.
+#[derive(Debug, Default)]
+struct Publication {
+    /// The ticket of the front entry.
+    first_ticket: u64,
+    /// The last sequence number of each batch, and whether it is ready.
+    batches: VecDeque<(SeqNo, bool)>,
+}
+
+/// A writer that queues while another leads.
+#[derive(Debug)]
+struct Slot {
+    turn: Mutex<Turn>,
+    wake: Condvar,
+}
+
+#[derive(Debug)]
+enum Turn {
+    /// The record waits for a leader.
+    Queued(PendingRecord),
+    /// A leader has the record.
+    Taken,
+    /// This writer leads, with the records that queued up to now, its own first.
+    Lead(Vec<PendingRecord>, Vec<Arc<Slot>>),
+    /// The record is in the log, or is not and never will be.
+    Done(Result<Bytes>),
+}
+
+enum Role {
+    Lead(PendingRecord),
+    Follow(Arc<Slot>),
+}
+
+/// What a batch got under the commit lock.
+struct Place {
+    memtable: Arc<Memtable>,
+    first_seq: SeqNo,
+    last_seq: SeqNo,
+    ticket: u64,
+}
+
+impl Commits {
+    /// Goes on after `last_seq`.
+    pub fn new(last_seq: SeqNo) -> Commits {
+        Commits {
+            queue: Mutex::new(Queue {
+                next_seq: last_seq + 1,
+                waiting: VecDeque::new(),
+                led: false,
+                closed: false,
+            }),
+            published: Mutex::default(),
+            progress: Condvar::new(),
+            visible: AtomicU64::new(last_seq),
+        }
+    }
+
+    /// The newest sequence number that readers see.
+    pub fn visible(&self) -> SeqNo {
+        self.visible.load(Ordering::Acquire)
+    }
+
+    /// Refuses all later commits, and waits for those under way.
+    pub fn close(&self) {
+        self.queue.lock().closed = true;
+        let mut published = self.published.lock();
+        while !published.batches.is_empty() {
+            self.progress.wait(&mut published);
+        }
+    }
+
+    /// Runs `step` while no batch can take its place: between two writes in the order.
+    pub fn between_writes<R>(&self, step: impl FnOnce() -> R) -> R {
+        let _queue = self.queue.lock();
+        step()
+    }
+
+    /// Commits one record of `count` writes to `volume`; returns its last sequence number.
+    pub fn commit(&self, log: &Log, volume: &Volume, bytes: BytesMut, count: usize) -> Result<SeqNo> {
+        let (place, role) = self.take_place(volume, bytes, count)?;
+        let written = match role {
+            Role::Lead(record) => self.lead(log, record),
+            Role::Follow(slot) => self.follow(log, &slot),
+        };
+        if let Ok(record) = &written {
+            insert(&place, record.slice(HEADER_LEN..));
+        }
+        self.publish(place.ticket);
+        written.map(|_| place.last_seq)
+    }
+
+    /// Step 2.
+    fn take_place(&self, volume: &Volume, bytes: BytesMut, count: usize) -> Result<(Place, Role)> {
+        let mut queue = self.queue.lock();
+        if queue.closed {
+            return Err(Error::Closed);
+        }
+        let first_seq = queue.next_seq;
+        let last_seq = first_seq + count as u64 - 1;
+        assert!(last_seq <= MAX_SEQ, "sequence numbers last for centuries");
+        queue.next_seq = last_seq + 1;
+        let memtable = volume.tree().memtable.clone();
+        memtable.note(first_seq, last_seq);
+        let ticket = self.published.lock().enter(last_seq);
+        let place = Place { memtable, first_seq, last_seq, ticket };
+        let record = PendingRecord { bytes, first_seq, last_seq };
+        if !queue.led {
+            queue.led = true;
+            return Ok((place, Role::Lead(record)));
+        }
+        let slot = Arc::new(Slot { turn: Mutex::new(Turn::Queued(record)), wake: Condvar::new() });
+        queue.waiting.push_back(slot.clone());
+        Ok((place, Role::Follow(slot)))
+    }
+
+    /// Step 3, for a writer that found nobody leading.
+    fn lead(&self, log: &Log, mut record: PendingRecord) -> Result<Bytes> {
+        let result = log.append(std::slice::from_mut(&mut record));
+        self.hand_over();
+        result.map(|()| record.bytes.freeze())
+    }
+
+    /// Step 3, for a writer that queued.
+    fn follow(&self, log: &Log, slot: &Slot) -> Result<Bytes> {
+        let mut turn = slot.turn.lock();
+        loop {
+            match std::mem::replace(&mut *turn, Turn::Taken) {
+                Turn::Done(result) => return result,
+                Turn::Lead(records, others) => {
+                    drop(turn);
+                    return self.lead_group(log, records, &others);
+                }
+                waiting => *turn = waiting,
+            }
+            slot.wake.wait(&mut turn);
+        }
+    }
+
+    /// Writes a group: `records[0]` is the caller's, the others belong to `others`, in order.
+    fn lead_group(&self, log: &Log, mut records: Vec<PendingRecord>, others: &[Arc<Slot>]) -> Result<Bytes> {
+        let result = log.append(&mut records);
+        self.hand_over();
+        let mut answers = records.into_iter().map(|r| result.clone().map(|()| r.bytes.freeze()));
+        let own = answers.next().expect("a group holds its leader's record");
+        for (slot, answer) in others.iter().zip(answers) {
+            *slot.turn.lock() = Turn::Done(answer);
+            slot.wake.notify_one();
+        }
+        own
+    }
+
+    /// Makes the first in the queue the leader of all that queue, within limits.
+    fn hand_over(&self) {
+        let mut queue = self.queue.lock();
+        let Some(leader) = queue.waiting.pop_front() else {
+            queue.led = false;
+            return;
+        };
+        let mut records = vec![leader.take_record()];
+        let mut others = Vec::new();
+        let mut room = GROUP_LIMIT.saturating_sub(records[0].bytes.len());
+        while let Some(slot) = queue.waiting.pop_front() {
+            let record = slot.take_record();
+            room = room.saturating_sub(record.bytes.len());
+            records.push(record);
+            others.push(slot);
+            if room == 0 {
+                break;
+            }
+        }
+        drop(queue);
+        *leader.turn.lock() = Turn::Lead(records, others);
+        leader.wake.notify_one();
+    }
+
+    /// Waits until everything up to `seq`, whose place is taken, is visible.
+    pub fn wait_visible(&self, seq: SeqNo) {
+        if self.visible() >= seq {
+            return;
+        }
+        let mut published = self.published.lock();
+        while self.visible() < seq {
+            self.progress.wait(&mut published);
+        }
+    }
+
+    /// Step 5: the batch is inserted (or failed); waits until it and all before it are published.
+    fn publish(&self, ticket: u64) {
+        let mut published = self.published.lock();
+        if let Some(visible) = published.ready(ticket) {
+            self.visible.store(visible, Ordering::Release);
+            self.progress.notify_all();
+        }
+        while published.first_ticket <= ticket {
+            self.progress.wait(&mut published);
+        }
+    }
+}
+
+impl Slot {
+    fn take_record(&self) -> PendingRecord {
+        match std::mem::replace(&mut *self.turn.lock(), Turn::Taken) {
+            Turn::Queued(record) => record,
+            other => unreachable!("a slot in the queue has its record: {other:?}"),
+        }
+    }
+}
+
+impl Publication {
+    fn enter(&mut self, last_seq: SeqNo) -> u64 {
+        self.batches.push_back((last_seq, false));
+        self.first_ticket + self.batches.len() as u64 - 1
+    }
+
+    /// Marks a batch ready; returns the last sequence number that may be published now, if it moved.
+    fn ready(&mut self, ticket: u64) -> Option<SeqNo> {
+        let at = (ticket - self.first_ticket) as usize;
+        self.batches[at].1 = true;
+        let mut visible = None;
+        while let Some(&(seq, true)) = self.batches.front() {
+            visible = Some(seq);
+            self.batches.pop_front();
+            self.first_ticket += 1;
+        }
+        visible
+    }
+}
+
+/// Step 4.
+fn insert(place: &Place, payload: Bytes) {
+    let writes = Writes::new(payload).expect("a batch encodes its own count");
+    for (seq, write) in (place.first_seq..).zip(writes) {
+        place.memtable.insert(seq, write.expect("a batch encodes its own writes"));
+    }
+}
+
+impl Volume {
+    /// Writes a batch: in the operating system's hands (it survives the process) and visible when
+    /// this returns; durable after [`crate::lsm::Store::sync`].
+    /// Returns the sequence number of its last write (for an empty batch, of the last visible one).
+    ///
+    /// # Errors
+    /// Nothing of the batch was written. [`Error::TooLarge`], [`Error::Closed`], [`Error::ReadOnly`]
+    /// after an earlier failure of the disk, [`Error::Disk`] (a full disk: try again when there is room).
+    pub fn write(&self, batch: Batch) -> Result<SeqNo> {
+        if batch.is_empty() {
+            return Ok(self.visible_seq());
+        }
+        let count = batch.len();
+        let record = batch.into_record(self.id())?;
+        let shared = self.shared();
+        self.wait_for_room()?;
+        let seq = shared.commits.commit(&shared.log, self, record, count)?;
+        shared.syncs.note_write(shared.options.sync_interval);
+        self.freeze_if_full();
+        Ok(seq)
+    }
+}

@@ -1,0 +1,380 @@
+//! The engine as a library, on the simulated disk: reads and writes, flushes, reopening, range
+//! filtering, what a full or failing disk does.
+
+use lsmfs::disk::Disk;
+use lsmfs::disk::sim::{Fault, Op, SimDisk};
+use lsmfs::lsm::{Batch, Error, Options, Store, Volume};
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// No background threads, small everything.
+fn stepped() -> Options {
+    Options {
+        memtable_size: 16 << 10,
+        memtable_stall_size: 64 << 10,
+        log_segment_size: 8 << 10,
+        block_size: 512,
+        background: false,
+        ..Options::default()
+    }
+}
+
+fn sim() -> Arc<SimDisk> {
+    Arc::new(SimDisk::new(1))
+}
+
+fn open(disk: &Arc<SimDisk>, options: Options) -> (Store, Arc<Volume>) {
+    let store = Store::open(disk.clone(), options).unwrap();
+    let volume = store.volume("main").unwrap();
+    (store, volume)
+}
+
+fn put(volume: &Volume, key: &str, value: &str) {
+    let mut batch = Batch::new();
+    batch.put(key.as_bytes(), value.as_bytes());
+    volume.write(batch).unwrap();
+}
+
+fn delete(volume: &Volume, key: &str) {
+    let mut batch = Batch::new();
+    batch.delete(key.as_bytes());
+    volume.write(batch).unwrap();
+}
+
+fn get(volume: &Volume, key: &str) -> Option<String> {
+    let value = volume.get(key.as_bytes()).unwrap()?;
+    Some(String::from_utf8([value.head, value.tail].concat()).unwrap())
+}
+
+fn keys(volume: &Volume, from: &str, to: &str) -> Vec<String> {
+    let mut scan = volume.scan(Bound::Included(from.as_bytes()), Bound::Excluded(to.as_bytes())).unwrap();
+    let mut keys = Vec::new();
+    while scan.next().unwrap() {
+        keys.push(String::from_utf8(scan.key().to_vec()).unwrap());
+    }
+    keys
+}
+
+#[test]
+fn what_is_written_is_read_in_memory_and_from_tables() {
+    let (store, volume) = open(&sim(), stepped());
+    for flushed in [false, true] {
+        put(&volume, "a", "1");
+        put(&volume, "b", "2");
+        put(&volume, "a", "3");
+        delete(&volume, "b");
+        delete(&volume, "b");
+        delete(&volume, "never was");
+        put(&volume, "empty", "");
+        if flushed {
+            store.flush().unwrap();
+        }
+        assert_eq!(get(&volume, "a").as_deref(), Some("3"));
+        assert_eq!(get(&volume, "b"), None);
+        assert_eq!(get(&volume, "empty").as_deref(), Some(""));
+        assert_eq!(keys(&volume, "", "z"), ["a", "empty"]);
+    }
+}
+
+#[test]
+fn a_closed_store_opens_with_everything_and_an_empty_log() {
+    let disk = sim();
+    let (store, volume) = open(&disk, stepped());
+    (0..500).for_each(|i| put(&volume, &format!("key{i:03}"), &format!("value{i}")));
+    store.close().unwrap();
+    store.close().unwrap();
+    assert!(matches!(volume.get(b"key001"), Err(Error::Closed)));
+    let mut batch = Batch::new();
+    batch.put(b"late", b"");
+    assert!(matches!(volume.write(batch), Err(Error::Closed)));
+    let left: Vec<String> = disk.list().unwrap().into_iter().map(|f| f.name).collect();
+    assert!(!left.iter().any(|name| name.ends_with(".log")), "{left:?}");
+    let (store, volume) = open(&disk, stepped());
+    assert_eq!(keys(&volume, "", "z").len(), 500);
+    assert_eq!(get(&volume, "key123").as_deref(), Some("value123"));
+    assert!(store.stats().log_segments.is_empty());
+}
+
+#[test]
+fn a_killed_process_loses_nothing() {
+    let mut disk = sim();
+    for round in 0..5 {
+        let (store, volume) = open(&disk, stepped());
+        assert_eq!(keys(&volume, "", "z").len(), round * 200);
+        (0..200).for_each(|i| put(&volume, &format!("key{round}-{i}"), "value"));
+        if round % 2 == 0 {
+            store.step().unwrap();
+        }
+        disk = Arc::new(disk.crash_keep_all());
+        drop(store);
+    }
+}
+
+#[test]
+fn a_batch_is_one_step() {
+    let (store, volume) = open(&sim(), stepped());
+    let mut batch = Batch::new();
+    batch.put(b"a", b"1");
+    batch.put_split(b"b", b"head", &[7; 5000]);
+    batch.patch(b"b", 5001, &[(0, b"XY"), (5000, b"Z")]);
+    batch.delete(b"a");
+    let seq = volume.write(batch).unwrap();
+    assert_eq!(volume.visible_seq(), seq);
+    for _ in 0..2 {
+        assert_eq!(get(&volume, "a"), None);
+        assert_eq!(volume.get_head(b"b").unwrap().unwrap(), "head");
+        let tail = volume.get(b"b").unwrap().unwrap().tail;
+        assert_eq!((&tail[..3], &tail[4999..], tail.len()), (&b"XY\x07"[..], &b"\x07Z"[..], 5001));
+        store.flush().unwrap();
+    }
+    assert_eq!(volume.patch_depth(b"b").unwrap(), 0, "a flush folds patches over their base");
+}
+
+#[test]
+fn patches_pile_up_and_fold_across_tables() {
+    let (store, volume) = open(&sim(), stepped());
+    let mut want = vec![0; 100];
+    for i in 0..20u32 {
+        let mut batch = Batch::new();
+        batch.patch(b"p", 100, &[(i * 5, &[i as u8; 5])]);
+        want[i as usize * 5..][..5].fill(i as u8);
+        volume.write(batch).unwrap();
+        if i % 3 == 0 {
+            store.flush().unwrap();
+        }
+        assert_eq!(volume.patch_depth(b"p").unwrap(), i as usize + 1);
+        assert_eq!(volume.get(b"p").unwrap().unwrap().tail, want);
+    }
+    let mut scan = volume.scan(Bound::Unbounded, Bound::Unbounded).unwrap();
+    assert!(scan.next().unwrap());
+    assert_eq!((scan.key(), scan.tail().unwrap().as_ref()), (&b"p"[..], &want[..]));
+    assert!(!scan.next().unwrap());
+}
+
+#[test]
+fn snapshots_stay_readable_over_overwrites_deletes_and_flushes() {
+    let (store, volume) = open(&sim(), stepped());
+    put(&volume, "a", "old");
+    put(&volume, "b", "old");
+    let snapshot = volume.snapshot();
+    put(&volume, "a", "new");
+    delete(&volume, "b");
+    put(&volume, "c", "new");
+    for _ in 0..2 {
+        assert_eq!(snapshot.get(b"a").unwrap().unwrap().head, "old");
+        assert_eq!(snapshot.get(b"b").unwrap().unwrap().head, "old");
+        assert_eq!(snapshot.get(b"c").unwrap(), None);
+        let mut scan = snapshot.scan(Bound::Unbounded, Bound::Unbounded).unwrap();
+        let mut seen = Vec::new();
+        while scan.next().unwrap() {
+            seen.push((scan.key().to_vec(), scan.head().to_vec()));
+        }
+        assert_eq!(seen, [(b"a".to_vec(), b"old".to_vec()), (b"b".to_vec(), b"old".to_vec())]);
+        store.flush().unwrap();
+    }
+}
+
+#[test]
+fn a_create_and_delete_between_flushes_leaves_no_table() {
+    let (store, volume) = open(&sim(), stepped());
+    for i in 0..100 {
+        let mut batch = Batch::new();
+        batch.first_put(format!("tmp{i}").as_bytes(), b"head", b"tail");
+        volume.write(batch).unwrap();
+        delete(&volume, &format!("tmp{i}"));
+    }
+    store.flush().unwrap();
+    assert!(store.stats().volumes[0].levels.iter().all(Vec::is_empty));
+    assert!(keys(&volume, "", "z").is_empty());
+}
+
+#[test]
+fn reads_touch_only_the_tables_whose_range_matters() {
+    let disk = sim();
+    let (store, volume) = open(&disk, Options { cache_size: 0, ..stepped() });
+    for table in 0..10 {
+        (0..50).for_each(|i| put(&volume, &format!("{table}-{i:02}"), "value"));
+        store.flush().unwrap();
+    }
+    let count = |from: &str, to: &str| {
+        let scan = volume.scan(Bound::Included(from.as_bytes()), Bound::Excluded(to.as_bytes()));
+        scan.unwrap().num_active_iterators()
+    };
+    assert_eq!(count("", "z"), 10);
+    assert_eq!(count("3-", "3-99"), 1);
+    assert_eq!(count("3-10", "5-20"), 3);
+    assert_eq!(count("x", "z"), 0);
+    put(&volume, "3-99", "in memory");
+    assert_eq!(count("3-", "4-"), 2);
+
+    let tables: Vec<String> = store.stats().volumes[0].levels[0].iter().map(|t| t.file.clone()).collect();
+    let reads = || tables.iter().map(|t| disk.reads(t)).collect::<Vec<_>>();
+    let before = reads();
+    assert_eq!(get(&volume, "x"), None);
+    assert_eq!(get(&volume, "5"), None);
+    assert_eq!(keys(&volume, "x", "z").len(), 0);
+    assert_eq!(reads(), before, "a key outside all ranges reads nothing");
+    assert_eq!(get(&volume, "3-07").as_deref(), Some("value"));
+    let touched = reads().iter().zip(&before).filter(|(after, before)| after > before).count();
+    assert_eq!(touched, 1);
+}
+
+#[test]
+fn the_flush_keeps_the_limit_of_memtables_and_takes_the_earliest() {
+    let (store, volume) = open(&sim(), Options { num_memtable_limit: 3, ..stepped() });
+    let mut i = 0;
+    while store.stats().volumes[0].immutable_bytes.len() < 2 {
+        put(&volume, &format!("{i:05}"), &"x".repeat(100));
+        i += 1;
+    }
+    assert!(!store.step().unwrap(), "two frozen and one mutable are three");
+    while store.stats().volumes[0].immutable_bytes.len() < 3 {
+        put(&volume, &format!("{i:05}"), &"x".repeat(100));
+        i += 1;
+    }
+    assert!(store.step().unwrap());
+    let stats = store.stats();
+    assert_eq!(stats.volumes[0].immutable_bytes.len(), 2);
+    assert_eq!(stats.volumes[0].levels[0].len(), 1);
+    assert_eq!(stats.volumes[0].levels[0][0].smallest, "00000", "the earliest went first");
+}
+
+#[test]
+fn writers_that_outrun_the_flush_make_it_run() {
+    let options =
+        Options { memtable_size: 4 << 10, memtable_stall_size: 8 << 10, num_memtable_limit: 99, ..stepped() };
+    let (store, volume) = open(&sim(), options);
+    (0..1000).for_each(|i| put(&volume, &format!("{i:05}"), &"x".repeat(100)));
+    let stats = &store.stats().volumes[0];
+    let in_memory = stats.memtable_bytes + stats.immutable_bytes.iter().sum::<usize>();
+    assert!(in_memory < 13 << 10, "{in_memory}");
+    assert_eq!(keys(&volume, "", "z").len(), 1000);
+}
+
+#[test]
+fn the_background_threads_flush_and_sync() {
+    let disk = sim();
+    let (store, volume) = open(&disk, Options { background: true, ..stepped() });
+    std::thread::scope(|scope| {
+        for t in 0..4 {
+            let volume = &volume;
+            scope.spawn(move || (0..1000).for_each(|i| put(volume, &format!("{t}-{i:04}"), "value")));
+        }
+    });
+    let (sent, received) = std::sync::mpsc::channel();
+    for _ in 0..10 {
+        let sent = sent.clone();
+        store.sync_then(Box::new(move |result| sent.send(result).unwrap()));
+    }
+    assert!(received.iter().take(10).all(|r| r.is_ok()));
+    assert_eq!(keys(&volume, "", "z").len(), 4000);
+    let disk = Arc::new(disk.crash());
+    drop(store);
+    let (_store, volume) = open(&disk, stepped());
+    assert_eq!(keys(&volume, "", "z").len(), 4000);
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_takes_them_again_when_there_is_room() {
+    let disk = sim();
+    let (store, volume) = open(&disk, stepped());
+    disk.set_capacity(60 << 10);
+    let mut written = 0;
+    let error = loop {
+        let mut batch = Batch::new();
+        batch.put(format!("{written:05}").as_bytes(), &[b'x'; 200]);
+        match volume.write(batch) {
+            Ok(_) => written += 1,
+            Err(e) => break e,
+        }
+        let _ = store.step();
+        assert!(written < 10_000, "the disk never filled");
+    };
+    assert!(error.is_full(), "{error}");
+    assert_eq!(keys(&volume, "", "z").len(), written);
+    disk.set_capacity(u64::MAX);
+    put(&volume, "again", "there is room");
+    store.close().unwrap();
+    let (_store, volume) = open(&disk, stepped());
+    assert_eq!(keys(&volume, "", "z").len(), written + 1);
+}
+
+#[test]
+fn a_failed_sync_makes_the_store_read_only_for_good() {
+    let disk = sim();
+    let (store, volume) = open(&disk, stepped());
+    put(&volume, "before", "1");
+    disk.fail(Fault::new(Op::Sync, libc::EIO).on(".log"));
+    assert!(store.sync().is_err());
+    assert!(matches!(store.sync(), Err(Error::ReadOnly(_))), "it never retries and reports success");
+    let mut batch = Batch::new();
+    batch.put(b"after", b"2");
+    assert!(matches!(volume.write(batch), Err(Error::ReadOnly(_))));
+    assert_eq!(get(&volume, "before").as_deref(), Some("1"));
+    assert_eq!(get(&volume, "after"), None);
+}
+
+#[test]
+fn a_failed_log_write_is_never_visible() {
+    for error in [libc::EIO, libc::ENOSPC] {
+        let disk = sim();
+        let (store, volume) = open(&disk, stepped());
+        put(&volume, "before", "1");
+        disk.fail(Fault::new(Op::Write, error).on(".log"));
+        let mut batch = Batch::new();
+        batch.put(b"failed", b"2");
+        assert!(volume.write(batch).is_err());
+        assert_eq!(get(&volume, "failed"), None);
+        if error == libc::ENOSPC {
+            put(&volume, "after", "3");
+        }
+        let disk = Arc::new(disk.crash_keep_all());
+        drop(store);
+        let (_store, volume) = open(&disk, stepped());
+        assert_eq!(get(&volume, "before").as_deref(), Some("1"));
+        assert_eq!(get(&volume, "failed"), None);
+        assert_eq!(get(&volume, "after").is_some(), error == libc::ENOSPC);
+    }
+}
+
+#[test]
+fn a_failed_flush_leaves_everything_and_is_tried_again() {
+    for name in [".sst", "edits-"] {
+        let disk = sim();
+        let (store, volume) = open(&disk, stepped());
+        put(&volume, "a", "1");
+        disk.fail(Fault::new(Op::Write, libc::ENOSPC).on(name));
+        assert!(store.flush().is_err(), "{name}");
+        assert_eq!(get(&volume, "a").as_deref(), Some("1"));
+        store.flush().unwrap();
+        assert_eq!(store.stats().volumes[0].levels[0].len(), 1);
+        store.close().unwrap();
+        let tables = disk.list().unwrap().iter().filter(|f| f.name.ends_with(".sst")).count();
+        assert_eq!(tables, 1, "the failed flush left a table");
+    }
+}
+
+#[test]
+fn directories_that_are_no_store_are_refused_and_left_alone() {
+    let disk = sim();
+    disk.write_file("holiday.jpg", b"not ours").unwrap();
+    let refused = Store::open(disk.clone(), stepped()).unwrap_err();
+    assert!(matches!(&refused, Error::NotAStore(why) if why.contains("holiday.jpg")), "{refused}");
+    assert_eq!(disk.list().unwrap().len(), 1);
+
+    let disk = sim();
+    disk.write_file("000007.sst", b"ours, orphaned").unwrap();
+    let refused = Store::open(disk.clone(), stepped()).unwrap_err();
+    assert!(matches!(refused, Error::Corruption { .. }), "{refused}");
+    assert_eq!(disk.list().unwrap().len(), 1);
+}
+
+#[test]
+fn unknown_tables_move_to_lost() {
+    let disk = sim();
+    drop(open(&disk, stepped()));
+    disk.write_file("999999.sst", b"from elsewhere").unwrap();
+    let (_store, _volume) = open(&disk, stepped());
+    assert!(disk.list().unwrap().iter().all(|f| f.name != "999999.sst"));
+    assert!(disk.files().iter().any(|f| f.name.starts_with("lost/999999.sst")));
+}

@@ -175,15 +175,6 @@ impl IndexBlock {
         Ok(user.strip_prefix(self.prefix()) == Some(rest.user))
     }
 
-    /// Does the user key of entry `i`'s start begin with `prefix`?
-    pub(crate) fn start_begins_with(&self, i: usize, prefix: &[u8]) -> Result<bool> {
-        let (rest, _) = self.entry(i)?;
-        Ok(match prefix.strip_prefix(self.prefix()) {
-            Some(prefix) => rest.user.starts_with(prefix),
-            None => self.prefix().starts_with(prefix),
-        })
-    }
-
     /// The entry in which `target`'s position is: the last whose start is at or before it, or the
     /// first if none is.
     pub(crate) fn find(&self, target: KeyRef<'_>) -> Result<usize> {
@@ -323,7 +314,6 @@ mod tests {
                 }
                 for (i, start) in starts.iter().enumerate() {
                     prop_assert_eq!(block.start_is(i, &user).unwrap(), start.user == user);
-                    prop_assert_eq!(block.start_begins_with(i, &user).unwrap(), start.user.starts_with(&user));
                 }
             }
         }

@@ -254,7 +254,6 @@ impl TableBuilder {
         self.top_index.add(&partition.start, index, Some(filter));
         partition.run.clear();
         partition.blocks.clear();
-        partition.index.clear();
         self.properties.partitions += 1;
         Ok(())
     }

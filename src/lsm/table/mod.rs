@@ -31,6 +31,7 @@ pub mod builder;
 pub mod cache;
 mod compress;
 mod data;
+mod data_cursor;
 pub mod filter;
 mod footer;
 mod frame;

@@ -121,13 +121,11 @@ impl Table {
 
     /// May the table hold a key of this prefix? Never false if it does.
     pub fn may_contain_prefix(&self, rule: &PrefixRule, prefix: &[u8]) -> Result<bool> {
-        let first = self.find_partition(KeyRef::bound(prefix, MAX_SEQ))?;
-        if self.filter(first)?.is_none_or(|filter| filter.may_contain_prefix(rule, prefix)) {
-            return Ok(true);
-        }
-        // Such keys stand in the next partition if, and only if, its start has the prefix.
-        let next = first + 1;
-        Ok(next < self.partitions() && self.partition_start(next)?.user.starts_with(prefix))
+        // If the first key of the prefix stands in a later partition, it is the first there and the
+        // key before it lacks the prefix: so the start between them is no longer than the prefix,
+        // and that partition is the one that is found.
+        let partition = self.find_partition(KeyRef::bound(prefix, MAX_SEQ))?;
+        Ok(self.filter(partition)?.is_none_or(|filter| filter.may_contain_prefix(rule, prefix)))
     }
 
     pub(crate) fn partitions(&self) -> usize {
@@ -144,9 +142,9 @@ impl Table {
         self.top_index.find_before(target).map_err(|e| self.damaged(self.top_index_at, e))
     }
 
-    /// The start key of a partition.
-    pub(crate) fn partition_start(&self, partition: usize) -> Result<KeyRef<'_>> {
-        self.top_index.start(partition).map_err(|e| self.damaged(self.top_index_at, e))
+    /// Does a partition start with a further version of this user key?
+    pub(crate) fn partition_starts_with(&self, partition: usize, user: &[u8]) -> Result<bool> {
+        self.top_index.start_is(partition, user).map_err(|e| self.damaged(self.top_index_at, e))
     }
 
     /// Reads the index of a partition; also gives its offset.

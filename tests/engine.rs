@@ -175,6 +175,44 @@ fn snapshots_stay_readable_over_overwrites_deletes_and_flushes() {
 }
 
 #[test]
+fn a_range_tombstone_deletes_what_is_older_wherever_it_is() {
+    let disk = sim();
+    let (store, volume) = open(&disk, Options { table_size: 2000, cache_size: 0, ..stepped() });
+    (0..300).for_each(|i| put(&volume, &format!("a{i:03}"), &"x".repeat(50)));
+    store.compact().unwrap();
+    put(&volume, "a050", "in L0");
+    store.flush().unwrap();
+    let snapshot = volume.snapshot();
+    let mut batch = Batch::new();
+    batch.delete_range(b"a020", b"a280");
+    batch.delete_range(b"a5", b"a1");
+    volume.write(batch).unwrap();
+    put(&volume, "a100", "after");
+    let want: Vec<String> = (0..20).chain([100]).chain(280..300).map(|i| format!("a{i:03}")).collect();
+    let tables = |disk: &SimDisk| disk.files().iter().map(|f| disk.reads(&f.name)).sum::<u64>();
+    for round in ["memtable", "L0", "merged"] {
+        assert_eq!(keys(&volume, "", "z"), want, "{round}");
+        assert_eq!(keys(&volume, "a040", "a100"), [""; 0], "{round}");
+        assert_eq!((get(&volume, "a050"), get(&volume, "a279")), (None, None), "{round}");
+        assert_eq!(get(&volume, "a280").map(|v| v.len()), Some(50), "{round}");
+        assert_eq!(get(&volume, "a100").as_deref(), Some("after"), "{round}");
+        assert_eq!(snapshot.get(b"a050").unwrap().unwrap().head, "in L0", "{round}");
+        let before = tables(&disk);
+        assert_eq!(get(&volume, "a200"), None);
+        assert!(tables(&disk) - before <= 6, "{round}: below a range tombstone nothing is read");
+        match round {
+            "memtable" => store.flush().unwrap(),
+            _ => store.compact().unwrap(),
+        }
+    }
+    drop(snapshot);
+    while store.step().unwrap() {}
+    store.compact().unwrap();
+    let left: u64 = store.stats().volumes[0].levels.iter().flatten().map(|t| t.entries).sum();
+    assert_eq!(left, want.len() as u64, "at the bottom the tombstone and what it deleted are gone");
+}
+
+#[test]
 fn a_create_and_delete_between_flushes_leaves_no_table() {
     let (store, volume) = open(&sim(), stepped());
     for i in 0..100 {

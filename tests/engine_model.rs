@@ -21,6 +21,7 @@ enum Step {
     Delete { key: u8 },
     Many { from: u8, count: u8, tail: usize },
     Clear { from: u8, count: u8 },
+    Wipe { from: u8, to: u8 },
     Get { key: u8 },
     Scan { from: u8, to: u8 },
     Flush,
@@ -42,6 +43,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => any::<u8>().prop_map(|key| Step::Delete { key }),
         2 => (any::<u8>(), 1..40u8, 0..50usize).prop_map(|(from, count, tail)| Step::Many { from, count, tail }),
         2 => (any::<u8>(), 1..80u8).prop_map(|(from, count)| Step::Clear { from, count }),
+        3 => (any::<u8>(), 0..60u8).prop_map(|(from, len)| Step::Wipe { from, to: from.saturating_add(len) }),
         6 => any::<u8>().prop_map(|key| Step::Get { key }),
         4 => (any::<u8>(), any::<u8>()).prop_map(|(from, to)| Step::Scan { from, to }),
         2 => Just(Step::Flush),
@@ -152,6 +154,11 @@ impl Run {
                 let keys: Vec<Vec<u8>> = (0..count).map(|i| key(from.wrapping_add(i))).collect();
                 self.write(|batch| keys.iter().for_each(|k| batch.delete(k)));
                 keys.iter().for_each(|k| drop(self.model.remove(k)));
+            }
+            Step::Wipe { from, to } => {
+                self.write(|batch| batch.delete_range(&key(from), &key(to)));
+                let doomed = |k: &Vec<u8>| key(from) <= *k && *k < key(to);
+                self.model.retain(|k, _| !doomed(k));
             }
             Step::Get { key: k } => self.check_key(&key(k)),
             Step::Scan { from, to } => self.check_scan(&key(from), &key(to)),

@@ -14,14 +14,15 @@
 //! # Locks
 //! `Volume::flush_turn` lets one flush of a volume run at a time; it is the outermost lock.
 
+use crate::lsm::Result;
 use crate::lsm::iter::stripes::keep_visible;
 use crate::lsm::levels::LiveTable;
 use crate::lsm::manifest::Edit;
 use crate::lsm::memtable::Memtable;
+use crate::lsm::range::RangeSet;
 use crate::lsm::store::Shared;
 use crate::lsm::table::{TableBuilder, TableMeta};
 use crate::lsm::volume::{Tree, Volume};
-use crate::lsm::Result;
 use std::sync::Arc;
 
 impl Volume {
@@ -84,7 +85,9 @@ impl Volume {
 fn build_table(shared: &Shared, memtable: &Arc<Memtable>) -> Result<Option<TableMeta>> {
     let stripes = shared.snapshots.stripes(&shared.commits);
     let mut builder: Option<TableBuilder> = None;
-    keep_visible(&mut memtable.iter(), &stripes, &mut |_| false, &mut |key, head, tail| {
+    // The memtable takes no more writes: a copy of its range tombstones is all of them.
+    let ranges = memtable.with_ranges(RangeSet::clone);
+    keep_visible(&mut memtable.iter(), &ranges, &stripes, &mut false, &mut |key, head, tail| {
         let builder = match &mut builder {
             Some(builder) => builder,
             empty => empty.insert(shared.new_table(&shared.table_options)?),

@@ -35,6 +35,7 @@ pub mod manifest;
 pub mod memtable;
 mod obsolete;
 pub mod options;
+mod range;
 mod read;
 mod recover;
 pub mod snapshot;

@@ -39,10 +39,6 @@ pub(crate) struct RangeSet {
 }
 
 impl RangeSet {
-    pub fn is_empty(&self) -> bool {
-        self.fragments.is_empty()
-    }
-
     /// Adds a tombstone; an empty range deletes nothing.
     pub fn add(&mut self, RangeTombstone { start, end, seq }: RangeTombstone) {
         if start >= end {
@@ -52,7 +48,10 @@ impl RangeSet {
         self.split_at(&end);
         let mut at = start;
         while at < end {
-            let next = self.fragments.range::<[u8], _>((Bound::Included(at.as_ref()), Bound::Excluded(end.as_ref()))).next();
+            let next = self
+                .fragments
+                .range::<[u8], _>((Bound::Included(at.as_ref()), Bound::Excluded(end.as_ref())))
+                .next();
             let gap_end = next.map_or_else(|| end.clone(), |(start, _)| start.clone());
             if at < gap_end {
                 self.fragments.insert(at, Fragment { end: gap_end.clone(), seqs: vec![seq] });
@@ -68,15 +67,22 @@ impl RangeSet {
 
     /// Cuts the fragment that `key` lies inside of.
     fn split_at(&mut self, key: &Bytes) {
-        let before = self.fragments.range_mut::<[u8], _>(..key.as_ref()).next_back();
+        let before = self
+            .fragments
+            .range_mut::<[u8], _>((Bound::Unbounded, Bound::Excluded(key.as_ref())))
+            .next_back();
         if let Some((_, fragment)) = before.filter(|(_, fragment)| fragment.end > *key) {
-            let rest = Fragment { end: std::mem::replace(&mut fragment.end, key.clone()), seqs: fragment.seqs.clone() };
+            let rest = Fragment {
+                end: std::mem::replace(&mut fragment.end, key.clone()),
+                seqs: fragment.seqs.clone(),
+            };
             self.fragments.insert(key.clone(), rest);
         }
     }
 
     fn fragment(&self, key: &[u8]) -> Option<&Fragment> {
-        let (_, fragment) = self.fragments.range::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back()?;
+        let (_, fragment) =
+            self.fragments.range::<[u8], _>((Bound::Unbounded, Bound::Included(key))).next_back()?;
         Some(fragment).filter(|fragment| fragment.end.as_ref() > key)
     }
 
@@ -90,6 +96,15 @@ impl RangeSet {
     /// The oldest tombstone over `key` that is newer than `seq`.
     pub fn first_after(&self, key: &[u8], seq: SeqNo) -> Option<SeqNo> {
         self.fragment(key)?.seqs.iter().rev().find(|other| **other > seq).copied()
+    }
+
+    /// The fragments as tombstones: by start, newest first.
+    pub fn tombstones(&self) -> impl Iterator<Item = RangeTombstone> {
+        self.fragments.iter().flat_map(|(start, fragment)| {
+            let one =
+                |seq: &SeqNo| RangeTombstone { start: start.clone(), end: fragment.end.clone(), seq: *seq };
+            fragment.seqs.iter().map(one)
+        })
     }
 
     /// Does any fragment overlap the bounds?
@@ -106,8 +121,12 @@ impl RangeSet {
         // Of the fragments that begin early enough the last ends last: they are disjoint.
         let last = match to {
             Bound::Unbounded => self.fragments.iter().next_back(),
-            Bound::Included(to) => self.fragments.range::<[u8], _>(..=to).next_back(),
-            Bound::Excluded(to) => self.fragments.range::<[u8], _>(..to).next_back(),
+            Bound::Included(to) => {
+                self.fragments.range::<[u8], _>((Bound::Unbounded, Bound::Included(to))).next_back()
+            }
+            Bound::Excluded(to) => {
+                self.fragments.range::<[u8], _>((Bound::Unbounded, Bound::Excluded(to))).next_back()
+            }
         };
         last.is_some_and(|(start, fragment)| begins_in_time(start) && ends_in_time(fragment))
     }

@@ -4,14 +4,19 @@ use super::Job;
 use crate::lsm::iter::level::LevelIter;
 use crate::lsm::iter::merge::MergeIter;
 use crate::lsm::iter::source::Source;
-use crate::lsm::iter::stripes::keep_visible;
+use crate::lsm::iter::stripes::{Bottom, keep_visible};
+use crate::lsm::key::{KeyRef, Kind, KindOrBound};
 use crate::lsm::levels::{Levels, LiveTable};
 use crate::lsm::manifest::Edit;
 use crate::lsm::manifest::state::MAX_LEVEL;
+use crate::lsm::range::{RangeSet, RangeTombstone};
 use crate::lsm::store::Shared;
 use crate::lsm::table::{TableBuilder, TableMeta, TableOptions};
 use crate::lsm::volume::{Tree, Volume};
 use crate::lsm::{Error, Result};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -62,55 +67,66 @@ impl Volume {
 /// Merges the inputs into new tables, in key order.
 fn merge(shared: &Shared, levels: &Levels, job: &Job) -> Result<Vec<TableMeta>> {
     let stripes = shared.snapshots.stripes(&shared.commits);
-    let mut source = MergeIter::new(sources(shared, job)?);
+    let mut source = MergeIter::new(sources(shared, job));
+    let ranges = ranges(shared, job)?;
     let mut output = Output::new(shared, levels, job.output_level);
     let mut below = Below::new(levels, job);
-    let kept =
-        keep_visible(&mut source, &stripes, &mut |user| below.is_empty_at(user), &mut |key, head, tail| {
-            output.add(key, head, tail)
-        });
-    let outputs = kept.and_then(|()| output.finish_table()).map(|()| std::mem::take(&mut output.tables));
+    let kept = keep_visible(&mut source, &ranges, &stripes, &mut below, &mut |key, head, tail| {
+        output.add(key, head, tail)
+    });
+    let outputs = kept.and_then(|()| output.finish_table(None)).map(|()| std::mem::take(&mut output.tables));
     if outputs.is_err() {
         shared.discard_tables(output.tables.iter());
     }
     outputs
 }
 
-fn sources(shared: &Shared, job: &Job) -> Result<Vec<Source>> {
-    let mut sources = Vec::new();
-    for n in 0..=MAX_LEVEL {
-        let tables: Vec<Arc<LiveTable>> =
-            job.inputs.iter().filter(|(level, _)| *level == n).map(|(_, t)| t.clone()).collect();
-        match n {
-            0 => {
-                for table in tables {
-                    sources.push(Source::Level(LevelIter::uncached(&shared.tables, vec![table])));
-                }
-            }
-            _ if tables.is_empty() => {}
-            _ => sources.push(Source::Level(LevelIter::uncached(&shared.tables, tables))),
-        }
+fn ranges(shared: &Shared, job: &Job) -> Result<RangeSet> {
+    let mut ranges = RangeSet::default();
+    for (_, input) in job.inputs.iter().filter(|(_, input)| input.range_tombstones > 0) {
+        shared.tables.get(input)?.ranges().tombstones().for_each(|tombstone| ranges.add(tombstone));
     }
-    Ok(sources)
+    Ok(ranges)
 }
 
-/// Says for ascending keys whether any table below the job's output level may hold them.
+/// A cursor over each table of L0, and over each deeper level's inputs.
+fn sources(shared: &Shared, job: &Job) -> Vec<Source> {
+    let cursor = |tables| Source::Level(LevelIter::uncached(&shared.tables, tables));
+    let of_level =
+        |n| job.inputs.iter().filter(move |(level, _)| *level == n).map(|(_, table)| table.clone());
+    let l0 = of_level(0).map(|table| cursor(vec![table]));
+    let deeper = (1..=MAX_LEVEL).map(|n| of_level(n).collect::<Vec<_>>()).filter(|tables| !tables.is_empty());
+    l0.chain(deeper.map(cursor)).collect()
+}
+
+/// The tables below the job's output level.
 struct Below<'a> {
+    /// All of each level.
     levels: Vec<&'a [Arc<LiveTable>]>,
+    /// Of each level what is not passed yet.
+    ahead: Vec<&'a [Arc<LiveTable>]>,
 }
 
 impl<'a> Below<'a> {
     fn new(levels: &'a Levels, job: &Job) -> Below<'a> {
         let deeper = (job.output_level + 1..=MAX_LEVEL).map(|n| levels.level(n));
-        Below { levels: deeper.filter(|level| !level.is_empty()).collect() }
+        let levels: Vec<_> = deeper.filter(|level| !level.is_empty()).collect();
+        Below { ahead: levels.clone(), levels }
     }
+}
 
+impl Bottom for Below<'_> {
     fn is_empty_at(&mut self, user: &[u8]) -> bool {
-        self.levels.iter_mut().all(|level| {
+        self.ahead.iter_mut().all(|level| {
             let passed = level.iter().take_while(|table| table.largest.as_ref() < user).count();
             *level = &level[passed..];
             !level.first().is_some_and(|table| table.contains_key(user))
         })
+    }
+
+    fn is_empty_in(&self, start: &[u8], end: &[u8]) -> bool {
+        let overlaps = |table: &Arc<LiveTable>| table.overlaps(Bound::Included(start), Bound::Excluded(end));
+        !self.levels.iter().any(|level| level.iter().any(overlaps))
     }
 }
 
@@ -124,6 +140,10 @@ struct Output<'a> {
     parent_bytes: u64,
     builder: Option<TableBuilder>,
     last_user: Vec<u8>,
+    /// Range tombstones of the present table.
+    ranges: Vec<RangeTombstone>,
+    /// What a cut left of them for the next table, newest first.
+    carried: VecDeque<RangeTombstone>,
     tables: Vec<TableMeta>,
 }
 
@@ -134,31 +154,57 @@ impl<'a> Output<'a> {
         if bottom {
             options.compression = shared.options.bottom_compression;
         }
-        let parents = levels.level(level + 1);
         Output {
             shared,
             options,
-            parents,
+            parents: levels.level(level + 1),
             parent_bytes: 0,
             builder: None,
             last_user: Vec::new(),
+            ranges: Vec::new(),
+            carried: VecDeque::new(),
             tables: Vec::new(),
         }
     }
 
-    fn add(&mut self, key: crate::lsm::key::KeyRef<'_>, head: &[u8], tail: &[u8]) -> Result<()> {
-        if self.last_user != key.user {
-            if self.should_cut(key.user) {
-                self.finish_table()?;
+    fn add(&mut self, key: KeyRef<'_>, head: &[u8], tail: &[u8]) -> Result<()> {
+        if self.last_user != key.user && self.should_cut(key.user) {
+            self.cut()?;
+        }
+        let is_before = |t: &RangeTombstone| KeyRef::new(&t.start, t.seq, Kind::RangeTombstone) < key;
+        while self.carried.front().is_some_and(is_before) {
+            if let Some(RangeTombstone { start, end, seq }) = self.carried.pop_front() {
+                self.put(KeyRef::new(&start, seq, Kind::RangeTombstone), &end, &[])?;
             }
+        }
+        self.put(key, head, tail)
+    }
+
+    fn put(&mut self, key: KeyRef<'_>, head: &[u8], tail: &[u8]) -> Result<()> {
+        if self.last_user != key.user {
             self.last_user.clear();
             self.last_user.extend_from_slice(key.user);
+        }
+        if key.kind == KindOrBound::Kind(Kind::RangeTombstone) {
+            let (start, end) = (Bytes::copy_from_slice(key.user), Bytes::copy_from_slice(head));
+            self.ranges.push(RangeTombstone { start, end, seq: key.seq });
         }
         let builder = match &mut self.builder {
             Some(builder) => builder,
             empty => empty.insert(self.shared.new_table(&self.options)?),
         };
         builder.add(key, head, tail)
+    }
+
+    /// Ends the table right behind its last key: what its range tombstones delete from there on, the
+    /// next table deletes.
+    fn cut(&mut self) -> Result<()> {
+        let behind: Bytes = [self.last_user.as_slice(), &[0]].concat().into();
+        let ranges = std::mem::take(&mut self.ranges);
+        let mut carried: Vec<RangeTombstone> = ranges.into_iter().filter(|t| t.end > behind).collect();
+        carried.sort_by_key(|tombstone| std::cmp::Reverse(tombstone.seq));
+        self.carried = carried.into_iter().map(|t| RangeTombstone { start: behind.clone(), ..t }).collect();
+        self.finish_table(Some(&behind))
     }
 
     /// Cut before `user`, the first version of the next key?
@@ -175,10 +221,10 @@ impl<'a> Output<'a> {
         size >= full || passed > 0 && (size >= full / 2 || self.parent_bytes > full * MAX_PARENT_RATIO)
     }
 
-    fn finish_table(&mut self) -> Result<()> {
+    fn finish_table(&mut self, clip: Option<&[u8]>) -> Result<()> {
         self.parent_bytes = 0;
         if let Some(builder) = self.builder.take() {
-            self.tables.push(builder.finish()?);
+            self.tables.push(builder.finish_before(clip)?);
         }
         Ok(())
     }

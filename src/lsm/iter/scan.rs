@@ -2,8 +2,8 @@
 
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::iter::merge::MergeIter;
-use crate::lsm::iter::source::Source;
-use crate::lsm::key::{KeyRef, Kind, KindOrBound};
+use crate::lsm::iter::source::{Ranges, Source};
+use crate::lsm::key::{KeyRef, Kind, KindOrBound, MAX_SEQ};
 use crate::lsm::store::Shared;
 use crate::lsm::value::Fold;
 use crate::lsm::volume::Tree;
@@ -22,6 +22,8 @@ pub struct Scan {
     seq: SeqNo,
     from: Bound<Bytes>,
     to: Bound<Bytes>,
+    /// The sources that have range tombstones, by age.
+    ranges: Vec<(usize, Ranges)>,
     active: usize,
     place: Place,
     /// The key that the scan stands on, or stood on last.
@@ -51,10 +53,11 @@ impl Scan {
         from: Bound<&[u8]>,
         to: Bound<&[u8]>,
     ) -> Result<Scan> {
-        let (sources, active) = tree.sources(shared, from, to);
+        let sources = tree.sources(shared, from, to)?;
         Ok(Scan {
-            active,
-            merge: MergeIter::new(sources),
+            active: sources.active,
+            merge: MergeIter::new(sources.cursors),
+            ranges: sources.ranges,
             seq,
             from: owned(from),
             to: owned(to),
@@ -122,6 +125,9 @@ impl Scan {
             if key.seq > self.seq && !self.skip_invisible()? {
                 continue;
             }
+            if !self.ranges.is_empty() && self.skip_deleted()? {
+                continue;
+            }
             match self.merge.key().kind {
                 KindOrBound::Kind(Kind::Put | Kind::FirstPut) => {
                     self.place = Place::OnKey;
@@ -181,10 +187,35 @@ impl Scan {
         Ok(self.merge.valid() && self.merge.key().user == self.key)
     }
 
+    /// The newest range tombstone over `self.key`: its sequence number, its source's age, its end.
+    fn covering(&self) -> Option<(SeqNo, usize, Bytes)> {
+        let over = |(age, ranges): &(usize, Ranges)| {
+            let (seq, end) = ranges.covering(&self.key, self.seq)?;
+            Some((seq, *age, end))
+        };
+        self.ranges.iter().filter_map(over).max_by_key(|(seq, _, _)| *seq)
+    }
+
+    /// If a range tombstone deletes the record that the cursor stands on, moves on: the sources older
+    /// than the tombstone's past all that it deletes, its own by one key.
+    fn skip_deleted(&mut self) -> Result<bool> {
+        let Some((seq, age, end)) = self.covering().filter(|(seq, _, _)| *seq > self.merge.key().seq) else {
+            return Ok(false);
+        };
+        debug_assert!(seq <= self.seq);
+        if self.merge.age() > age {
+            self.merge.skip_older(age, KeyRef::bound(&end, MAX_SEQ))?;
+        } else {
+            self.skip_key()?;
+        }
+        Ok(true)
+    }
+
     /// Folds the versions of `self.key` from the cursor on.
     fn fold_versions(&mut self) -> Result<()> {
         self.fold.clear();
-        while self.merge.valid() && self.merge.key().user == self.key {
+        let deleted = self.covering().map_or(0, |(seq, _, _)| seq);
+        while self.merge.valid() && self.merge.key().user == self.key && self.merge.key().seq >= deleted {
             if let KindOrBound::Kind(kind) = self.merge.key().kind {
                 let merge = &self.merge;
                 let value = || Ok(Value { head: Bytes::copy_from_slice(merge.head()), tail: merge.tail()? });

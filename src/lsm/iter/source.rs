@@ -1,13 +1,15 @@
 //! The sources of a scan or a compaction, as one type: a memtable, or tables that follow one another.
 
-use crate::lsm::Result;
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::iter::level::LevelIter;
 use crate::lsm::key::KeyRef;
 use crate::lsm::levels::LiveTable;
-use crate::lsm::memtable::MemtableIter;
+use crate::lsm::memtable::{Memtable, MemtableIter};
+use crate::lsm::range::RangeSet;
 use crate::lsm::store::Shared;
+use crate::lsm::table::Table;
 use crate::lsm::volume::Tree;
+use crate::lsm::{Result, SeqNo};
 use bytes::Bytes;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -62,26 +64,61 @@ impl InternalIterator for Source {
     }
 }
 
+/// The range tombstones of one source.
+#[derive(Debug)]
+pub(crate) enum Ranges {
+    Memtable(Arc<Memtable>),
+    Table(Arc<Table>),
+}
+
+impl Ranges {
+    /// The newest range tombstone over `key` that a reader at `seq` sees, and where it ends.
+    pub fn covering(&self, key: &[u8], seq: SeqNo) -> Option<(SeqNo, Bytes)> {
+        let found = |ranges: &RangeSet| ranges.covering(key, seq).map(|(seq, end)| (seq, end.clone()));
+        match self {
+            Ranges::Memtable(memtable) => memtable.with_ranges(found),
+            Ranges::Table(table) => found(table.ranges()),
+        }
+    }
+}
+
+/// What a scan reads.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    /// Newest first. A level's tables share one cursor, which opens them as it gets to them.
+    pub cursors: Vec<Source>,
+    /// The sources that have range tombstones, by their place among the cursors.
+    pub ranges: Vec<(usize, Ranges)>,
+    /// The memtables and tables behind the cursors.
+    pub active: usize,
+}
+
 impl Tree {
-    /// Cursors over every memtable and table that may hold a key between the bounds, and how many
-    /// memtables and tables that are. Nothing else is touched: memtables are asked, tables are judged by the
-    /// key range that the manifest gives. A level's tables share one cursor, which opens them as
-    /// it gets to them.
-    pub fn sources(&self, shared: &Shared, from: Bound<&[u8]>, to: Bound<&[u8]>) -> (Vec<Source>, usize) {
-        let memtables = self.memtables().filter(|m| m.overlaps(from, to));
-        let mut sources: Vec<Source> = memtables.map(|m| Source::Memtable(m.iter())).collect();
-        let mut active = sources.len();
+    /// Every memtable and table that may hold a key between the bounds. Nothing else is touched:
+    /// memtables are asked, tables are judged by the key range that the manifest gives; only those
+    /// with range tombstones are opened already.
+    pub fn sources(&self, shared: &Shared, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Sources> {
+        let mut sources = Sources::default();
+        for memtable in self.memtables().filter(|m| m.overlaps(from, to)) {
+            if memtable.has_ranges() {
+                sources.ranges.push((sources.cursors.len(), Ranges::Memtable(memtable.clone())));
+            }
+            sources.cursors.push(Source::Memtable(memtable.iter()));
+        }
+        sources.active = sources.cursors.len();
         for (n, level) in self.levels.iter().enumerate() {
             let tables: Vec<Arc<LiveTable>> =
                 level.iter().filter(|t| t.overlaps(from, to)).cloned().collect();
-            active += tables.len();
-            let cursor = |tables| Source::Level(LevelIter::new(&shared.tables, tables));
-            match n {
-                0 => sources.extend(tables.into_iter().map(|table| cursor(vec![table]))),
-                _ if tables.is_empty() => {}
-                _ => sources.push(cursor(tables)),
+            sources.active += tables.len();
+            let runs =
+                if n == 0 { tables.into_iter().map(|table| vec![table]).collect() } else { vec![tables] };
+            for run in runs.into_iter().filter(|run| !run.is_empty()) {
+                for table in run.iter().filter(|table| table.range_tombstones > 0) {
+                    sources.ranges.push((sources.cursors.len(), Ranges::Table(shared.tables.get(table)?)));
+                }
+                sources.cursors.push(Source::Level(LevelIter::new(&shared.tables, run)));
             }
         }
-        (sources, active)
+        Ok(sources)
     }
 }

@@ -36,6 +36,7 @@ pub(crate) enum BlockType {
     Filter = 4,
     Value = 5,
     Properties = 6,
+    Ranges = 7,
 }
 
 /// Where a block stands: the offset and the length of its stored contents.

@@ -6,6 +6,7 @@
 //! partition's filter and index behind them.
 
 use crate::disk::ObjectWriter;
+use crate::lsm::batch::MAX_KEY_LEN;
 use crate::lsm::key::{KeyRef, Kind, KindOrBound};
 use crate::lsm::options::Compression;
 use crate::lsm::range::RangeTombstone;
@@ -19,11 +20,8 @@ use crate::lsm::table::{Properties, TableMeta, TableOptions, ranges};
 use crate::lsm::{Error, Result};
 use bytes::Bytes;
 
-/// The longest user key.
-pub const KEY_MAX_LEN: usize = 64 << 10;
-
 /// The longest head, and the longest tail.
-pub const VALUE_PART_MAX_LEN: usize = 1 << 30;
+pub const MAX_VALUE_PART_LEN: usize = 1 << 30;
 
 /// Data blocks of a partition, in bytes: long enough that a scan reads in large pieces, short
 /// enough that the builder's memory and the index and filter a cold read loads stay small.
@@ -104,7 +102,7 @@ impl TableBuilder {
     }
 
     /// Adds a record. Its key must be above the one before, and not a bound. The head of a range
-    /// tombstone is its end.
+    /// tombstone is its end. After an error the table cannot be completed: drop the builder.
     pub fn add(&mut self, key: KeyRef<'_>, head: &[u8], tail: &[u8]) -> Result<()> {
         let KindOrBound::Kind(kind) = key.kind else { panic!("a bound is no record") };
         if kind == Kind::RangeTombstone {
@@ -114,9 +112,9 @@ impl TableBuilder {
         // A range tombstone's record only marks its place; its end may yet be clipped.
         let head = if kind == Kind::RangeTombstone { &[] } else { head };
         assert!(self.last_key().is_none_or(|last| last < key), "records out of order");
-        check_len("key", key.user.len(), KEY_MAX_LEN)?;
-        check_len("value", head.len(), VALUE_PART_MAX_LEN)?;
-        check_len("value", tail.len(), VALUE_PART_MAX_LEN)?;
+        check_len("key", key.user.len(), MAX_KEY_LEN)?;
+        check_len("value", head.len(), MAX_VALUE_PART_LEN)?;
+        check_len("value", tail.len(), MAX_VALUE_PART_LEN)?;
 
         let apart = !tail.is_empty() && tail.len() >= self.options.value_threshold;
         let tail_here = if apart { 0 } else { tail.len() };

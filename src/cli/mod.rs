@@ -1,8 +1,79 @@
-//! The command line: one file a command.
+//! The command line: one file a command. Each parses, calls the floors below and prints.
+//!
+//! Exit status: 0 success, 1 failure (one line on standard error says what failed, on what, and
+//! what to do), 2 wrong usage.
 
+mod background;
+mod error;
+mod kv;
+mod log;
+mod mount;
+mod print;
+mod serve;
+mod stats;
+mod store;
+mod umount;
+
+use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+
+/// A key-value store that is a directory: a path is a key, a file's contents are its value.
+///
+/// A store is a directory that lsmfs keeps its own files in. Mount it on another directory and
+/// work there with the programs you have; or leave it unmounted and use get, put, rm, ls and scan.
+#[derive(Debug, Parser)]
+#[command(name = "lsmfs", version, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Try it:
+  lsmfs mount ./notes.store ./notes    makes both directories, then mounts
+  echo hello > ./notes/first           any program works in ./notes
+  lsmfs umount ./notes
+  lsmfs get ./notes.store first        prints: hello
+
+Exit status: 0 success, 1 failure, 2 wrong usage.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Mount(mount::MountArgs),
+    Umount(umount::UmountArgs),
+    Get(kv::GetArgs),
+    Put(kv::PutArgs),
+    Rm(kv::RmArgs),
+    Ls(kv::LsArgs),
+    Scan(kv::ScanArgs),
+    Stats(stats::StatsArgs),
+}
 
 /// Runs the command that the process's arguments name.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let done = match Cli::parse().command {
+        Command::Mount(args) => mount::run(&args),
+        Command::Umount(args) => umount::run(&args),
+        Command::Get(args) => kv::get(&args),
+        Command::Put(args) => kv::put(&args),
+        Command::Rm(args) => kv::rm(&args),
+        Command::Ls(args) => kv::ls(&args),
+        Command::Scan(args) => kv::scan(&args),
+        Command::Stats(args) => stats::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_of_the_arguments_is_sound() {
+        Cli::command().debug_assert();
+    }
 }

@@ -1,1 +1,48 @@
 //! Files and directories on keys.
+//!
+//! Two rooms. The semantics are plain functions of [`FileSystem`] that return a [`Result`] and can be
+//! tested without a mount; [`fuse`] turns each request of the kernel into one call of them.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`filesystem`] | opening and closing, what belongs to the whole |
+//! | [`attr`], [`entry`], `keys` | attributes; the bytes of records; the keys they stand under |
+//! | `inode`, `node`, `change` | what the outside knows; a file in hand; one request's batch |
+//! | `lock` | all locks and their order |
+//! | `number`, `reclaim` | inode numbers; giving back what removed files held |
+//! | `setattr`, `file`, `truncate` | attributes, contents |
+//! | `dir`, `remove`, `rename`, [`readdir`] | names |
+//! | [`error`], [`errno`] | what can go wrong, and the system's number for it |
+//! | [`fuse`] | the kernel's face |
+//! | [`mount`] | making and ending mounts |
+//! | [`tree`] | whole files by their paths, for who has no mount |
+
+pub mod attr;
+mod change;
+mod dir;
+pub mod entry;
+pub mod errno;
+pub mod error;
+mod file;
+pub mod filesystem;
+pub mod fuse;
+mod inode;
+mod keys;
+mod lock;
+pub mod mount;
+mod node;
+mod number;
+pub mod readdir;
+mod reclaim;
+mod remove;
+pub mod rename;
+mod setattr;
+pub mod tree;
+mod truncate;
+
+pub use attr::{Attr, Caller, FileKind, Ino, NAME_MAX, ROOT, SetAttr, SetTime, Timestamp};
+pub use error::{Cause, Error, Result, Subject};
+pub use filesystem::{FileSystem, FsOptions, StatFs};
+pub use keys::readable as readable_key;
+pub use readdir::{DirEntry, DirHandle};
+pub use rename::RenameMode;

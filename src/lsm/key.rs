@@ -30,7 +30,7 @@ pub enum Kind {
     Put = 1,
     /// The key has this value, and the writer knew that it was absent before.
     FirstPut = 2,
-    /// Bytes of the value change (see [`crate::lsm::value::Patch`]).
+    /// Bytes of the value change (see [`crate::lsm::value`]).
     Patch = 3,
     /// Every key from this one up to an end (the head) is deleted, see [`crate::lsm::Batch::delete_range`].
     RangeTombstone = 4,

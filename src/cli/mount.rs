@@ -1,0 +1,76 @@
+//! `lsmfs mount`.
+
+use crate::cli::error::Result;
+use crate::cli::{background, log, serve};
+use crate::fs::mount::MountOptions;
+use clap::Args;
+use std::path::{Path, PathBuf};
+use tracing::Level;
+
+/// Mount a store as a directory; both are made if they are missing
+///
+/// Returns when the mount answers requests; a daemon in the background serves it from then on and
+/// writes what it has to say into the store's daemon.log. A dead mount on DIR ("Transport endpoint
+/// is not connected"), which a killed daemon leaves behind, is cleared first: whatever programs
+/// were told was written is there again.
+#[derive(Debug, Args)]
+#[command(after_help = OPTIONS_HELP)]
+pub struct MountArgs {
+    /// The directory that lsmfs keeps its own files in
+    pub store: PathBuf,
+    /// The directory to work in
+    pub dir: PathBuf,
+    /// Stay in the foreground and log on standard error; Ctrl-C unmounts
+    #[arg(short, long)]
+    pub foreground: bool,
+    /// Mount options, separated by commas (see below)
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    pub options: Vec<String>,
+    /// Log more
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Serve, and report on standard output when the mount answers
+    #[arg(long, hide = true)]
+    pub daemon: bool,
+}
+
+const OPTIONS_HELP: &str = "\
+Mount options:
+  ro, rw                          nothing can be changed; everything can (default)
+  allow_other                     users other than yourself may enter, as the files' modes allow
+                                  (always so for mounts by root; others need user_allow_other in
+                                  /etc/fuse.conf)
+  noatime, relatime, strictatime, nodiratime, lazytime
+                                  as usual; but no read moves access times in any case
+  nosuid, nodev, noexec           ignore set-user-id bits, device files, refuse to run programs
+                                  (nosuid and nodev always hold for mounts by others than root)
+  sync                            every write is durable when it is answered
+  dirsync                         taken, but without effect: the kernel does not tell a FUSE daemon
+  threads=N                       threads that serve requests, 1 to 64
+  auto, noauto, user, users, nofail, _netdev, x-..., comment=...
+                                  as in /etc/fstab
+
+To unmount: lsmfs umount DIR (it returns when everything is on the disk), or umount, or
+fusermount3 -u, or end the daemon with SIGTERM. Exit status: 0 mounted, 1 failure, 2 wrong usage.";
+
+/// Mounts.
+pub fn run(args: &MountArgs) -> Result<()> {
+    let options = MountOptions::parse(&args.options)?;
+    let level = if args.verbose { Level::DEBUG } else { Level::INFO };
+    let task = serve::Task { store: &args.store, dir: &args.dir, options: &options };
+    if args.daemon {
+        background::detach()?;
+        // A store without room for a log can be mounted all the same.
+        let opened = |store: &Path| drop(log::to_store(store, level));
+        let ready = |store: &Path| {
+            log::take_stderr(store).or_else(|_| background::silence_stderr())?;
+            background::report_ready()
+        };
+        serve::serve(&task, opened, ready)
+    } else if args.foreground {
+        log::to_stderr(level);
+        serve::serve(&task, |_| (), |_| Ok(()))
+    } else {
+        background::start(args)
+    }
+}

@@ -1,0 +1,107 @@
+//! A store that a command has open.
+
+use crate::cli::error::{CliError, Result};
+use crate::disk::real::RealDisk;
+use crate::disk::{LOCK_FILE, OpenError};
+use crate::fs::tree::Tree;
+use crate::fs::{FileSystem, FsOptions};
+use crate::lsm::{Options, Store};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long to wait for another process that closes the store.
+const LOCK_WAIT: Duration = Duration::from_secs(30);
+
+/// The volume that commands and mounts work on.
+const VOLUME: &str = "main";
+
+/// An open store, and the files in it.
+pub struct OpenStore {
+    disk: Arc<RealDisk>,
+    store: Arc<Store>,
+    files: Arc<FileSystem>,
+}
+
+impl OpenStore {
+    /// Opens the store of a directory that is there and locked.
+    pub fn open(disk: RealDisk) -> Result<OpenStore> {
+        let disk = Arc::new(disk);
+        let failed = |error: crate::lsm::Error| CliError::engine(disk.path(), error);
+        let store = Arc::new(Store::open(disk.clone(), Options::default()).map_err(failed)?);
+        let files = FileSystem::open(store.clone(), VOLUME, FsOptions::default())?;
+        Ok(OpenStore { disk, store, files: Arc::new(files) })
+    }
+
+    /// The store's directory, absolute and without symlinks.
+    pub fn path(&self) -> &Path {
+        self.disk.path()
+    }
+
+    /// The files in it.
+    pub fn files(&self) -> Arc<FileSystem> {
+        self.files.clone()
+    }
+
+    /// The files in it, by their paths.
+    pub fn tree(&self) -> Tree<'_> {
+        Tree::new(&self.files)
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Store {
+        &self.store
+    }
+
+    /// Lets others know where the store is mounted.
+    pub fn set_mount(&self, dir: &Path) -> Result<()> {
+        self.disk.lock().set_mount(Some(dir)).map_err(|error| CliError::Open(error.into()))
+    }
+
+    /// Makes everything durable that was answered.
+    pub fn sync(&self) -> Result<()> {
+        self.store.sync().map_err(|error| CliError::engine(self.path(), error))
+    }
+
+    /// Closes the store. Who waits for it sees that it is closing, and gets it when this is done and
+    /// `self` is dropped.
+    pub fn close(&self) -> Result<()> {
+        let said = self.disk.lock().set_closing().map_err(|error| CliError::Open(error.into()));
+        let ended = self.files.close().map_err(CliError::from);
+        let closed = self.store.close().map_err(|error| CliError::engine(self.path(), error));
+        said.and(ended).and(closed)
+    }
+
+    /// Does `work`, then closes the store, however the work ended.
+    pub fn finish_after(self, work: impl FnOnce(&OpenStore) -> Result<()>) -> Result<()> {
+        let done = work(&self);
+        let closed = self.close();
+        done.and(closed)
+    }
+}
+
+/// The locked directory of a store.
+pub fn lock(dir: &Path) -> Result<RealDisk> {
+    Ok(RealDisk::open(dir, LOCK_WAIT)?)
+}
+
+/// The locked directory of a store; made where there is nothing.
+pub fn lock_or_create(dir: &Path) -> Result<RealDisk> {
+    if holds_other_files(dir) {
+        return Err(OpenError::NotAStore { dir: dir.to_path_buf() }.into());
+    }
+    Ok(RealDisk::open_or_create(dir, LOCK_WAIT)?)
+}
+
+/// Does the directory hold files, but no store? A store must not be made between them. What can't be
+/// looked at is left to the one who opens it.
+fn holds_other_files(dir: &Path) -> bool {
+    let exists = |path: &Path| path.symlink_metadata().map_err(|error| error.kind());
+    if exists(&dir.join(LOCK_FILE)).err() != Some(io::ErrorKind::NotFound) {
+        return false;
+    }
+    let Ok(mut entries) = dir.read_dir() else { return false };
+    // A fresh file system has a directory of its own at its root.
+    entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "lost+found"))
+}

@@ -1,0 +1,165 @@
+//! Names: looking one up, and making one.
+
+use crate::fs::FileSystem;
+use crate::fs::attr::{Attr, Caller, FileKind, Ino, MODE_BITS, SETGID, SYMLINK_MAX, Timestamp};
+use crate::fs::change::Change;
+use crate::fs::entry::Record;
+use crate::fs::error::{Cause, Context, Result, Subject};
+use crate::fs::node::{Node, Outcome, check_name};
+use bytes::Bytes;
+
+/// What is to be made.
+struct New<'a> {
+    kind: FileKind,
+    mode: u32,
+    rdev: u32,
+    /// A symbolic link's target.
+    contents: &'a [u8],
+}
+
+impl FileSystem {
+    /// The file of a name, if there is one; counts a reference to it.
+    pub fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Option<Attr>> {
+        self.try_lookup(parent, name).context("lookup", || Subject::name(parent, name))
+    }
+
+    fn try_lookup(&self, parent: Ino, name: &[u8]) -> Outcome<Option<Attr>> {
+        check_name(name)?;
+        let _names = self.locks.names.shared(parent);
+        let Some(record) = self.find_record(parent, name)? else { return Ok(None) };
+        self.inodes.reference(record.ino, parent, name);
+        Ok(Some(Attr::from(&record)))
+    }
+
+    /// Makes a regular file; counts a reference to it.
+    pub fn create(&self, parent: Ino, name: &[u8], mode: u32, caller: Caller) -> Result<Attr> {
+        let new = New { kind: FileKind::File, mode, rdev: 0, contents: b"" };
+        self.make(parent, name, new, caller).context("create", || Subject::name(parent, name))
+    }
+
+    /// Makes a regular file, a fifo, a socket or a device; counts a reference to it.
+    pub fn mknod(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        kind: FileKind,
+        mode: u32,
+        rdev: u32,
+        caller: Caller,
+    ) -> Result<Attr> {
+        let made = match kind {
+            FileKind::Directory | FileKind::Symlink => Err(Cause::Invalid("not a kind that mknod makes")),
+            FileKind::CharDevice | FileKind::BlockDevice => {
+                self.make(parent, name, New { kind, mode, rdev, contents: b"" }, caller)
+            }
+            _ => self.make(parent, name, New { kind, mode, rdev: 0, contents: b"" }, caller),
+        };
+        made.context("mknod", || Subject::name(parent, name))
+    }
+
+    /// Makes a directory; counts a reference to it.
+    pub fn mkdir(&self, parent: Ino, name: &[u8], mode: u32, caller: Caller) -> Result<Attr> {
+        let new = New { kind: FileKind::Directory, mode, rdev: 0, contents: b"" };
+        self.make(parent, name, new, caller).context("mkdir", || Subject::name(parent, name))
+    }
+
+    /// Makes a symbolic link; counts a reference to it.
+    pub fn symlink(&self, parent: Ino, name: &[u8], target: &[u8], caller: Caller) -> Result<Attr> {
+        let made = match target.len() {
+            0 => Err(Cause::NotFound),
+            1..=SYMLINK_MAX => {
+                let new = New { kind: FileKind::Symlink, mode: 0o777, rdev: 0, contents: target };
+                self.make(parent, name, new, caller)
+            }
+            _ => Err(Cause::NameTooLong),
+        };
+        made.context("symlink", || Subject::name(parent, name))
+    }
+
+    /// The target of a symbolic link.
+    pub fn readlink(&self, ino: Ino) -> Result<Bytes> {
+        let _inode = self.locks.inodes.shared(ino);
+        let target = self.load(ino).and_then(|node| match node.record.kind {
+            FileKind::Symlink => Ok(node.inline),
+            _ => Err(Cause::Invalid("not a symbolic link")),
+        });
+        target.context("readlink", || Subject::Inode(ino))
+    }
+
+    fn make(&self, parent: Ino, name: &[u8], new: New<'_>, caller: Caller) -> Outcome<Attr> {
+        self.check_writable()?;
+        check_name(name)?;
+        let _names = self.locks.names.exclusive(parent);
+        // Nobody else can reach the new inode before this returns, so it needs no lock.
+        let _inode = self.locks.inodes.exclusive(parent);
+        let mut dir = self.load_parent(parent)?;
+        if self.find_record(parent, name)?.is_some() {
+            return Err(Cause::Exists);
+        }
+        let now = Timestamp::now();
+        let record = self.new_record(&dir, &new, caller, now)?;
+        let mut change = Change::new(self);
+        change.create(parent, name, &record, new.contents);
+        dir.modified(now);
+        if new.kind == FileKind::Directory {
+            dir.add_subdirectory()?;
+            change.set_parent(record.ino, parent, name);
+        }
+        change.save(&dir);
+        change.commit()?;
+        self.inodes.reference(record.ino, parent, name);
+        Ok(Attr::from(&record))
+    }
+
+    /// The record of a new file. In a setgid directory it gets the directory's group, and a directory the
+    /// bit as well.
+    fn new_record(&self, dir: &Node, new: &New<'_>, caller: Caller, now: Timestamp) -> Outcome<Record> {
+        let mut mode = new.mode & MODE_BITS;
+        let mut owner = caller;
+        if dir.record.mode & SETGID != 0 {
+            owner.gid = dir.record.gid;
+            if new.kind == FileKind::Directory {
+                mode |= SETGID;
+            }
+        }
+        let mut record = Record::new(new.kind, self.numbers.take()?, mode, owner, now);
+        record.rdev = new.rdev;
+        record.inline_len = new.contents.len() as u16;
+        record.size = new.contents.len() as u64;
+        Ok(record)
+    }
+}
+
+impl Record {
+    /// The record of an empty new file.
+    pub(super) fn new(kind: FileKind, ino: Ino, mode: u32, owner: Caller, now: Timestamp) -> Record {
+        Record {
+            kind,
+            mode,
+            inline_len: 0,
+            ino,
+            uid: owner.uid,
+            gid: owner.gid,
+            nlink: if kind == FileKind::Directory { 2 } else { 1 },
+            rdev: 0,
+            size: 0,
+            chunks: 0,
+            atime: now,
+            mtime: now,
+            ctime: now,
+        }
+    }
+}
+
+impl Node {
+    /// Counts a subdirectory's `..`.
+    pub(super) fn add_subdirectory(&mut self) -> Outcome<()> {
+        self.record.nlink = self.record.nlink.checked_add(1).ok_or(Cause::TooManyLinks)?;
+        Ok(())
+    }
+
+    /// Takes back a subdirectory's `..`.
+    pub(super) fn remove_subdirectory(&mut self) {
+        self.record.nlink = self.record.nlink.saturating_sub(1);
+    }
+}

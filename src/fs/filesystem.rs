@@ -1,0 +1,164 @@
+//! A file system: what belongs to the whole of it.
+//!
+//! All methods may be called from any thread; the locks and their order are in `lock.rs`. A lookup, a
+//! create and each entry listed with its attributes count a reference to the inode, which the caller
+//! gives back with [`FileSystem::forget`]; an inode number is valid while it is referenced. The root
+//! always is.
+
+use crate::fs::attr::{Attr, Caller, FileKind, INO_LIMIT, Ino, NAME_MAX, ROOT, Timestamp};
+use crate::fs::change::{Change, Written};
+use crate::fs::entry::Record;
+use crate::fs::error::{Cause, Context, Result, Subject};
+use crate::fs::inode::{Inodes, Location};
+use crate::fs::lock::Locks;
+use crate::fs::node::{Node, Outcome};
+use crate::fs::number::Numbers;
+use crate::fs::reclaim::Reclaimer;
+use crate::lsm::{Store, Volume};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// The block size that [`StatFs`] counts in.
+pub const BLOCK_SIZE: u32 = 4096;
+
+/// A file system's settings.
+#[derive(Debug, Clone)]
+pub struct FsOptions {
+    /// Refuse every change.
+    pub read_only: bool,
+    /// The owner of the root directory, when it is made.
+    pub owner: Caller,
+}
+
+impl Default for FsOptions {
+    fn default() -> FsOptions {
+        let (uid, gid) = (rustix::process::getuid(), rustix::process::getgid());
+        FsOptions { read_only: false, owner: Caller::new(uid.as_raw(), gid.as_raw()) }
+    }
+}
+
+/// The room in a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatFs {
+    /// The unit of the following counts, in bytes.
+    pub block_size: u32,
+    /// Blocks on the disk below.
+    pub blocks: u64,
+    /// Blocks that are free, those reserved for root included.
+    pub free: u64,
+    /// Blocks that are free for anyone.
+    pub available: u64,
+    /// Inode numbers in all.
+    pub files: u64,
+    /// Inode numbers that were never used.
+    pub files_free: u64,
+    /// The longest name, in bytes.
+    pub name_max: u32,
+}
+
+/// The files and directories of one volume.
+#[derive(Debug)]
+pub struct FileSystem {
+    store: Arc<Store>,
+    options: FsOptions,
+    pub(super) volume: Arc<Volume>,
+    pub(super) locks: Locks,
+    pub(super) inodes: Inodes,
+    pub(super) numbers: Numbers,
+    pub(super) written: Written,
+    pub(super) reclaimer: Reclaimer,
+}
+
+impl FileSystem {
+    /// Opens a volume as a file system. Makes the root directory if there is none, and starts giving
+    /// back what files held that were unlinked and open when the last process ended.
+    pub fn open(store: Arc<Store>, volume: &str, options: FsOptions) -> Result<FileSystem> {
+        Self::try_open(store, volume, options).context("open", || Subject::FileSystem)
+    }
+
+    fn try_open(store: Arc<Store>, volume: &str, options: FsOptions) -> Outcome<FileSystem> {
+        let volume = store.volume(volume)?;
+        let fs = FileSystem {
+            numbers: Numbers::open(volume.clone())?,
+            reclaimer: Reclaimer::start(volume.clone(), !options.read_only)?,
+            store,
+            options,
+            volume,
+            locks: Locks::default(),
+            inodes: Inodes::new(),
+            written: Written::new(),
+        };
+        if fs.find_record(0, b"")?.is_none() {
+            fs.check_writable()?;
+            fs.make_root()?;
+        }
+        Ok(fs)
+    }
+
+    /// Writes the root's entry: `e` 0 and no name.
+    fn make_root(&self) -> Outcome<()> {
+        let owner = self.options.owner;
+        let record = Record::new(FileKind::Directory, ROOT, 0o755, owner, Timestamp::now());
+        let mut change = Change::new(self);
+        change.put_at(0, b"", &Node { location: Some(Location::new(0, b"")), record, inline: Bytes::new() });
+        change.commit()
+    }
+
+    /// Refuses changes where the file system is read-only.
+    pub(super) fn check_writable(&self) -> Outcome<()> {
+        if self.options.read_only { Err(Cause::ReadOnly) } else { Ok(()) }
+    }
+
+    /// The attributes of a file.
+    pub fn getattr(&self, ino: Ino) -> Result<Attr> {
+        let _inode = self.locks.inodes.shared(ino);
+        let record = self.load_record(ino).context("stat", || Subject::Inode(ino))?;
+        Ok(Attr::from(&record))
+    }
+
+    /// Takes back `count` references to an inode. After the last one its number is not valid any more,
+    /// and a file without a name is gone.
+    pub fn forget(&self, ino: Ino, count: u64) {
+        if let Some(orphan) = self.inodes.forget(ino, count) {
+            self.dispose(&orphan);
+        }
+    }
+
+    /// The number of inodes that are referenced, the root aside.
+    pub fn referenced(&self) -> usize {
+        self.inodes.len()
+    }
+
+    /// Calls `done` when everything that was answered before this call is durable. `done` runs on a
+    /// thread of the store and must not block.
+    pub fn fsync_then(&self, done: Box<dyn FnOnce(Result<()>) + Send>) {
+        self.store.sync_then(Box::new(move |synced| done(synced.context("fsync", || Subject::FileSystem))));
+    }
+
+    /// The room that is left.
+    pub fn statfs(&self) -> Result<StatFs> {
+        let space = self.store.space().context("statfs", || Subject::FileSystem)?;
+        let block = u64::from(BLOCK_SIZE);
+        Ok(StatFs {
+            block_size: BLOCK_SIZE,
+            blocks: space.total / block,
+            free: space.free / block,
+            available: space.available / block,
+            files: INO_LIMIT,
+            files_free: INO_LIMIT - self.numbers.used(),
+            name_max: NAME_MAX as u32,
+        })
+    }
+
+    /// Waits until what removed files held has been given back.
+    pub fn wait_reclaimed(&self) {
+        self.reclaimer.wait_idle();
+    }
+
+    /// Ends the file system's own work; the store stays open and is the caller's to close. What is
+    /// unlinked and still referenced is given back at the next open. A second close does nothing.
+    pub fn close(&self) -> Result<()> {
+        self.reclaimer.stop();
+        self.numbers.give_back().context("close", || Subject::FileSystem)
+    }
+}

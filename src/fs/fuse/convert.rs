@@ -1,0 +1,154 @@
+//! The kernel's words and ours: kinds, times, attributes, flags.
+
+use crate::fs::attr::{Attr, Caller, FileKind, Ino, MODE_BITS, SetTime, Timestamp};
+use crate::fs::filesystem::BLOCK_SIZE;
+use crate::fs::rename::RenameMode;
+use fuser::{FileAttr, FileType, INodeNo, RenameFlags, Request, TimeOrNow};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Who made a request.
+pub(super) fn caller(request: &Request) -> Caller {
+    Caller::new(request.uid(), request.gid())
+}
+
+/// A kind in the kernel's words.
+pub(super) fn file_type(kind: FileKind) -> FileType {
+    match kind {
+        FileKind::File => FileType::RegularFile,
+        FileKind::Directory => FileType::Directory,
+        FileKind::Symlink => FileType::Symlink,
+        FileKind::Fifo => FileType::NamedPipe,
+        FileKind::Socket => FileType::Socket,
+        FileKind::CharDevice => FileType::CharDevice,
+        FileKind::BlockDevice => FileType::BlockDevice,
+    }
+}
+
+/// The kind that `mknod` asks for.
+pub(super) fn kind_of_mode(mode: u32) -> Option<FileKind> {
+    Some(match mode & libc::S_IFMT {
+        0 | libc::S_IFREG => FileKind::File,
+        libc::S_IFIFO => FileKind::Fifo,
+        libc::S_IFSOCK => FileKind::Socket,
+        libc::S_IFCHR => FileKind::CharDevice,
+        libc::S_IFBLK => FileKind::BlockDevice,
+        _ => return None,
+    })
+}
+
+/// A time in the kernel's words; what these cannot say is 1970.
+fn system_time(time: Timestamp) -> SystemTime {
+    let secs = Duration::from_secs(time.secs.unsigned_abs());
+    let whole = if time.secs < 0 { UNIX_EPOCH.checked_sub(secs) } else { UNIX_EPOCH.checked_add(secs) };
+    whole.and_then(|t| t.checked_add(Duration::from_nanos(time.nanos.into()))).unwrap_or(UNIX_EPOCH)
+}
+
+/// A time of a request. fuser takes the nanoseconds of a time before 1970 as going further back: here they
+/// are put right.
+pub(super) fn requested_time(time: SystemTime) -> Timestamp {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(_) => Timestamp::from(time),
+        Err(before) => {
+            let misread = before.duration();
+            Timestamp { secs: (misread.as_secs() as i64).wrapping_neg(), nanos: misread.subsec_nanos() }
+        }
+    }
+}
+
+/// A new value for a time.
+pub(super) fn set_time(time: TimeOrNow) -> SetTime {
+    match time {
+        TimeOrNow::Now => SetTime::Now,
+        TimeOrNow::SpecificTime(time) => SetTime::At(requested_time(time)),
+    }
+}
+
+/// Attributes in the kernel's words.
+pub(super) fn file_attr(attr: &Attr) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(attr.ino),
+        size: attr.size,
+        blocks: attr.blocks,
+        atime: system_time(attr.atime),
+        mtime: system_time(attr.mtime),
+        ctime: system_time(attr.ctime),
+        crtime: UNIX_EPOCH,
+        kind: file_type(attr.kind),
+        perm: (attr.mode & MODE_BITS) as u16,
+        nlink: attr.nlink,
+        uid: attr.uid,
+        gid: attr.gid,
+        rdev: attr.rdev,
+        blksize: BLOCK_SIZE,
+        flags: 0,
+    }
+}
+
+/// Attributes that say no more than an inode number and a kind: with number 0 an absent name, else `.`
+/// or `..`, whose attributes the kernel does not take from a listing.
+pub(super) fn bare_attr(ino: Ino, kind: FileKind) -> FileAttr {
+    let zero = Timestamp::default();
+    file_attr(&Attr {
+        ino,
+        kind,
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        nlink: 0,
+        size: 0,
+        blocks: 0,
+        rdev: 0,
+        atime: zero,
+        mtime: zero,
+        ctime: zero,
+    })
+}
+
+/// What a rename does where the new name is taken; `None` for flags that are not known.
+pub(super) fn rename_mode(flags: RenameFlags) -> Option<RenameMode> {
+    match flags {
+        _ if flags.is_empty() => Some(RenameMode::Replace),
+        RenameFlags::RENAME_NOREPLACE => Some(RenameMode::NoReplace),
+        RenameFlags::RENAME_EXCHANGE => Some(RenameMode::Exchange),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What fuser makes of the seconds and nanoseconds of a request.
+    fn as_fuser_reads(secs: i64, nanos: u32) -> SystemTime {
+        match u64::try_from(secs) {
+            Ok(secs) => UNIX_EPOCH + Duration::new(secs, nanos),
+            Err(_) => UNIX_EPOCH - Duration::new(secs.unsigned_abs(), nanos),
+        }
+    }
+
+    #[test]
+    fn requested_times_are_read_right() {
+        let times = [(0, 0), (5, 7), (-1, 500_000_000), (-1, 0), (-100, 1), (1 << 34, 999_999_999)];
+        for (secs, nanos) in times {
+            let time = Timestamp { secs, nanos };
+            assert_eq!(requested_time(as_fuser_reads(secs, nanos)), time);
+            assert_eq!(Timestamp::from(system_time(time)), time);
+        }
+    }
+
+    #[test]
+    fn the_ends_of_time_are_not_a_panic() {
+        for secs in [i64::MIN, i64::MIN + 1, i64::MAX] {
+            let time = Timestamp { secs, nanos: 0 };
+            assert_eq!(Timestamp::from(system_time(time)).secs, secs);
+        }
+    }
+
+    #[test]
+    fn unknown_rename_flags_are_refused() {
+        assert_eq!(rename_mode(RenameFlags::empty()), Some(RenameMode::Replace));
+        assert_eq!(rename_mode(RenameFlags::RENAME_EXCHANGE), Some(RenameMode::Exchange));
+        assert_eq!(rename_mode(RenameFlags::RENAME_WHITEOUT), None);
+        assert_eq!(rename_mode(RenameFlags::RENAME_EXCHANGE | RenameFlags::RENAME_NOREPLACE), None);
+    }
+}

@@ -1,0 +1,162 @@
+//! Keys: what stands where in a volume.
+//!
+//! ```text
+//! e directory (8) name    an entry: see entry.rs. The root's own entry is `e` 0 and no name
+//! d inode (8) chunk (4)   a chunk of a file's contents: the head is empty, the tail is the bytes
+//! p directory (8)         a directory's parent and name: an id becomes a path again
+//! o inode (8)             an unlinked file whose chunks are still there: they belong to nobody
+//! s name                  the volume's own counters
+//! ```
+//!
+//! `i` (files with several names) and `x` (extended attributes) are taken, but not yet written.
+//! Integers are big-endian, so that byte order is numeric order. Inode numbers stay below 2^40, hence
+//! "the next inode's keys" is a bound that always exists.
+
+use crate::fs::attr::{Ino, NAME_MAX};
+
+/// The counter that hands out inode numbers.
+pub(super) const INODE_COUNTER: &[u8] = b"sino";
+
+/// The first byte of a key.
+const ENTRY: u8 = b'e';
+const CHUNK: u8 = b'd';
+const PARENT: u8 = b'p';
+const ORPHAN: u8 = b'o';
+
+/// The length of a first byte and an inode number.
+const PREFIX_LEN: usize = 9;
+
+/// A key of a first byte and an inode number.
+pub(super) type Prefix = [u8; PREFIX_LEN];
+
+/// A chunk's key.
+pub(super) type ChunkKey = [u8; PREFIX_LEN + 4];
+
+fn prefix(first: u8, ino: Ino) -> Prefix {
+    let mut key = [first; PREFIX_LEN];
+    key[1..].copy_from_slice(&ino.to_be_bytes());
+    key
+}
+
+/// The key of a directory's entry.
+pub(super) fn entry(dir: Ino, name: &[u8]) -> Vec<u8> {
+    debug_assert!(name.len() <= NAME_MAX);
+    let mut key = Vec::with_capacity(PREFIX_LEN + name.len());
+    key.extend_from_slice(&prefix(ENTRY, dir));
+    key.extend_from_slice(name);
+    key
+}
+
+/// The bounds of a directory's entries: the first is included, the second is not.
+pub(super) fn entries(dir: Ino) -> (Prefix, Prefix) {
+    (prefix(ENTRY, dir), prefix(ENTRY, dir + 1))
+}
+
+/// The name in an entry's key.
+pub(super) fn entry_name(key: &[u8]) -> Option<&[u8]> {
+    key.get(PREFIX_LEN..).filter(|_| key.first() == Some(&ENTRY))
+}
+
+/// The key of a chunk.
+pub(super) fn chunk(ino: Ino, chunk: u32) -> ChunkKey {
+    let mut key = [0; PREFIX_LEN + 4];
+    key[..PREFIX_LEN].copy_from_slice(&prefix(CHUNK, ino));
+    key[PREFIX_LEN..].copy_from_slice(&chunk.to_be_bytes());
+    key
+}
+
+/// The key after all of a file's chunks.
+pub(super) fn chunks_end(ino: Ino) -> Prefix {
+    prefix(CHUNK, ino + 1)
+}
+
+/// The chunk's number in a chunk's key.
+pub(super) fn chunk_number(key: &[u8]) -> Option<u32> {
+    let (_, number) = key.split_last_chunk::<4>().filter(|(p, _)| p.len() == PREFIX_LEN)?;
+    Some(u32::from_be_bytes(*number))
+}
+
+/// The key of a directory's parent record.
+pub(super) fn parent(dir: Ino) -> Prefix {
+    prefix(PARENT, dir)
+}
+
+/// The key of an unlinked file that still has chunks.
+pub(super) fn orphan(ino: Ino) -> Prefix {
+    prefix(ORPHAN, ino)
+}
+
+/// The bounds of the unlinked files: the first is included, the second is not.
+pub(super) fn orphans() -> ([u8; 1], [u8; 1]) {
+    ([ORPHAN], [ORPHAN + 1])
+}
+
+/// The inode number in an unlinked file's key.
+pub(super) fn orphan_ino(key: &[u8]) -> Option<Ino> {
+    let key: &Prefix = key.try_into().ok()?;
+    let (_, ino) = key.split_last_chunk::<8>()?;
+    Some(Ino::from_be_bytes(*ino))
+}
+
+/// A key for people: its kind and inode number, then a name or a chunk's number.
+pub fn readable(key: &[u8]) -> String {
+    let Some((prefix, rest)) = key.split_first_chunk::<PREFIX_LEN>() else {
+        return key.escape_ascii().to_string();
+    };
+    let [first, ino @ ..] = prefix;
+    let (kind, ino) = (first.escape_ascii(), Ino::from_be_bytes(*ino));
+    match (*first, chunk_number(key)) {
+        (CHUNK, Some(number)) => format!("{kind} {ino} {number}"),
+        (ENTRY, _) => format!("{kind} {ino} {:?}", String::from_utf8_lossy(rest)),
+        (PARENT | ORPHAN, _) if rest.is_empty() => format!("{kind} {ino}"),
+        _ => key.escape_ascii().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_one_range_in_name_order() {
+        let (from, to) = entries(7);
+        let keys =
+            [entry(6, b"\xff"), from.to_vec(), entry(7, b"\0"), entry(7, b"a"), entry(7, b"ab"), to.to_vec()];
+        assert!(keys.is_sorted());
+        assert_eq!(entry_name(&keys[4]), Some(&b"ab"[..]));
+        assert_eq!(entry_name(&chunk(7, 1)), None);
+        assert_eq!(entry_name(b"e"), None);
+    }
+
+    #[test]
+    fn a_files_chunks_are_one_range_in_numeric_order() {
+        let keys =
+            [chunk(7, 0).to_vec(), chunk(7, 255).to_vec(), chunk(7, 256).to_vec(), chunks_end(7).to_vec()];
+        assert!(keys.is_sorted());
+        assert_eq!(chunk_number(&keys[2]), Some(256));
+        assert_eq!(chunk_number(&keys[3]), None);
+    }
+
+    #[test]
+    fn unlinked_files_are_one_range() {
+        let (from, to) = orphans();
+        assert!(from.as_slice() < orphan(0).as_slice() && orphan(u64::MAX).as_slice() < to.as_slice());
+        assert_eq!(orphan_ino(&orphan(12)), Some(12));
+        assert_eq!(orphan_ino(b"o"), None);
+    }
+
+    #[test]
+    fn keys_are_readable() {
+        let keys = [
+            &entry(1, "größe\n".as_bytes())[..],
+            &chunk(7, 258),
+            &parent(3),
+            &orphan(9),
+            INODE_COUNTER,
+            b"\x01",
+        ];
+        let texts = [r#"e 1 "größe\n""#, "d 7 258", "p 3", "o 9", "sino", r"\x01"];
+        assert_eq!(keys.map(readable), texts);
+        assert_eq!(readable(&[&parent(3)[..], b"x"].concat()), r"p\x00\x00\x00\x00\x00\x00\x00\x03x");
+    }
+}

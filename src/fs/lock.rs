@@ -1,0 +1,117 @@
+//! Locks, and the order in which they are taken.
+//!
+//! 1. The **rename lock**: moving a directory to another parent. While it is held no directory's
+//!    ancestors change.
+//! 2. The **name locks**, of directories: which name stands for which inode. Shared to look up and to
+//!    list, exclusive to create, remove and rename.
+//! 3. The **inode locks**: a file's record, its contents and where its record is kept. Shared to read,
+//!    exclusive to change. A directory's own attributes belong to it as a file, so that a create takes
+//!    its parent's name lock and then its parent's inode lock.
+//! 4. Leaves, each held for a few instructions and never with another lock sought: the shards of the
+//!    table of inodes, the inode numbers, the reclaimer's queue. (The inode numbers' lock is held over
+//!    one write to the engine, which takes none of these.)
+//!
+//! Name and inode locks are striped: many inodes share a lock. Whoever needs several of one sort takes
+//! them in one call, which sorts the stripes and takes each once; nobody who holds a lock of a sort
+//! takes another of that sort. A child's inode is known only when its parent's name lock is held, which
+//! is why names come before inodes.
+
+use crate::fs::attr::Ino;
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Locks of one sort.
+const STRIPES: usize = 1024;
+
+/// The most inodes that one operation changes: in a rename two directories and what is moved and replaced.
+const MANY: usize = 4;
+
+/// All locks but the leaves.
+#[derive(Debug, Default)]
+pub(super) struct Locks {
+    rename: Mutex<()>,
+    /// Which name stands for which inode, a directory.
+    pub names: Stripes,
+    /// Records and contents, an inode.
+    pub inodes: Stripes,
+}
+
+impl Locks {
+    /// The rename lock.
+    pub fn rename(&self) -> MutexGuard<'_, ()> {
+        self.rename.lock()
+    }
+}
+
+/// Striped locks of one sort.
+#[derive(Debug)]
+pub(super) struct Stripes(Box<[RwLock<()>]>);
+
+/// Exclusive locks of several inodes.
+pub(super) struct Exclusive<'a> {
+    _guards: [Option<RwLockWriteGuard<'a, ()>>; MANY],
+}
+
+impl Default for Stripes {
+    fn default() -> Stripes {
+        Stripes((0..STRIPES).map(|_| RwLock::new(())).collect())
+    }
+}
+
+impl Stripes {
+    fn stripe(ino: Ino) -> usize {
+        (ino % STRIPES as Ino) as usize
+    }
+
+    /// Locks an inode, shared.
+    pub fn shared(&self, ino: Ino) -> RwLockReadGuard<'_, ()> {
+        self.0[Self::stripe(ino)].read()
+    }
+
+    /// Locks an inode, exclusively.
+    pub fn exclusive(&self, ino: Ino) -> RwLockWriteGuard<'_, ()> {
+        self.0[Self::stripe(ino)].write()
+    }
+
+    /// Locks several inodes exclusively; naming one twice is fine.
+    pub fn exclusive_all<const N: usize>(&self, inos: [Ino; N]) -> Exclusive<'_> {
+        const { assert!(N <= MANY) };
+        let mut stripes = inos.map(Self::stripe);
+        stripes.sort_unstable();
+        let mut guards = [const { None }; MANY];
+        let mut last = None;
+        for (slot, stripe) in guards.iter_mut().zip(stripes) {
+            if last != Some(stripe) {
+                *slot = Some(self.0[stripe].write());
+                last = Some(stripe);
+            }
+        }
+        Exclusive { _guards: guards }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inodes_that_share_a_lock_are_locked_once() {
+        let stripes = Stripes::default();
+        let same = STRIPES as Ino;
+        let held = stripes.exclusive_all([1, 1 + same, 1, 7]);
+        assert!(stripes.0[1].try_read().is_none() && stripes.0[7].try_read().is_none());
+        assert!(stripes.0[2].try_write().is_some());
+        drop(held);
+        assert!(stripes.0[1].try_write().is_some() && stripes.0[7].try_write().is_some());
+    }
+
+    #[test]
+    fn opposite_orders_do_not_deadlock() {
+        let stripes = Stripes::default();
+        std::thread::scope(|s| {
+            for order in [[3, 9], [9, 3]] {
+                let stripes = &stripes;
+                s.spawn(move || (0..10_000).for_each(|_| drop(stripes.exclusive_all(order))));
+            }
+        });
+    }
+}

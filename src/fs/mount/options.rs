@@ -1,0 +1,181 @@
+//! Mount options: the comma list of `mount -o` and of the fourth field of `/etc/fstab`.
+//!
+//! Later options win over earlier ones. Root mounts as a disk in `/etc/fstab` would be mounted:
+//! set-user-id programs and devices work (`suid`, `dev`) and every user may enter, judged by the
+//! files' modes (`allow_other`, `default_permissions`). A mount by anyone else is `nosuid` and
+//! `nodev`, and its owner's alone unless `allow_other` is asked for.
+
+use rustix::mount::MountFlags;
+
+/// How a store is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountOptions {
+    /// What `mount(2)` takes as flags: `ro`, `noatime` …
+    pub(super) flags: MountFlags,
+    /// Users other than the one that mounts may enter.
+    pub allow_other: bool,
+    /// Threads that serve requests; `None` leaves it to the daemon.
+    pub threads: Option<usize>,
+}
+
+/// An option that can't be used, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("mount option {option}: {why}")]
+pub struct OptionError {
+    /// The option as it was given.
+    pub option: String,
+    /// What is wrong with it.
+    pub why: &'static str,
+}
+
+/// Most threads that `threads=` may ask for.
+pub const THREADS_MAX: usize = 64;
+
+/// Options for `mount(8)`, `/etc/fstab` and other helpers that mean nothing here.
+const IGNORED: [&str; 13] = [
+    "defaults",
+    "auto",
+    "noauto",
+    "nouser",
+    "nousers",
+    "noowner",
+    "nogroup",
+    "nofail",
+    "_netdev",
+    "silent",
+    "loud",
+    "default_permissions",
+    "subtype=lsmfs",
+];
+
+/// Options that set one flag, and those that clear it.
+const FLAGS: [(&str, &str, MountFlags); 11] = [
+    ("ro", "rw", MountFlags::RDONLY),
+    ("nosuid", "suid", MountFlags::NOSUID),
+    ("nodev", "dev", MountFlags::NODEV),
+    ("noexec", "exec", MountFlags::NOEXEC),
+    ("sync", "async", MountFlags::SYNCHRONOUS),
+    ("dirsync", "nodirsync", MountFlags::DIRSYNC),
+    ("noatime", "atime", MountFlags::NOATIME),
+    ("nodiratime", "diratime", MountFlags::NODIRATIME),
+    ("relatime", "norelatime", MountFlags::RELATIME),
+    ("strictatime", "nostrictatime", MountFlags::STRICTATIME),
+    ("lazytime", "nolazytime", MountFlags::LAZYTIME),
+];
+
+/// What `user` implies.
+const TAME: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+
+impl MountOptions {
+    /// What holds where no option says otherwise.
+    pub fn defaults() -> MountOptions {
+        let root = rustix::process::geteuid().is_root();
+        let flags = if root { MountFlags::empty() } else { MountFlags::NOSUID | MountFlags::NODEV };
+        MountOptions { flags, allow_other: root, threads: None }
+    }
+
+    /// The defaults, changed by each comma list in turn.
+    pub fn parse(lists: &[String]) -> Result<MountOptions, OptionError> {
+        let mut options = MountOptions::defaults();
+        let words = lists.iter().flat_map(|list| list.split(',')).filter(|word| !word.is_empty());
+        for word in words {
+            options.apply(word)?;
+        }
+        Ok(options)
+    }
+
+    /// May nothing be changed through the mount?
+    pub fn read_only(&self) -> bool {
+        self.flags.contains(MountFlags::RDONLY)
+    }
+
+    fn apply(&mut self, word: &str) -> Result<(), OptionError> {
+        if self.apply_flag(word) {
+            return Ok(());
+        }
+        let refuse = |why| Err(OptionError { option: word.to_string(), why });
+        match word.split_once('=') {
+            Some(("threads", count)) => match count.parse() {
+                Ok(count @ 1..=THREADS_MAX) => self.threads = Some(count),
+                _ => return refuse("a number from 1 to 64 is wanted"),
+            },
+            Some(("volume", "main")) | Some(("comment", _)) => (),
+            Some(("volume", _)) => return refuse("main is the only volume that can be mounted"),
+            None if word == "allow_other" => self.allow_other = true,
+            // What `mount(8)` documents that these imply.
+            None if matches!(word, "user" | "users") => self.flags |= TAME,
+            Some(("user", _)) => self.flags |= TAME,
+            None if matches!(word, "owner" | "group") => self.flags |= MountFlags::NOSUID | MountFlags::NODEV,
+            None if word == "allow_root" => return refuse("use allow_other and the files' modes"),
+            None if word == "remount" => return refuse("use: mount -i -o remount,… DIR"),
+            _ if IGNORED.contains(&word) || word.starts_with("x-") || word.starts_with("X-") => (),
+            _ => return refuse("unknown (see: lsmfs mount --help)"),
+        }
+        Ok(())
+    }
+
+    fn apply_flag(&mut self, word: &str) -> bool {
+        for (set, clear, flag) in FLAGS {
+            if word == set {
+                self.flags |= flag;
+                return true;
+            }
+            if word == clear {
+                self.flags -= flag;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The flags as `fusermount3` takes them.
+    pub(super) fn flag_words(&self) -> impl Iterator<Item = &'static str> {
+        FLAGS.into_iter().filter(|(_, _, flag)| self.flags.contains(*flag)).map(|(word, _, _)| word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(list: &str) -> Result<MountOptions, OptionError> {
+        MountOptions::parse(&[list.to_string()])
+    }
+
+    #[test]
+    fn flags_are_set_and_the_last_word_wins() {
+        let options = parse("ro,noatime,nosuid,noexec,rw,suid").unwrap();
+        assert!(!options.read_only());
+        assert!(options.flags.contains(MountFlags::NOATIME | MountFlags::NOEXEC));
+        assert!(!options.flags.contains(MountFlags::NOSUID));
+        let lists = ["ro".to_string(), "sync,threads=3".to_string()];
+        let options = MountOptions::parse(&lists).unwrap();
+        assert!(options.read_only());
+        assert_eq!(options.threads, Some(3));
+        assert!(options.flag_words().any(|word| word == "sync"));
+    }
+
+    #[test]
+    fn what_is_for_others_is_ignored() {
+        let list = "defaults,auto,noauto,nofail,_netdev,x-systemd.automount,comment=x,X-mount.mkdir,,default_permissions,volume=main,async";
+        assert_eq!(parse(list).unwrap(), MountOptions::defaults());
+    }
+
+    #[test]
+    fn user_mounts_are_tame_unless_told() {
+        assert!(parse("user").unwrap().flags.contains(TAME));
+        assert!(parse("user=someone").unwrap().flags.contains(TAME));
+        assert!(!parse("users,exec").unwrap().flags.contains(MountFlags::NOEXEC));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named() {
+        for word in
+            ["noatme", "threads=0", "threads=65", "threads=x", "volume=x", "remount", "threads", "ro=1"]
+        {
+            let error = parse(&format!("rw,{word}")).unwrap_err();
+            assert_eq!(error.option, word);
+            assert!(error.to_string().starts_with(&format!("mount option {word}: ")));
+        }
+    }
+}

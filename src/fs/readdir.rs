@@ -1,0 +1,256 @@
+//! Listing a directory.
+//!
+//! A listing shows the names of one moment: an engine snapshot taken when reading starts (and again when
+//! it is rewound). A *cookie* says how many entries were read: 0 is the start, then come `.` and `..`,
+//! then the names in byte order. A name that stays is shown exactly once, whatever comes and goes
+//! meanwhile; one that was removed since is left out.
+//!
+//! Memory stays small however large the directory is: a handle keeps where it stopped, and the name at
+//! every [`MARK_EVERY`]th cookie that it passed, from which any cookie is reached by a short scan.
+//!
+//! Attributes that the kernel keeps must be the present ones, not the snapshot's: an entry that may have
+//! been written since is read again.
+
+use crate::fs::FileSystem;
+use crate::fs::attr::{Attr, FileKind, Ino, ROOT};
+use crate::fs::entry::Record;
+use crate::fs::error::{Cause, Context, Result, Subject};
+use crate::fs::inode::Place;
+use crate::fs::keys;
+use crate::fs::node::{Outcome, decode_entry};
+use crate::lsm::{Scan, SeqNo, Snapshot};
+use parking_lot::Mutex;
+use std::ops::Bound;
+
+/// Names between two that are kept to find a cookie.
+const MARK_EVERY: u64 = 1024;
+
+/// Cookies below this are `.` and `..`.
+const DOTS: u64 = 2;
+
+/// An open directory. Its lock is taken before all others.
+#[derive(Debug)]
+pub struct DirHandle {
+    ino: Ino,
+    listing: Mutex<Listing>,
+}
+
+/// The names of one moment, and what was seen of them. Names are numbered from 0.
+#[derive(Debug, Default)]
+struct Listing {
+    snapshot: Option<Snapshot>,
+    /// The name before number `MARK_EVERY`, the one before twice that, and so on.
+    marks: Vec<Box<[u8]>>,
+    /// Where reading stopped: a number (0: nowhere yet), and the name before it.
+    stopped: u64,
+    stopped_after: Vec<u8>,
+}
+
+/// An entry of a directory.
+#[derive(Debug, Clone, Copy)]
+pub struct DirEntry<'a> {
+    /// The name.
+    pub name: &'a [u8],
+    /// The inode number.
+    pub ino: Ino,
+    /// What the file is.
+    pub kind: FileKind,
+    /// The cookie to go on after this entry.
+    pub cookie: u64,
+    /// The attributes; `.` and `..` have none.
+    pub attr: Option<Attr>,
+}
+
+/// Which attributes a listing shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Show {
+    /// Those of the listing's moment.
+    Snapshot,
+    /// The present ones, and a reference is counted to each.
+    Present,
+}
+
+impl FileSystem {
+    /// Opens a directory for listing.
+    pub fn opendir(&self, ino: Ino) -> Result<DirHandle> {
+        let _inode = self.locks.inodes.shared(ino);
+        let record = self.load_record(ino).and_then(|record| match record.kind {
+            FileKind::Directory => Ok(record),
+            _ => Err(Cause::NotDirectory),
+        });
+        record.context("opendir", || Subject::Inode(ino))?;
+        Ok(DirHandle { ino, listing: Mutex::default() })
+    }
+
+    /// Lists a directory from a cookie on, until `add` says that it took no more. Names and attributes
+    /// are those of the moment when the listing started.
+    pub fn readdir(
+        &self,
+        dir: &DirHandle,
+        cookie: u64,
+        add: &mut dyn FnMut(DirEntry<'_>) -> bool,
+    ) -> Result<()> {
+        self.list(dir, cookie, Show::Snapshot, add).context("readdir", || Subject::Inode(dir.ino))
+    }
+
+    /// As [`FileSystem::readdir`], with the present attributes; counts a reference to each entry that
+    /// `add` took, `.` and `..` aside.
+    pub fn readdir_plus(
+        &self,
+        dir: &DirHandle,
+        cookie: u64,
+        add: &mut dyn FnMut(DirEntry<'_>) -> bool,
+    ) -> Result<()> {
+        self.list(dir, cookie, Show::Present, add).context("readdir", || Subject::Inode(dir.ino))
+    }
+
+    fn list(
+        &self,
+        dir: &DirHandle,
+        cookie: u64,
+        show: Show,
+        add: &mut dyn FnMut(DirEntry<'_>) -> bool,
+    ) -> Outcome<()> {
+        let mut listing = dir.listing.lock();
+        if cookie == 0 {
+            *listing = Listing::default();
+        }
+        for dot in cookie..DOTS {
+            let (name, ino) = match dot {
+                0 => (&b"."[..], dir.ino),
+                _ => (&b".."[..], self.parent_of(dir.ino)),
+            };
+            if add(DirEntry { name, ino, kind: FileKind::Directory, cookie: dot + 1, attr: None }) {
+                return Ok(());
+            }
+        }
+        // Names do not change their inode while entries are shown and counted.
+        let _names = self.locks.names.shared(dir.ino);
+        self.list_names(dir.ino, &mut listing, cookie.max(DOTS) - DOTS, show, add)
+    }
+
+    /// Shows names from number `first` on.
+    fn list_names(
+        &self,
+        dir: Ino,
+        listing: &mut Listing,
+        first: u64,
+        show: Show,
+        add: &mut dyn FnMut(DirEntry<'_>) -> bool,
+    ) -> Outcome<()> {
+        let snapshot = listing.snapshot.get_or_insert_with(|| self.volume.snapshot());
+        let seq = snapshot.seq();
+        let mut cursor = listing.seek(dir, first)?;
+        let mut taken = 0u64;
+        loop {
+            let next = cursor.next(listing).and_then(|number| match number {
+                Some(number) => Ok(Some((number, self.shown(dir, &cursor, seq, show)?))),
+                None => Ok(None),
+            });
+            let (number, record) = match next {
+                Ok(Some(next)) => next,
+                Ok(None) => return Ok(()),
+                // What was taken is counted already: it is answered, and the next call meets the error.
+                Err(_) if taken > 0 => return Ok(()),
+                Err(e) => return Err(e),
+            };
+            let name = cursor.name()?;
+            if let Some(record) = record {
+                let (ino, kind) = (record.ino, record.kind);
+                let cookie = number + 1 + DOTS;
+                if add(DirEntry { name, ino, kind, cookie, attr: Some(Attr::from(&record)) }) {
+                    return Ok(());
+                }
+                if show == Show::Present {
+                    self.inodes.reference(ino, dir, name);
+                }
+                taken += 1;
+            }
+            listing.stop(number + 1, name);
+        }
+    }
+
+    /// What is shown for an entry of the snapshot at `seq`; `None` if it was removed since.
+    fn shown(&self, dir: Ino, cursor: &Cursor, seq: SeqNo, show: Show) -> Outcome<Option<Record>> {
+        if show == Show::Present && self.written.since(dir, seq) {
+            return self.find_record(dir, cursor.name()?);
+        }
+        decode_entry(cursor.scan.key(), cursor.scan.head()).map(Some)
+    }
+
+    /// The directory that `..` means; one that was removed means itself.
+    fn parent_of(&self, dir: Ino) -> Ino {
+        match self.inodes.place(dir) {
+            Some(Place::Entry(at)) if dir != ROOT => at.parent,
+            _ => dir,
+        }
+    }
+}
+
+/// A scan that knows the number of its name.
+struct Cursor {
+    scan: Scan,
+    number: u64,
+}
+
+impl Listing {
+    /// The nearest place before number `first` from which its name can be reached.
+    fn nearest(&self, first: u64) -> (u64, Option<&[u8]>) {
+        let marks = (first / MARK_EVERY).min(self.marks.len() as u64);
+        let mark = match marks {
+            0 => (0, None),
+            n => (n * MARK_EVERY, self.marks.get(n as usize - 1).map(|name| &name[..])),
+        };
+        if self.stopped > mark.0 && self.stopped <= first {
+            return (self.stopped, Some(&self.stopped_after));
+        }
+        mark
+    }
+
+    /// Keeps where reading stopped.
+    fn stop(&mut self, number: u64, after: &[u8]) {
+        self.stopped = number;
+        self.stopped_after.clear();
+        self.stopped_after.extend_from_slice(after);
+    }
+
+    /// A cursor before the name of number `first`.
+    fn seek(&mut self, dir: Ino, first: u64) -> Outcome<Cursor> {
+        let (number, after) = self.nearest(first);
+        let (from, to) = keys::entries(dir);
+        let after = after.map(|name| keys::entry(dir, name));
+        let from = after.as_deref().map_or(Bound::Included(&from[..]), Bound::Excluded);
+        let Some(snapshot) = &self.snapshot else {
+            return Err(Cause::Invalid("a listing without a snapshot"));
+        };
+        let mut cursor = Cursor { scan: snapshot.scan(from, Bound::Excluded(&to))?, number };
+        while cursor.number < first && cursor.next(self)?.is_some() {}
+        Ok(cursor)
+    }
+
+    /// Keeps the name of a number if it is the next to be kept.
+    fn mark(&mut self, number: u64, name: &[u8]) {
+        if number + 1 == (self.marks.len() as u64 + 1) * MARK_EVERY {
+            self.marks.push(name.into());
+        }
+    }
+}
+
+impl Cursor {
+    /// Moves to the next name and returns its number.
+    fn next(&mut self, listing: &mut Listing) -> Outcome<Option<u64>> {
+        if !self.scan.next()? {
+            return Ok(None);
+        }
+        let number = self.number;
+        self.number += 1;
+        listing.mark(number, self.name()?);
+        Ok(Some(number))
+    }
+
+    /// The name that the cursor stands on.
+    fn name(&self) -> Outcome<&[u8]> {
+        let key = self.scan.key();
+        keys::entry_name(key).ok_or_else(|| Cause::bad_record(key, "not an entry's key"))
+    }
+}

@@ -1,0 +1,55 @@
+//! Changing attributes.
+
+use crate::fs::FileSystem;
+use crate::fs::attr::{Attr, Caller, Ino, MODE_BITS, SetAttr, Timestamp, without_setid};
+use crate::fs::change::Change;
+use crate::fs::error::{Context, Result, Subject};
+use crate::fs::node::{Node, Outcome, check_file};
+
+impl FileSystem {
+    /// Changes attributes, the size among them, and returns the new ones.
+    pub fn setattr(&self, ino: Ino, set: &SetAttr, caller: Caller) -> Result<Attr> {
+        self.try_setattr(ino, set, caller).context("setattr", || Subject::Inode(ino))
+    }
+
+    fn try_setattr(&self, ino: Ino, set: &SetAttr, caller: Caller) -> Outcome<Attr> {
+        self.check_writable()?;
+        let _inode = self.locks.inodes.exclusive(ino);
+        let mut node = self.load(ino)?;
+        if *set == SetAttr::default() {
+            return Ok(Attr::from(&node.record));
+        }
+        let now = Timestamp::now();
+        let mut change = Change::new(self);
+        if let Some(size) = set.size {
+            check_file(&node.record)?;
+            self.resize(&mut change, &mut node, size, now)?;
+        }
+        apply(&mut node, set, caller, now);
+        change.save(&node);
+        change.commit()?;
+        Ok(Attr::from(&node.record))
+    }
+}
+
+/// Applies all but the size.
+fn apply(node: &mut Node, set: &SetAttr, caller: Caller, now: Timestamp) {
+    let is_dir = node.is_dir();
+    let record = &mut node.record;
+    let new_owner = set.uid.is_some() || set.gid.is_some();
+    if !is_dir && (new_owner || (set.size.is_some() && !caller.keeps_setid())) {
+        record.mode = without_setid(record.mode);
+    }
+    record.uid = set.uid.unwrap_or(record.uid);
+    record.gid = set.gid.unwrap_or(record.gid);
+    if let Some(mode) = set.mode {
+        record.mode = mode & MODE_BITS;
+    }
+    if let Some(atime) = set.atime {
+        record.atime = atime.resolve(now);
+    }
+    if let Some(mtime) = set.mtime {
+        record.mtime = mtime.resolve(now);
+    }
+    record.ctime = set.ctime.unwrap_or(now);
+}

@@ -1,0 +1,317 @@
+//! Files by their paths: what the commands for unmounted stores do.
+//!
+//! [`FileSystem`] speaks of inode numbers and single names, as the kernel does. Here a path is taken
+//! apart, each directory on the way is looked up and its reference given back, and whole files are read,
+//! written, removed, listed and scanned. Contents pass through in pieces, however large they are.
+//! Symbolic links are not followed: where they lead is a mount's business.
+//!
+//! Callbacks fail with an error type of their own, which takes a file system's error too.
+
+mod path;
+mod walk;
+
+pub use path::TreePath;
+
+use crate::fs::{
+    Attr, Caller, Cause, Error, FileKind, FileSystem, Ino, ROOT, RenameMode, Result, SetAttr, Subject,
+};
+use bytes::Bytes;
+use path::OnPath;
+use std::result::Result as StdResult;
+use walk::{Held, Listing, Step, Walk};
+
+/// The mode of files that are made.
+const FILE_MODE: u32 = 0o644;
+/// The mode of directories that are made.
+const DIR_MODE: u32 = 0o755;
+/// Bytes that are read or written at once.
+const PIECE_BYTES: usize = 256 << 10;
+/// Names that are tried for a file that is not complete yet.
+const UNFINISHED_NAMES_MAX: u32 = 1000;
+
+/// Files by their paths.
+#[derive(Debug, Clone, Copy)]
+pub struct Tree<'a> {
+    fs: &'a FileSystem,
+    /// Who owns what is made.
+    caller: Caller,
+}
+
+impl<'a> Tree<'a> {
+    /// The files of `fs`; what is made belongs to the process's user.
+    pub fn new(fs: &'a FileSystem) -> Tree<'a> {
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        Tree { fs, caller: Caller::new(uid.as_raw(), gid.as_raw()) }
+    }
+
+    /// The attributes of a file.
+    pub fn stat(&self, path: &TreePath) -> Result<Attr> {
+        Ok(self.hold("stat", path)?.attr)
+    }
+
+    /// The target of a symbolic link.
+    pub fn readlink(&self, path: &TreePath) -> Result<Bytes> {
+        let held = self.hold("read the link", path)?;
+        self.fs.readlink(held.attr.ino).on("read the link", path)
+    }
+
+    /// The number of regular files, of directories (without the root), and of other files.
+    pub fn count(&self) -> Result<(u64, u64, u64)> {
+        let root = TreePath::default();
+        let mut walk = Walk::start(self.hold("count", &root)?, root)?;
+        let (mut files, mut directories, mut others) = (0, 0, 0);
+        while let Some(step) = walk.next()? {
+            let Step::Entry(attr) = step else { continue };
+            match attr.kind {
+                FileKind::File => files += 1,
+                FileKind::Directory => {
+                    directories += 1;
+                    walk.enter()?;
+                }
+                _ => others += 1,
+            }
+        }
+        Ok((files, directories, others))
+    }
+
+    /// Hands the contents of a regular file to `sink`, in pieces.
+    pub fn read<E: From<Error>>(
+        &self,
+        path: &TreePath,
+        sink: impl FnMut(&[u8]) -> StdResult<(), E>,
+    ) -> StdResult<(), E> {
+        let held = self.hold("read", path)?;
+        check_regular(&held.attr).on("read", path)?;
+        Found { path, held }.read(sink)
+    }
+
+    /// Writes a regular file with what `source` puts into the buffer that it is given, until it puts
+    /// nothing; makes missing directories. The file is replaced when all of it is written: until then,
+    /// and after a failure, it is what it was.
+    pub fn write<E: From<Error>>(
+        &self,
+        path: &TreePath,
+        mut source: impl FnMut(&mut [u8]) -> StdResult<usize, E>,
+    ) -> StdResult<(), E> {
+        let Some((parents, name)) = path.split_last() else {
+            return Err(path.error("write", Cause::Invalid("the root is a directory")).into());
+        };
+        let parent = self.make_dirs(&parents).on("write", path)?;
+        let old = self.child(&parent, name).on("write", path)?;
+        if let Some(old) = &old {
+            check_regular(&old.attr).on("write", path)?;
+        }
+        let new = Unfinished::create(self, parent.attr.ino).on("write", path)?;
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut offset = 0;
+        loop {
+            let len = source(&mut piece)?;
+            if len == 0 {
+                break;
+            }
+            new.write(offset, &piece[..len]).on("write", path)?;
+            offset += len as u64;
+        }
+        Ok(new.finish(name, old.as_ref().map(|old| &old.attr)).on("write", path)?)
+    }
+
+    /// Removes a file, or with `recursive` a directory and all below it.
+    pub fn remove(&self, path: &TreePath, recursive: bool) -> Result<()> {
+        let Some((parents, name)) = path.split_last() else {
+            return Err(path.error("remove", Cause::Invalid("the root can't be removed")));
+        };
+        let parent = self.hold("remove", &parents).on("remove", path)?;
+        let found = self.child(&parent, name).on("remove", path)?;
+        let held = found.ok_or_else(|| path.error("remove", Cause::NotFound))?;
+        if held.attr.kind != FileKind::Directory {
+            return self.fs.unlink(parent.attr.ino, name).on("remove", path);
+        }
+        if !recursive {
+            return Err(path.error("remove", Cause::IsDirectory));
+        }
+        self.empty(held, path)?;
+        self.fs.rmdir(parent.attr.ino, name).on("remove", path)
+    }
+
+    /// Removes all that lies below a directory.
+    fn empty(&self, dir: Held<'a>, path: &TreePath) -> Result<()> {
+        let mut walk = Walk::start(dir, path.clone())?;
+        while let Some(step) = walk.next()? {
+            let Some((dir, name)) = walk.entry() else { break };
+            match step {
+                Step::Entry(attr) if attr.kind == FileKind::Directory => walk.enter()?,
+                Step::Entry(_) => self.fs.unlink(dir, name).on("remove", &walk.path)?,
+                Step::Left => self.fs.rmdir(dir, name).on("remove", &walk.path)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the names and attributes in a directory to `each`, in byte order.
+    pub fn list<E: From<Error>>(
+        &self,
+        path: &TreePath,
+        mut each: impl FnMut(&[u8], &Attr) -> StdResult<(), E>,
+    ) -> StdResult<(), E> {
+        let mut listing = Listing::open(self.hold("list", path)?).on("list", path)?;
+        while let Some(child) = listing.next().on("list", path)? {
+            each(&child.name, &child.attr)?;
+        }
+        Ok(())
+    }
+
+    /// Hands the regular files from path `from` to path `to` to `each`, in the order of paths; both are
+    /// included, `to` with all below it. `None` is no bound.
+    pub fn scan<E: From<Error>>(
+        &self,
+        from: Option<&TreePath>,
+        to: Option<&TreePath>,
+        mut each: impl FnMut(&Found<'_>) -> StdResult<(), E>,
+    ) -> StdResult<(), E> {
+        let root = TreePath::default();
+        let mut walk = Walk::start(self.hold("scan", &root)?, root)?;
+        while let Some(step) = walk.next()? {
+            let Step::Entry(attr) = step else { continue };
+            if to.is_some_and(|to| walk.path > *to && !walk.path.is_within(to)) {
+                break;
+            }
+            let too_early = from.is_some_and(|from| walk.path < *from);
+            let leads_there = from.is_some_and(|from| from.is_within(&walk.path));
+            match attr.kind {
+                FileKind::Directory if !too_early || leads_there => walk.enter()?,
+                FileKind::File if !too_early => {
+                    if let Some(held) = walk.hold()? {
+                        each(&Found { path: &walk.path, held })?;
+                    }
+                }
+                _ => (),
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks a path up.
+    fn hold(&self, op: &'static str, path: &TreePath) -> Result<Held<'a>> {
+        let mut held = self.root().on(op, path)?;
+        for name in &path.names {
+            let next = self.child(&held, name).on(op, path)?;
+            held = next.ok_or_else(|| path.error(op, Cause::NotFound))?;
+        }
+        Ok(held)
+    }
+
+    /// Looks directories up, and makes those that are missing.
+    fn make_dirs(&self, path: &TreePath) -> Result<Held<'a>> {
+        let mut held = self.root()?;
+        for name in &path.names {
+            held = match self.child(&held, name)? {
+                Some(next) => next,
+                None => {
+                    let attr = self.fs.mkdir(held.attr.ino, name, DIR_MODE, self.caller)?;
+                    Held { fs: self.fs, attr }
+                }
+            };
+        }
+        Ok(held)
+    }
+
+    /// The root is always referenced: to give its reference back changes nothing.
+    fn root(&self) -> Result<Held<'a>> {
+        Ok(Held { fs: self.fs, attr: self.fs.getattr(ROOT)? })
+    }
+
+    fn child(&self, dir: &Held<'a>, name: &[u8]) -> Result<Option<Held<'a>>> {
+        if dir.attr.kind != FileKind::Directory {
+            return Err(Cause::NotDirectory.of("lookup", Subject::Inode(dir.attr.ino)));
+        }
+        let found = self.fs.lookup(dir.attr.ino, name)?;
+        Ok(found.map(|attr| Held { fs: self.fs, attr }))
+    }
+}
+
+fn check_regular(attr: &Attr) -> Result<()> {
+    let cause = match attr.kind {
+        FileKind::File => return Ok(()),
+        FileKind::Directory => Cause::IsDirectory,
+        FileKind::Symlink => Cause::Invalid("is a symbolic link"),
+        _ => Cause::Invalid("not a regular file"),
+    };
+    Err(cause.of("open", Subject::Inode(attr.ino)))
+}
+
+/// A regular file that was found.
+#[derive(Debug)]
+pub struct Found<'a> {
+    /// Its path.
+    pub path: &'a TreePath,
+    held: Held<'a>,
+}
+
+impl Found<'_> {
+    /// Hands its contents to `sink`, in pieces.
+    pub fn read<E: From<Error>>(&self, mut sink: impl FnMut(&[u8]) -> StdResult<(), E>) -> StdResult<(), E> {
+        let mut offset = 0;
+        loop {
+            let piece = self.held.fs.read(self.held.attr.ino, offset, PIECE_BYTES).on("read", self.path)?;
+            if piece.is_empty() {
+                return Ok(());
+            }
+            sink(&piece)?;
+            offset += piece.len() as u64;
+        }
+    }
+}
+
+/// A file that is being written, under a name of its own; removed when it is dropped unfinished.
+struct Unfinished<'a> {
+    file: Held<'a>,
+    caller: Caller,
+    dir: Ino,
+    name: Option<String>,
+}
+
+impl<'a> Unfinished<'a> {
+    fn create(tree: &Tree<'a>, dir: Ino) -> Result<Unfinished<'a>> {
+        let mut tried = 0;
+        loop {
+            let name = format!(".lsmfs-put.{tried}");
+            match tree.fs.create(dir, name.as_bytes(), FILE_MODE, tree.caller) {
+                Err(Error { cause: Cause::Exists, .. }) if tried < UNFINISHED_NAMES_MAX => tried += 1,
+                created => {
+                    let file = Held { fs: tree.fs, attr: created? };
+                    return Ok(Unfinished { file, caller: tree.caller, dir, name: Some(name) });
+                }
+            }
+        }
+    }
+
+    fn write(&self, offset: u64, piece: &[u8]) -> Result<()> {
+        let written = self.file.fs.write(self.file.attr.ino, offset, piece)?;
+        match written == piece.len() {
+            true => Ok(()),
+            false => Err(Cause::FileTooLarge.of("write", Subject::Inode(self.file.attr.ino))),
+        }
+    }
+
+    /// Gives the file its name, in place of `old`, whose owner and mode it takes over.
+    fn finish(mut self, name: &[u8], old: Option<&Attr>) -> Result<()> {
+        let fs = self.file.fs;
+        if let Some(old) = old {
+            let (uid, gid, mode) = (Some(old.uid), Some(old.gid), Some(old.mode));
+            fs.setattr(self.file.attr.ino, &SetAttr { uid, gid, mode, ..SetAttr::default() }, self.caller)?;
+        }
+        let Some(own) = &self.name else { return Ok(()) };
+        fs.rename(self.dir, own.as_bytes(), self.dir, name, RenameMode::Replace)?;
+        self.name = None;
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if let Some(name) = self.name.take() {
+            // Should this fail too, the file is left, and whoever caused the drop is told why.
+            let _ = self.file.fs.unlink(self.dir, name.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What must hold in a store whatever happened: the records of a volume fit together.
+
+use super::Fixture;
+use lsmfs::fs::entry::CHUNK_SIZE;
+use lsmfs::fs::{Attr, FileKind, Ino, ROOT};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A file as [`tree`] shows it: what it is, its links, and its contents.
+pub type Seen = (FileKind, u32, Vec<u8>);
+
+/// Everything that can be reached by name: path to attributes and contents.
+pub fn tree(f: &Fixture) -> BTreeMap<String, Seen> {
+    walk(f).into_iter().map(|(path, (attr, contents))| (path, (attr.kind, attr.nlink, contents))).collect()
+}
+
+fn walk(f: &Fixture) -> BTreeMap<String, (Attr, Vec<u8>)> {
+    let mut found = BTreeMap::new();
+    let mut ways = vec![(String::new(), f.fs.getattr(ROOT).unwrap())];
+    while let Some((path, attr)) = ways.pop() {
+        let mut contents = Vec::new();
+        match attr.kind {
+            FileKind::Directory => {
+                let dir = f.fs.opendir(attr.ino).unwrap();
+                f.fs.readdir_plus(&dir, 2, &mut |entry| {
+                    let name = String::from_utf8_lossy(entry.name);
+                    ways.push((format!("{path}/{name}"), entry.attr.unwrap()));
+                    false
+                })
+                .unwrap();
+            }
+            FileKind::File => contents = super::contents(&f.fs, attr.ino),
+            FileKind::Symlink => contents = f.fs.readlink(attr.ino).unwrap().to_vec(),
+            _ => {}
+        }
+        found.insert(path, (attr, contents));
+    }
+    for (attr, _) in found.values() {
+        f.fs.forget(attr.ino, 1);
+    }
+    found
+}
+
+/// Checks that a volume's records fit together. Nothing may be unlinked and referenced.
+pub fn audit(f: &Fixture) {
+    f.fs.wait_reclaimed();
+    let found = walk(f);
+    let mut links: BTreeMap<Ino, u32> = BTreeMap::new();
+    let mut subdirectories: BTreeMap<Ino, u32> = BTreeMap::new();
+    let mut parents = BTreeSet::new();
+    for (path, (attr, _)) in found.iter().filter(|(path, _)| !path.is_empty()) {
+        *links.entry(attr.ino).or_default() += 1;
+        if attr.kind == FileKind::Directory {
+            let (parent, name) = path.rsplit_once('/').unwrap();
+            let parent = found[parent].0.ino;
+            *subdirectories.entry(parent).or_default() += 1;
+            parents.insert((attr.ino, [&[1], &parent.to_be_bytes()[..], name.as_bytes()].concat()));
+        }
+    }
+    for (path, (attr, contents)) in &found {
+        let wanted = match attr.kind {
+            FileKind::Directory => 2 + subdirectories.get(&attr.ino).copied().unwrap_or(0),
+            _ => links[&attr.ino],
+        };
+        assert_eq!(attr.nlink, wanted, "links of {path}");
+        assert!(attr.kind == FileKind::Directory || attr.size == contents.len() as u64, "size of {path}");
+    }
+    let volume = f.store.volume("main").unwrap();
+    let recorded = f.keys(b'p').into_iter().map(|key| {
+        let ino = Ino::from_be_bytes(key[1..].try_into().unwrap());
+        (ino, volume.get_head(&key).unwrap().unwrap().to_vec())
+    });
+    assert_eq!(recorded.collect::<BTreeSet<_>>(), parents, "parent records");
+    assert_eq!(f.keys(b'o'), [[0; 0]; 0], "orphan records");
+    audit_chunks(f, &found);
+}
+
+/// Every chunk belongs to a file and lies below its size, and the files' blocks count them.
+fn audit_chunks(f: &Fixture, found: &BTreeMap<String, (Attr, Vec<u8>)>) {
+    let mut chunks: BTreeMap<Ino, u64> = BTreeMap::new();
+    let files: BTreeMap<Ino, Attr> = found.values().map(|(attr, _)| (attr.ino, *attr)).collect();
+    for key in f.keys(b'd') {
+        let (ino, number) = key[1..].split_at(8);
+        let ino = Ino::from_be_bytes(ino.try_into().unwrap());
+        let number = u64::from(u32::from_be_bytes(number.try_into().unwrap()));
+        let attr = files.get(&ino).unwrap_or_else(|| panic!("chunk {number} of nobody, {ino}"));
+        assert!(number * CHUNK_SIZE < attr.size, "chunk {number} of {ino} past its size");
+        *chunks.entry(ino).or_default() += 1;
+    }
+    for (ino, chunks) in chunks {
+        let attr = files[&ino];
+        let whole = attr.size.next_multiple_of(4096);
+        assert_eq!(attr.blocks, (chunks * CHUNK_SIZE).min(whole) / 512, "blocks of {ino}");
+    }
+}

@@ -1,0 +1,433 @@
+//! Random operations on a file system and on a simple model of one, which must agree: in answers, errors,
+//! contents and attributes, across closes and kills, and in what is left in the store.
+
+mod fs_common;
+
+use fs_common::{Fixture, USER, contents, size};
+use lsmfs::fs::entry::CHUNK_SIZE;
+use lsmfs::fs::errno::errno;
+use lsmfs::fs::{Attr, FileKind, Ino, ROOT, RenameMode, Result, SetAttr};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The largest offset of a write and the largest size.
+const FAR: u64 = 4 * CHUNK_SIZE;
+
+#[derive(Debug, Clone)]
+enum Op {
+    Make { dir: usize, name: u8, kind: FileKind },
+    Unlink { dir: usize, name: u8 },
+    Rmdir { dir: usize, name: u8 },
+    Rename { from: (usize, u8), to: (usize, u8), mode: RenameMode },
+    Write { file: usize, offset: u64, len: usize, byte: u8 },
+    Resize { file: usize, size: u64 },
+    Read { file: usize, offset: u64, len: usize },
+    Chmod { file: usize, mode: u32 },
+    Forget { orphan: usize },
+    Check,
+    Flush,
+    Reopen,
+    Kill,
+}
+
+fn offsets() -> impl Strategy<Value = u64> {
+    prop_oneof![0..100u64, 4000..4200u64, CHUNK_SIZE - 50..CHUNK_SIZE + 50, 0..FAR]
+}
+
+fn lens() -> impl Strategy<Value = usize> {
+    prop_oneof![0..100usize, 4000..4200usize, 0..2 * CHUNK_SIZE as usize]
+}
+
+fn kinds() -> impl Strategy<Value = FileKind> {
+    prop_oneof![
+        5 => Just(FileKind::File),
+        4 => Just(FileKind::Directory),
+        1 => Just(FileKind::Symlink),
+        1 => Just(FileKind::Fifo),
+    ]
+}
+
+fn modes() -> impl Strategy<Value = RenameMode> {
+    prop_oneof![
+        4 => Just(RenameMode::Replace),
+        1 => Just(RenameMode::NoReplace),
+        1 => Just(RenameMode::Exchange),
+    ]
+}
+
+fn ops() -> impl Strategy<Value = Op> {
+    let (dir, file) = (0..64usize, 0..64usize);
+    let place = || (0..64usize, 0..6u8);
+    prop_oneof![
+        8 => (dir.clone(), 0..6u8, kinds()).prop_map(|(dir, name, kind)| Op::Make { dir, name, kind }),
+        3 => (dir.clone(), 0..6u8).prop_map(|(dir, name)| Op::Unlink { dir, name }),
+        2 => (dir, 0..6u8).prop_map(|(dir, name)| Op::Rmdir { dir, name }),
+        6 => (place(), place(), modes()).prop_map(|(from, to, mode)| Op::Rename { from, to, mode }),
+        9 => (file.clone(), offsets(), lens(), 1..=255u8)
+            .prop_map(|(file, offset, len, byte)| Op::Write { file, offset, len, byte }),
+        5 => (file.clone(), offsets()).prop_map(|(file, size)| Op::Resize { file, size }),
+        3 => (file.clone(), offsets(), lens())
+            .prop_map(|(file, offset, len)| Op::Read { file, offset, len }),
+        1 => (file.clone(), 0..=0o7777u32).prop_map(|(file, mode)| Op::Chmod { file, mode }),
+        2 => file.prop_map(|orphan| Op::Forget { orphan }),
+        1 => Just(Op::Check),
+        1 => Just(Op::Flush),
+        1 => Just(Op::Reopen),
+        1 => Just(Op::Kill),
+    ]
+}
+
+/// A file of the model. Its key in [`Model::nodes`] is the inode number that the file system gave it.
+#[derive(Debug, Clone)]
+struct Node {
+    kind: FileKind,
+    mode: u32,
+    nlink: u32,
+    contents: Vec<u8>,
+    entries: BTreeMap<Vec<u8>, Ino>,
+}
+
+/// The model: what a file system should hold, and the operations in their simplest form.
+#[derive(Debug)]
+struct Model {
+    nodes: BTreeMap<Ino, Node>,
+}
+
+type Answer<T> = std::result::Result<T, i32>;
+
+fn name_of(name: u8) -> Vec<u8> {
+    vec![b'a' + name]
+}
+
+impl Model {
+    fn new() -> Model {
+        let root = Node {
+            kind: FileKind::Directory,
+            mode: 0o755,
+            nlink: 2,
+            contents: Vec::new(),
+            entries: BTreeMap::new(),
+        };
+        Model { nodes: BTreeMap::from([(ROOT, root)]) }
+    }
+
+    fn with(&self, wanted: impl Fn(&Node) -> bool) -> Vec<Ino> {
+        self.nodes.iter().filter(|(_, node)| wanted(node)).map(|(ino, _)| *ino).collect()
+    }
+
+    /// A directory, removed ones among them.
+    fn dir(&self, pick: usize) -> Ino {
+        let dirs = self.with(|node| node.kind == FileKind::Directory);
+        dirs[pick % dirs.len()]
+    }
+
+    /// Anything but a directory, if there is something.
+    fn file(&self, pick: usize) -> Option<Ino> {
+        let files = self.with(|node| node.kind != FileKind::Directory);
+        files.get(pick % files.len().max(1)).copied()
+    }
+
+    fn node(&mut self, ino: Ino) -> &mut Node {
+        self.nodes.get_mut(&ino).unwrap()
+    }
+
+    fn find(&self, dir: Ino, name: u8) -> Option<Ino> {
+        self.nodes[&dir].entries.get(&name_of(name)).copied()
+    }
+
+    fn is_dir(&self, ino: Ino) -> bool {
+        self.nodes[&ino].kind == FileKind::Directory
+    }
+
+    fn is_within(&self, dir: Ino, ancestor: Ino) -> bool {
+        dir == ancestor || self.nodes[&ancestor].entries.values().any(|&ino| self.is_within(dir, ino))
+    }
+
+    fn check_make(&self, dir: Ino, name: u8) -> Answer<()> {
+        if self.nodes[&dir].nlink == 0 {
+            return Err(libc::ENOENT);
+        }
+        if self.find(dir, name).is_some() { Err(libc::EEXIST) } else { Ok(()) }
+    }
+
+    fn make(&mut self, dir: Ino, name: u8, attr: &Attr, contents: Vec<u8>) {
+        let nlink = if attr.kind == FileKind::Directory { 2 } else { 1 };
+        let node = Node { kind: attr.kind, mode: attr.mode, nlink, contents, entries: BTreeMap::new() };
+        assert!(self.nodes.insert(attr.ino, node).is_none(), "an inode number was used again");
+        self.link(dir, name, attr.ino);
+    }
+
+    fn link(&mut self, dir: Ino, name: u8, ino: Ino) {
+        let is_dir = u32::from(self.is_dir(ino));
+        let dir = self.node(dir);
+        dir.entries.insert(name_of(name), ino);
+        dir.nlink += is_dir;
+    }
+
+    fn unlink(&mut self, dir: Ino, name: u8) -> Ino {
+        let ino = self.node(dir).entries.remove(&name_of(name)).unwrap();
+        let is_dir = u32::from(self.is_dir(ino));
+        self.node(dir).nlink -= is_dir;
+        ino
+    }
+
+    fn remove(&mut self, dir: Ino, name: u8, want_dir: bool) -> Answer<()> {
+        let ino = self.find(dir, name).ok_or(libc::ENOENT)?;
+        match (want_dir, self.is_dir(ino)) {
+            (false, true) => return Err(libc::EISDIR),
+            (true, false) => return Err(libc::ENOTDIR),
+            (true, true) if !self.nodes[&ino].entries.is_empty() => return Err(libc::ENOTEMPTY),
+            _ => {}
+        }
+        self.unlink(dir, name);
+        self.node(ino).nlink = 0;
+        Ok(())
+    }
+
+    fn rename(&mut self, from: (Ino, u8), to: (Ino, u8), mode: RenameMode) -> Answer<()> {
+        let source = self.find(from.0, from.1).ok_or(libc::ENOENT)?;
+        let target = self.find(to.0, to.1);
+        match (mode, target) {
+            (RenameMode::NoReplace, Some(_)) => return Err(libc::EEXIST),
+            (RenameMode::Exchange, None) => return Err(libc::ENOENT),
+            (_, Some(target)) if target == source => return Ok(()),
+            _ => {}
+        }
+        if self.is_dir(source) && self.is_within(to.0, source) {
+            return Err(libc::EINVAL);
+        }
+        if self.nodes[&to.0].nlink == 0 {
+            return Err(libc::ENOENT);
+        }
+        if mode == RenameMode::Exchange {
+            let target = target.unwrap();
+            if self.is_dir(target) && self.is_within(from.0, target) {
+                return Err(libc::EINVAL);
+            }
+            self.unlink(from.0, from.1);
+            self.unlink(to.0, to.1);
+            self.link(from.0, from.1, target);
+            self.link(to.0, to.1, source);
+            return Ok(());
+        }
+        if let Some(target) = target {
+            if self.is_dir(target) && self.is_within(from.0, target) {
+                return Err(libc::ENOTEMPTY);
+            }
+            match (self.is_dir(source), self.is_dir(target)) {
+                (true, false) => return Err(libc::ENOTDIR),
+                (false, true) => return Err(libc::EISDIR),
+                (true, true) if !self.nodes[&target].entries.is_empty() => return Err(libc::ENOTEMPTY),
+                _ => {}
+            }
+            self.unlink(to.0, to.1);
+            self.node(target).nlink = 0;
+        }
+        self.unlink(from.0, from.1);
+        self.link(to.0, to.1, source);
+        Ok(())
+    }
+
+    fn check_file(&self, ino: Ino) -> Answer<()> {
+        if self.nodes[&ino].kind == FileKind::File { Ok(()) } else { Err(libc::EINVAL) }
+    }
+}
+
+/// A file system and its model.
+struct Pair {
+    real: Fixture,
+    model: Model,
+}
+
+fn answer<T>(result: Result<T>) -> Answer<T> {
+    result.map_err(|e| errno(&e))
+}
+
+impl Pair {
+    fn apply(&mut self, op: &Op) {
+        let (fs, model) = (&self.real.fs, &mut self.model);
+        match *op {
+            Op::Make { dir, name, kind } => {
+                let dir = model.dir(dir);
+                let bytes = name_of(name);
+                let target = b"a target".to_vec();
+                let made = answer(match kind {
+                    FileKind::File => fs.create(dir, &bytes, 0o640, USER),
+                    FileKind::Directory => fs.mkdir(dir, &bytes, 0o750, USER),
+                    FileKind::Symlink => fs.symlink(dir, &bytes, &target, USER),
+                    kind => fs.mknod(dir, &bytes, kind, 0o600, 0, USER),
+                });
+                assert_eq!(made.as_ref().map(drop).map_err(|e| *e), model.check_make(dir, name), "{op:?}");
+                if let Ok(attr) = made {
+                    let contents = if kind == FileKind::Symlink { target } else { Vec::new() };
+                    model.make(dir, name, &attr, contents);
+                }
+            }
+            Op::Unlink { dir, name } => {
+                let dir = model.dir(dir);
+                assert_eq!(answer(fs.unlink(dir, &name_of(name))), model.remove(dir, name, false), "{op:?}");
+            }
+            Op::Rmdir { dir, name } => {
+                let dir = model.dir(dir);
+                assert_eq!(answer(fs.rmdir(dir, &name_of(name))), model.remove(dir, name, true), "{op:?}");
+            }
+            Op::Rename { from, to, mode } => {
+                let (from, to) = ((model.dir(from.0), from.1), (model.dir(to.0), to.1));
+                let renamed = fs.rename(from.0, &name_of(from.1), to.0, &name_of(to.1), mode);
+                assert_eq!(answer(renamed), model.rename(from, to, mode), "{op:?} {from:?} {to:?}");
+            }
+            Op::Write { file, offset, len, byte } => {
+                let Some(ino) = model.file(file) else { return };
+                let data = vec![byte; len];
+                let wanted = model.check_file(ino).map(|()| len);
+                assert_eq!(answer(fs.write(ino, offset, &data)), wanted, "{op:?}");
+                if wanted.is_ok() && len > 0 {
+                    let (contents, start) = (&mut model.node(ino).contents, offset as usize);
+                    contents.resize(contents.len().max(start + len), 0);
+                    contents[start..start + len].copy_from_slice(&data);
+                }
+            }
+            Op::Resize { file, size: new } => {
+                let Some(ino) = model.file(file) else { return };
+                let wanted = model.check_file(ino).map(|()| new);
+                assert_eq!(answer(fs.setattr(ino, &size(new), USER)).map(|a| a.size), wanted, "{op:?}");
+                if wanted.is_ok() {
+                    model.node(ino).contents.resize(new as usize, 0);
+                    let node = model.node(ino);
+                    node.mode &= if node.mode & 0o010 != 0 { !0o6000 } else { !0o4000 };
+                }
+            }
+            Op::Read { file, offset, len } => {
+                let Some(ino) = model.file(file) else { return };
+                let contents = &model.nodes[&ino].contents;
+                let start = (offset as usize).min(contents.len());
+                let end = (start + len).min(contents.len());
+                let wanted = model.check_file(ino).map(|()| contents[start..end].to_vec());
+                assert!(answer(fs.read(ino, offset, len)).map(|b| b.to_vec()) == wanted, "{op:?}");
+            }
+            Op::Chmod { file, mode } => {
+                let Some(ino) = model.file(file) else { return };
+                fs.setattr(ino, &SetAttr { mode: Some(mode), ..SetAttr::default() }, USER).unwrap();
+                model.node(ino).mode = mode;
+            }
+            Op::Forget { orphan } => {
+                let orphans = model.with(|node| node.nlink == 0);
+                let Some(&ino) = orphans.get(orphan % orphans.len().max(1)) else { return };
+                fs.forget(ino, 1);
+                model.nodes.remove(&ino);
+                assert_eq!(answer(fs.getattr(ino)), Err(libc::ESTALE));
+            }
+            Op::Check => self.check(),
+            Op::Flush => self.real.store.flush().unwrap(),
+            Op::Reopen => {
+                self.real.reopen();
+                self.opened();
+            }
+            Op::Kill => {
+                self.real.kill();
+                self.opened();
+            }
+        }
+    }
+
+    /// After an open nothing is referenced, and what was unlinked is gone: looks everything up again.
+    fn opened(&mut self) {
+        self.model.nodes.retain(|_, node| node.nlink > 0);
+        self.look_up(ROOT);
+        self.real.fs.wait_reclaimed();
+        self.check();
+    }
+
+    fn look_up(&self, dir: Ino) {
+        for (name, &ino) in &self.model.nodes[&dir].entries {
+            let found = self.real.fs.lookup(dir, name).unwrap();
+            assert_eq!(found.map(|attr| attr.ino), Some(ino), "{name:?} in {dir}");
+            if self.model.is_dir(ino) {
+                self.look_up(ino);
+            }
+        }
+    }
+
+    /// Compares everything that can be seen, and what is in the store.
+    fn check(&self) {
+        let fs = &self.real.fs;
+        let chunks = self.chunks();
+        assert_eq!(fs.referenced(), self.model.nodes.len() - 1);
+        for (&ino, node) in &self.model.nodes {
+            let attr = fs.getattr(ino).unwrap();
+            assert_eq!((attr.kind, attr.nlink), (node.kind, node.nlink), "{ino}");
+            assert_eq!(attr.mode, node.mode, "{ino}");
+            match node.kind {
+                FileKind::Directory => {
+                    let listed: BTreeMap<Vec<u8>, Ino> = self.list(ino);
+                    assert_eq!(listed, node.entries, "{ino}");
+                }
+                FileKind::Symlink => assert_eq!(fs.readlink(ino).unwrap(), node.contents),
+                FileKind::File => {
+                    assert_eq!(attr.size, node.contents.len() as u64, "{ino}");
+                    assert!(contents(fs, ino) == node.contents, "contents of {ino}");
+                    let exist = chunks.get(&ino).map_or(0, BTreeSet::len) as u64;
+                    if exist > 0 {
+                        let whole = attr.size.next_multiple_of(4096);
+                        assert_eq!(attr.blocks, (exist * CHUNK_SIZE).min(whole) / 512, "{ino}");
+                    }
+                    assert!(exist <= attr.size.div_ceil(CHUNK_SIZE), "{ino}");
+                }
+                _ => {}
+            }
+        }
+        let living = self.model.with(|node| node.nlink > 0);
+        assert_eq!(self.real.keys(b'e').len(), living.len());
+        self.check_parents();
+        assert!(chunks.keys().all(|ino| self.model.nodes.contains_key(ino)), "chunks of nobody");
+    }
+
+    /// Each directory's parent record says where its entry is.
+    fn check_parents(&self) {
+        let volume = self.real.store.volume("main").unwrap();
+        let mut dirs = 0;
+        for (&parent, node) in &self.model.nodes {
+            for (name, &ino) in node.entries.iter().filter(|(_, ino)| self.model.is_dir(**ino)) {
+                let record = volume.get_head(&[b"p", &ino.to_be_bytes()[..]].concat()).unwrap();
+                assert_eq!(record.unwrap(), [&[1], &parent.to_be_bytes()[..], name].concat(), "{ino}");
+                dirs += 1;
+            }
+        }
+        assert_eq!(self.real.keys(b'p').len(), dirs);
+    }
+
+    fn list(&self, dir: Ino) -> BTreeMap<Vec<u8>, Ino> {
+        let mut listed = BTreeMap::new();
+        let handle = self.real.fs.opendir(dir).unwrap();
+        self.real
+            .fs
+            .readdir(&handle, 2, &mut |entry| listed.insert(entry.name.to_vec(), entry.ino).is_some())
+            .unwrap();
+        listed
+    }
+
+    /// The chunks in the store, by file.
+    fn chunks(&self) -> BTreeMap<Ino, BTreeSet<u32>> {
+        let mut chunks: BTreeMap<Ino, BTreeSet<u32>> = BTreeMap::new();
+        for key in self.real.keys(b'd') {
+            let (ino, chunk) = key[1..].split_at(8);
+            let ino = Ino::from_be_bytes(ino.try_into().unwrap());
+            chunks.entry(ino).or_default().insert(u32::from_be_bytes(chunk.try_into().unwrap()));
+        }
+        chunks
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_file_system_agrees_with_its_model(ops in prop::collection::vec(ops(), 1..120), small: bool) {
+        let real = if small { Fixture::small_memtables() } else { Fixture::new() };
+        let mut pair = Pair { real, model: Model::new() };
+        for op in &ops {
+            pair.apply(op);
+        }
+        pair.check();
+        pair.apply(&Op::Reopen);
+        pair.apply(&Op::Kill);
+    }
+}

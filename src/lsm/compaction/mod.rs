@@ -98,9 +98,6 @@ pub(crate) struct Compacting {
     turn: Mutex<()>,
     /// Jobs done.
     pub jobs: AtomicU64,
-    /// Bytes read and written by them.
-    pub read_bytes: AtomicU64,
-    pub written_bytes: AtomicU64,
 }
 
 fn pick(levels: &Levels, options: &Options, oldest_snapshot: u64) -> Option<Job> {

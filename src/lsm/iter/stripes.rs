@@ -127,7 +127,8 @@ fn needed_tombstones(ranges: &RangeSet, stripes: &[SeqNo], bottom: &impl Bottom)
                 && stripe < stripes.len()
                 && stripe_of(stripes, newer.seq) == stripe
         });
-        if !repeats && !(stripe == 0 && bottom.is_empty_in(&tombstone.start, &tombstone.end)) {
+        let hides_nothing = stripe == 0 && bottom.is_empty_in(&tombstone.start, &tombstone.end);
+        if !repeats && !hides_nothing {
             needed.push(tombstone);
         }
     }

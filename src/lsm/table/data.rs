@@ -28,8 +28,9 @@
 //! right, so in practice it yields what was written.)
 
 use crate::lsm::key::{KeyRef, Kind, SeqNo, TRAILER_LEN};
+use crate::lsm::table::Malformed;
 use crate::lsm::table::frame::Handle;
-use crate::lsm::table::{Malformed, varint};
+use crate::lsm::varint;
 use bytes::Bytes;
 use std::ops::Range;
 

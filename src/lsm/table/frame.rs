@@ -17,7 +17,8 @@
 
 use crate::disk::{Object, ObjectWriter};
 use crate::lsm::table::compress::{self, Codec};
-use crate::lsm::table::{Malformed, file_name, varint};
+use crate::lsm::table::{Malformed, file_name};
+use crate::lsm::varint;
 use crate::lsm::{Error, Result};
 use bytes::Bytes;
 use std::io::ErrorKind;

@@ -25,9 +25,10 @@
 //! In the top index the entries are partitions (an index partition and its filter), `base` is 0.
 
 use crate::lsm::key::{KeyRef, KindOrBound, MAX_SEQ, TRAILER_LEN};
+use crate::lsm::table::Malformed;
 use crate::lsm::table::data::common_prefix_len;
 use crate::lsm::table::frame::Handle;
-use crate::lsm::table::{Malformed, varint};
+use crate::lsm::varint;
 use bytes::Bytes;
 use std::cmp::Ordering;
 

@@ -8,7 +8,7 @@
 //! ```
 
 use crate::lsm::key::{KeyRef, Kind, MAX_SEQ, SeqNo};
-use crate::lsm::table::varint;
+use crate::lsm::varint;
 use bytes::Bytes;
 use std::ops::Bound;
 
@@ -114,14 +114,14 @@ impl TableMeta {
         ] {
             varint::put(&mut body, n);
         }
-        varint::put_bytes(&mut body, &self.smallest);
-        varint::put_bytes(&mut body, &self.largest);
-        varint::put_bytes(out, &body);
+        varint::put_prefixed(&mut body, &self.smallest);
+        varint::put_prefixed(&mut body, &self.largest);
+        varint::put_prefixed(out, &body);
     }
 
     /// Takes an encoded meta off the front of `input`; `None` if there is none.
     pub fn decode(input: &mut &[u8]) -> Option<TableMeta> {
-        let mut body = varint::take_bytes(input)?;
+        let mut body = varint::take_prefixed(input)?;
         let mut number = || varint::take(&mut body);
         let mut meta = TableMeta {
             number: number()?,
@@ -138,8 +138,8 @@ impl TableMeta {
             smallest: Bytes::new(),
             largest: Bytes::new(),
         };
-        meta.smallest = Bytes::copy_from_slice(varint::take_bytes(&mut body)?);
-        meta.largest = Bytes::copy_from_slice(varint::take_bytes(&mut body)?);
+        meta.smallest = Bytes::copy_from_slice(varint::take_prefixed(&mut body)?);
+        meta.largest = Bytes::copy_from_slice(varint::take_prefixed(&mut body)?);
         let sound = meta.smallest <= meta.largest && meta.smallest_seq <= meta.largest_seq;
         sound.then_some(meta)
     }

@@ -43,7 +43,6 @@ pub mod meta;
 pub mod properties;
 mod ranges;
 pub mod reader;
-mod varint;
 
 pub use builder::TableBuilder;
 pub use cache::TableCache;

@@ -7,13 +7,14 @@
 
 use crate::lsm::key::MAX_SEQ;
 use crate::lsm::range::{RangeSet, RangeTombstone};
-use crate::lsm::table::{Malformed, varint};
+use crate::lsm::table::Malformed;
+use crate::lsm::varint;
 use bytes::Bytes;
 
 /// Appends one tombstone.
 pub(crate) fn encode(out: &mut Vec<u8>, start: &[u8], end: &[u8], seq: u64) {
-    varint::put_bytes(out, start);
-    varint::put_bytes(out, end);
+    varint::put_prefixed(out, start);
+    varint::put_prefixed(out, end);
     varint::put(out, seq);
 }
 
@@ -27,8 +28,8 @@ pub(crate) fn decode(mut block: &[u8]) -> Result<RangeSet, Malformed> {
 }
 
 fn decode_one(input: &mut &[u8]) -> Option<RangeTombstone> {
-    let start = Bytes::copy_from_slice(varint::take_bytes(input)?);
-    let end = Bytes::copy_from_slice(varint::take_bytes(input)?);
+    let start = Bytes::copy_from_slice(varint::take_prefixed(input)?);
+    let end = Bytes::copy_from_slice(varint::take_prefixed(input)?);
     let seq = varint::take(input).filter(|seq| *seq <= MAX_SEQ)?;
     Some(RangeTombstone { start, end, seq })
 }

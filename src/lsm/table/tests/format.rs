@@ -17,10 +17,15 @@ const RULE: PrefixRule = PrefixRule { id: 1, extract: |key| key.get(..3) };
 
 fn records() -> Vec<Record> {
     let record = |i: u64| {
-        let kind = [Kind::Put, Kind::FirstPut, Kind::Patch, Kind::Tombstone][i as usize % 4];
-        let value = Value {
-            head: Bytes::from(vec![b'h'; i as usize % 5]),
-            tail: Bytes::from(vec![i as u8; i as usize * 3]),
+        let kinds = [Kind::Put, Kind::FirstPut, Kind::Patch, Kind::Tombstone, Kind::RangeTombstone];
+        let kind = kinds[i as usize % kinds.len()];
+        let value = match kind {
+            // It deletes up to "l".
+            Kind::RangeTombstone => Value { head: "l".into(), tail: Bytes::new() },
+            _ => Value {
+                head: Bytes::from(vec![b'h'; i as usize % 5]),
+                tail: Bytes::from(vec![i as u8; i as usize * 3]),
+            },
         };
         (format!("key{:02}", i / 3).into_bytes(), 1000 - i, kind, value)
     };
@@ -49,13 +54,19 @@ fn a_table_of_version_1_reads_back_and_is_still_written_so() {
     iter.seek_to_first().unwrap();
     for record in &records() {
         assert_eq!(iter.key(), key(record));
-        assert_eq!((iter.head(), iter.tail().unwrap()), (&*record.3.head, record.3.tail.clone()));
+        let head = if record.2 == Kind::RangeTombstone { &[] } else { &*record.3.head };
+        assert_eq!((iter.head(), iter.tail().unwrap()), (head, record.3.tail.clone()));
         assert!(table.seek_key(&record.0, MAX_SEQ).unwrap().is_some());
         iter.next().unwrap();
     }
     assert!(!iter.valid());
+    let deleted = |key: &[u8], seq| table.ranges().covering(key, seq).map(|(seq, _)| seq);
+    assert_eq!(
+        (deleted(b"key99", MAX_SEQ), deleted(b"key99", 960), deleted(b"l", MAX_SEQ)),
+        (Some(996), None, None)
+    );
     assert!(table.may_contain_prefix(&RULE, b"key").unwrap());
     assert!(!table.may_contain(b"absent").unwrap());
     let properties = table.properties().unwrap();
-    assert_eq!((properties.partitions, properties.data_blocks, properties.value_blocks), (4, 20, 23));
+    assert_eq!((properties.partitions, properties.data_blocks, properties.value_blocks), (3, 15, 18));
 }

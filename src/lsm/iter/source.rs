@@ -99,6 +99,10 @@ impl Tree {
     /// with range tombstones are opened already.
     pub fn sources(&self, shared: &Shared, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Sources> {
         let mut sources = Sources::default();
+        let prefix = shared.table_options.prefix.and_then(|rule| {
+            let prefix = rule.of_range(from, to)?;
+            Some((rule, Bytes::copy_from_slice(prefix)))
+        });
         for memtable in self.memtables().filter(|m| m.overlaps(from, to)) {
             if memtable.has_ranges() {
                 sources.ranges.push((sources.cursors.len(), Ranges::Memtable(memtable.clone())));
@@ -116,7 +120,7 @@ impl Tree {
                 for table in run.iter().filter(|table| table.range_tombstones > 0) {
                     sources.ranges.push((sources.cursors.len(), Ranges::Table(shared.tables.get(table)?)));
                 }
-                sources.cursors.push(Source::Level(LevelIter::new(&shared.tables, run)));
+                sources.cursors.push(Source::Level(LevelIter::new(&shared.tables, run, prefix.clone())));
             }
         }
         Ok(sources)

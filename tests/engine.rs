@@ -3,6 +3,7 @@
 
 use lsmfs::disk::Disk;
 use lsmfs::disk::sim::{Fault, Op, SimDisk};
+use lsmfs::lsm::table::PrefixRule;
 use lsmfs::lsm::{Batch, Error, Options, Store, Volume};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -175,6 +176,44 @@ fn snapshots_stay_readable_over_overwrites_deletes_and_flushes() {
 }
 
 #[test]
+fn a_range_tombstone_deletes_what_is_older_wherever_it_is() {
+    let disk = sim();
+    let (store, volume) = open(&disk, Options { table_size: 2000, cache_size: 0, ..stepped() });
+    (0..300).for_each(|i| put(&volume, &format!("a{i:03}"), &"x".repeat(50)));
+    store.compact().unwrap();
+    put(&volume, "a050", "in L0");
+    store.flush().unwrap();
+    let snapshot = volume.snapshot();
+    let mut batch = Batch::new();
+    batch.delete_range(b"a020", b"a280");
+    batch.delete_range(b"a5", b"a1");
+    volume.write(batch).unwrap();
+    put(&volume, "a100", "after");
+    let want: Vec<String> = (0..20).chain([100]).chain(280..300).map(|i| format!("a{i:03}")).collect();
+    let tables = |disk: &SimDisk| disk.files().iter().map(|f| disk.reads(&f.name)).sum::<u64>();
+    for round in ["memtable", "L0", "merged"] {
+        assert_eq!(keys(&volume, "", "z"), want, "{round}");
+        assert_eq!(keys(&volume, "a040", "a100"), [""; 0], "{round}");
+        assert_eq!((get(&volume, "a050"), get(&volume, "a279")), (None, None), "{round}");
+        assert_eq!(get(&volume, "a280").map(|v| v.len()), Some(50), "{round}");
+        assert_eq!(get(&volume, "a100").as_deref(), Some("after"), "{round}");
+        assert_eq!(snapshot.get(b"a050").unwrap().unwrap().head, "in L0", "{round}");
+        let before = tables(&disk);
+        assert_eq!(get(&volume, "a200"), None);
+        assert!(tables(&disk) - before <= 6, "{round}: below a range tombstone nothing is read");
+        match round {
+            "memtable" => store.flush().unwrap(),
+            _ => store.compact().unwrap(),
+        }
+    }
+    drop(snapshot);
+    while store.step().unwrap() {}
+    store.compact().unwrap();
+    let left: u64 = store.stats().volumes[0].levels.iter().flatten().map(|t| t.entries).sum();
+    assert_eq!(left, want.len() as u64, "at the bottom the tombstone and what it deleted are gone");
+}
+
+#[test]
 fn a_create_and_delete_between_flushes_leaves_no_table() {
     let (store, volume) = open(&sim(), stepped());
     for i in 0..100 {
@@ -217,6 +256,32 @@ fn reads_touch_only_the_tables_whose_range_matters() {
     assert_eq!(get(&volume, "3-07").as_deref(), Some("value"));
     let touched = reads().iter().zip(&before).filter(|(after, before)| after > before).count();
     assert_eq!(touched, 1);
+}
+
+#[test]
+fn a_scan_of_an_absent_prefix_reads_no_data_block() {
+    fn first_two(key: &[u8]) -> Option<&[u8]> {
+        key.get(..2)
+    }
+    let disk = sim();
+    let rule = PrefixRule { id: 7, extract: first_two };
+    let options = Options { prefix: Some(rule), cache_size: 0, ..stepped() };
+    let (store, volume) = open(&disk, options);
+    for table in 0..3 {
+        (0..200).step_by(2).for_each(|i| put(&volume, &format!("{i:02x}/{table}"), "value"));
+        store.flush().unwrap();
+    }
+    let reads = || disk.files().iter().map(|f| disk.reads(&f.name)).sum::<u64>();
+    // Opens the tables; what a scan without hits reads from here on is their filters.
+    assert_eq!(keys(&volume, "02/", "020"), ["02/0", "02/1", "02/2"]);
+    let (mut absent, mut looked) = (0, 0);
+    for i in (1..200).step_by(2) {
+        let before = reads();
+        assert_eq!(keys(&volume, &format!("{i:02x}"), &format!("{i:02x}~")), [""; 0]);
+        absent += 1;
+        looked += usize::from(reads() - before > 3);
+    }
+    assert!(looked * 10 < absent, "{looked} of {absent} scans read more than three filters");
 }
 
 #[test]

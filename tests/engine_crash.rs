@@ -15,6 +15,9 @@ fn options() -> Options {
         num_memtable_limit: 2,
         log_segment_size: 2000,
         block_size: 300,
+        l0_compaction_trigger: 2,
+        table_size: 1500,
+        level_base_size: 3000,
         background: false,
         ..Options::default()
     }
@@ -50,7 +53,7 @@ fn work(disk: &Arc<SimDisk>, seed: u64, history: &mut History) -> Result<(), Err
                 store.sync()?;
                 history.synced = now;
             }
-            1 => drop(store.step()?),
+            1 => while store.step()? {},
             2 if rng.below(4) == 0 => store.flush()?,
             _ => {
                 let mut batch = Batch::new();

@@ -2,8 +2,8 @@
 //! in any order, under hostile settings. The same operations must give the same answers under each.
 
 use lsmfs::disk::sim::SimDisk;
-use lsmfs::lsm::options::Compression;
-use lsmfs::lsm::{Batch, Options, Snapshot, Store, Volume};
+use lsmfs::lsm::options::{CompactionMode, Compression};
+use lsmfs::lsm::{Batch, Options, ScanBack, Snapshot, Store, Volume};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -21,10 +21,12 @@ enum Step {
     Delete { key: u8 },
     Many { from: u8, count: u8, tail: usize },
     Clear { from: u8, count: u8 },
+    Wipe { from: u8, to: u8 },
     Get { key: u8 },
     Scan { from: u8, to: u8 },
     Flush,
     Background,
+    Compact,
     Snapshot,
     Release,
     Reopen,
@@ -41,10 +43,12 @@ fn step() -> impl Strategy<Value = Step> {
         6 => any::<u8>().prop_map(|key| Step::Delete { key }),
         2 => (any::<u8>(), 1..40u8, 0..50usize).prop_map(|(from, count, tail)| Step::Many { from, count, tail }),
         2 => (any::<u8>(), 1..80u8).prop_map(|(from, count)| Step::Clear { from, count }),
+        3 => (any::<u8>(), 0..60u8).prop_map(|(from, len)| Step::Wipe { from, to: from.saturating_add(len) }),
         6 => any::<u8>().prop_map(|key| Step::Get { key }),
         4 => (any::<u8>(), any::<u8>()).prop_map(|(from, to)| Step::Scan { from, to }),
         2 => Just(Step::Flush),
-        1 => Just(Step::Background),
+        3 => Just(Step::Background),
+        1 => Just(Step::Compact),
         2 => Just(Step::Snapshot),
         2 => Just(Step::Release),
         1 => Just(Step::Reopen),
@@ -54,7 +58,22 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn hostile() -> Vec<Options> {
     let base = Options { background: false, ..Options::default() };
+    let small = Options {
+        memtable_size: 3000,
+        memtable_stall_size: 12_000,
+        table_size: 2000,
+        level_base_size: 6000,
+        l0_compaction_trigger: 2,
+        ..base.clone()
+    };
     vec![
+        small.clone(),
+        Options { compaction: CompactionMode::Tiered, ..small.clone() },
+        Options { compaction: CompactionMode::None, ..small.clone() },
+        Options { level_multiplier: 2, table_size: 1, level_base_size: 1, block_size: 1, ..small.clone() },
+        Options { l0_compaction_trigger: 1, l0_slowdown: 1, l0_stop: 2, ..small.clone() },
+        Options { background: true, cache_size: 0, open_tables: 1, ..small.clone() },
+        Options { background: true, compaction: CompactionMode::Tiered, l0_slowdown: 2, l0_stop: 3, ..small },
         Options { memtable_size: 2000, memtable_stall_size: 8000, ..base.clone() },
         Options { block_size: 1, cache_size: 0, memtable_size: 4000, ..base.clone() },
         Options { open_tables: 1, num_memtable_limit: 1, memtable_size: 8000, ..base.clone() },
@@ -136,9 +155,15 @@ impl Run {
                 self.write(|batch| keys.iter().for_each(|k| batch.delete(k)));
                 keys.iter().for_each(|k| drop(self.model.remove(k)));
             }
+            Step::Wipe { from, to } => {
+                self.write(|batch| batch.delete_range(&key(from), &key(to)));
+                let doomed = |k: &Vec<u8>| key(from) <= *k && *k < key(to);
+                self.model.retain(|k, _| !doomed(k));
+            }
             Step::Get { key: k } => self.check_key(&key(k)),
             Step::Scan { from, to } => self.check_scan(&key(from), &key(to)),
             Step::Flush => self.store.flush().unwrap(),
+            Step::Compact => self.store.compact().unwrap(),
             Step::Background => drop(self.store.step().unwrap()),
             Step::Snapshot => self.snapshots.push((self.volume.snapshot(), self.model.clone())),
             Step::Release => drop(self.snapshots.pop()),
@@ -179,8 +204,14 @@ impl Run {
             model.range::<[u8], _>((from, to)).map(|(k, v)| (k.clone(), v.clone())).collect()
         };
         assert_eq!(collect(self.volume.scan(from, to).unwrap()), want(&self.model), "scan");
+        let mut back = collect_back(self.volume.scan_back(from, to).unwrap());
+        back.reverse();
+        assert_eq!(back, want(&self.model), "scan back");
         for (snapshot, model) in &self.snapshots {
             assert_eq!(collect(snapshot.scan(from, to).unwrap()), want(model), "scan at a snapshot");
+            let mut back = collect_back(snapshot.scan_back(from, to).unwrap());
+            back.reverse();
+            assert_eq!(back, want(model), "scan back at a snapshot");
         }
     }
 
@@ -189,6 +220,15 @@ impl Run {
         let want: Vec<_> = self.model.clone().into_iter().collect();
         assert_eq!(got, want, "everything");
     }
+}
+
+fn collect_back(mut scan: ScanBack) -> Vec<(Vec<u8>, Parts)> {
+    let mut out = Vec::new();
+    while scan.next().unwrap() {
+        let value = scan.value();
+        out.push((scan.key().to_vec(), (value.head.to_vec(), value.tail.to_vec())));
+    }
+    out
 }
 
 fn collect(mut scan: lsmfs::lsm::Scan) -> Vec<(Vec<u8>, Parts)> {

@@ -1,4 +1,5 @@
-//! The store's threads: one that flushes, one that syncs the log. However many volumes there are.
+//! The store's threads: one that flushes, one that compacts, one that syncs the log. However many
+//! volumes there are.
 //!
 //! # Locks
 //! [`Signal`] and [`Syncs`] have one inner lock each, held only to look and to change; callbacks and I/O
@@ -63,7 +64,36 @@ pub(crate) fn run_flushes(shared: &Shared) {
     }
 }
 
+/// Compacts whatever is due, until the store closes.
+pub(crate) fn run_compactions(shared: &Shared) {
+    let mut pause = None;
+    loop {
+        shared.compaction_signal.wait(pause);
+        if shared.is_closed() {
+            return;
+        }
+        pause = match shared.compact_due(usize::MAX).and_then(|_| shared.reclaim()) {
+            Ok(()) => None,
+            Err(e) => {
+                tracing::warn!("a compaction failed and will be tried again: {e}");
+                Some(pause.map_or(TICK, |p: Duration| (p * 2).min(LONGEST_PAUSE)))
+            }
+        };
+    }
+}
+
 impl Shared {
+    /// Does up to `most` compactions that are due; says whether there was any.
+    pub(crate) fn compact_due(&self, most: usize) -> Result<bool> {
+        let mut jobs = 0;
+        for volume in self.volumes() {
+            while jobs < most && !self.is_closed() && volume.compact_one()? {
+                jobs += 1;
+            }
+        }
+        Ok(jobs > 0)
+    }
+
     /// Flushes until no volume wants it; says whether anything was done.
     pub(crate) fn flush_due(&self) -> Result<bool> {
         let mut worked = false;

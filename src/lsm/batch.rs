@@ -89,6 +89,14 @@ impl Batch {
         self.len += 1;
     }
 
+    /// Deletes every key from `from` up to, not including, `to`, in one record.
+    pub fn delete_range(&mut self, from: &[u8], to: &[u8]) {
+        if from < to {
+            self.longest_key = self.longest_key.max(to.len());
+            self.push(Kind::RangeTombstone, from, to, &[]);
+        }
+    }
+
     /// The number of writes.
     pub fn len(&self) -> usize {
         self.len

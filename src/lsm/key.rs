@@ -32,7 +32,7 @@ pub enum Kind {
     FirstPut = 2,
     /// Bytes of the value change (see [`crate::lsm::value`]).
     Patch = 3,
-    /// Every key from this one up to an end is deleted. Reserved: not yet written.
+    /// Every key from this one up to an end (the head) is deleted, see [`crate::lsm::Batch::delete_range`].
     RangeTombstone = 4,
     /// The value stands in a blob file. Reserved: not yet written.
     BlobPointer = 5,

@@ -12,15 +12,19 @@ use crate::lsm::Result;
 use crate::lsm::batch::Write;
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::key::{KeyRef, Kind, MAX_SEQ, SeqNo};
+use crate::lsm::range::{RangeSet, RangeTombstone};
 use crate::lsm::value::Value;
 use bytes::Bytes;
 use crossbeam_skiplist::SkipMap;
 use crossbeam_skiplist::map::Entry;
+use parking_lot::RwLock;
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 
 /// What a node costs beyond its key's and value's bytes: the slices' own fields and the tower.
 const NODE_OVERHEAD: usize = size_of::<MemKey>() + size_of::<MemValue>() + 40;
@@ -106,6 +110,10 @@ pub struct Memtable {
     /// The sequence number of the first write (0: none yet). Set under the commit lock.
     first_seq: AtomicU64,
     last_seq: AtomicU64,
+    /// The range tombstones, which stand in `map` too. A leaf lock.
+    ranges: RwLock<RangeSet>,
+    /// Is there any? Spares readers the lock.
+    has_ranges: AtomicBool,
 }
 
 impl Memtable {
@@ -123,6 +131,11 @@ impl Memtable {
     /// Inserts one write.
     pub(crate) fn insert(&self, seq: SeqNo, write: Write) {
         self.size.fetch_add(write.key.len() + write.value.len() + NODE_OVERHEAD, Relaxed);
+        if write.kind == Kind::RangeTombstone {
+            let end = write.value.slice(..write.head_len as usize);
+            self.ranges.write().add(RangeTombstone { start: write.key.clone(), end, seq });
+            self.has_ranges.store(true, Release);
+        }
         self.map.insert(
             MemKey { user: write.key, seq, kind: write.kind },
             MemValue { bytes: write.value, head_len: write.head_len },
@@ -154,13 +167,31 @@ impl Memtable {
         self.last_seq.load(Relaxed)
     }
 
+    /// The newest range tombstone over `key` that a reader at `seq` sees (0: none).
+    pub(crate) fn covering(&self, key: &[u8], seq: SeqNo) -> SeqNo {
+        if !self.has_ranges() {
+            return 0;
+        }
+        self.ranges.read().covering(key, seq).map_or(0, |(seq, _)| seq)
+    }
+
+    /// Is there a range tombstone?
+    pub(crate) fn has_ranges(&self) -> bool {
+        self.has_ranges.load(Acquire)
+    }
+
+    /// Runs `look` over the range tombstones.
+    pub(crate) fn with_ranges<R>(&self, look: impl FnOnce(&RangeSet) -> R) -> R {
+        look(&self.ranges.read())
+    }
+
     /// Shows the versions of `key` that a reader at `seq` may see, newest first, to `visit`, until it
     /// breaks.
     pub(crate) fn versions(
         &self,
         key: &[u8],
         seq: SeqNo,
-        mut visit: impl FnMut(Kind, Value) -> Result<ControlFlow<()>>,
+        mut visit: impl FnMut(SeqNo, Kind, Value) -> Result<ControlFlow<()>>,
     ) -> Result<ControlFlow<()>> {
         let bound = KeyRef::bound(key, seq);
         let mut entry = self.map.lower_bound(Bound::Included(&bound as &dyn AsKey));
@@ -168,7 +199,7 @@ impl Memtable {
             if e.key().user != key {
                 break;
             }
-            if visit(e.key().kind, e.value().value())?.is_break() {
+            if visit(e.key().seq, e.key().kind, e.value().value())?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
             entry = e.next();
@@ -185,11 +216,12 @@ impl Memtable {
             }
             Bound::Excluded(k) => self.map.lower_bound(Bound::Excluded(&KeyRef::bound(k, 0) as &dyn AsKey)),
         };
-        first.is_some_and(|e| match to {
+        let has_record = first.is_some_and(|e| match to {
             Bound::Unbounded => true,
             Bound::Included(k) => e.key().user.as_ref() <= k,
             Bound::Excluded(k) => e.key().user.as_ref() < k,
-        })
+        });
+        has_record || self.has_ranges() && self.ranges.read().overlaps(from, to)
     }
 
     /// A cursor over the records.
@@ -302,7 +334,7 @@ mod tests {
     fn seen(table: &Memtable, key: &str, seq: SeqNo) -> Vec<Bytes> {
         let mut seen = Vec::new();
         let _ = table
-            .versions(key.as_bytes(), seq, |_, value| {
+            .versions(key.as_bytes(), seq, |_, _, value| {
                 seen.push(value.tail);
                 Ok(ControlFlow::Continue(()))
             })

@@ -1,5 +1,6 @@
 //! The engine's settings.
 
+use crate::lsm::table::PrefixRule;
 use std::time::Duration;
 
 /// How blocks are compressed.
@@ -12,6 +13,18 @@ pub enum Compression {
     Lz4,
     /// zstd: small.
     Zstd,
+}
+
+/// How tables are compacted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CompactionMode {
+    /// Sorted levels, each a multiple of the one above: fast reads, little space.
+    #[default]
+    Leveled,
+    /// Few large sorted runs: fewer writes, more space.
+    Tiered,
+    /// Never: flushed tables stay as they are.
+    None,
 }
 
 /// A store's settings. All sizes are in bytes.
@@ -35,6 +48,24 @@ pub struct Options {
     pub open_tables: usize,
     /// How tables' blocks are compressed.
     pub compression: Compression,
+    /// How the blocks of the deepest level are compressed.
+    pub bottom_compression: Compression,
+    /// How tables are compacted.
+    pub compaction: CompactionMode,
+    /// L0 is compacted when it has this many tables.
+    pub l0_compaction_trigger: usize,
+    /// Writers are slowed when L0 has this many tables (unless nothing compacts it).
+    pub l0_slowdown: usize,
+    /// Writers wait while L0 has this many tables (unless nothing compacts it).
+    pub l0_stop: usize,
+    /// Compaction cuts its output into tables of about this size.
+    pub table_size: u64,
+    /// The shallowest level below L0 holds about this much.
+    pub level_base_size: u64,
+    /// Each level holds this many times as much as the one above.
+    pub level_multiplier: u64,
+    /// How keys fall into groups that scans ask for: the tables' filters answer for them too.
+    pub prefix: Option<PrefixRule>,
     /// Run the background threads. Without them, tests step the work: [`crate::lsm::Store::step`].
     pub background: bool,
 }
@@ -51,6 +82,15 @@ impl Default for Options {
             cache_size: 128 << 20,
             open_tables: 512,
             compression: Compression::Lz4,
+            bottom_compression: Compression::Zstd,
+            compaction: CompactionMode::Leveled,
+            l0_compaction_trigger: 4,
+            l0_slowdown: 12,
+            l0_stop: 24,
+            table_size: 32 << 20,
+            level_base_size: 128 << 20,
+            level_multiplier: 10,
+            prefix: None,
             background: true,
         }
     }

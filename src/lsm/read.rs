@@ -1,7 +1,7 @@
 //! The read path of one key: memtables newest to oldest, then L0 newest to oldest, then one table a level.
 //!
 //! A table is skipped by its key range before any I/O, then by its filter. Versions are folded newest
-//! to oldest and the walk ends at the first put or tombstone.
+//! to oldest and the walk ends at the first put or tombstone, or at what a range tombstone deletes.
 
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::key::{Kind, KindOrBound};
@@ -62,7 +62,8 @@ impl Tree {
         Ok(depth)
     }
 
-    /// Shows the versions of `key` at `seq`, newest first, to `visit`, until it breaks.
+    /// Shows the versions of `key` at `seq`, newest first, to `visit`, until it breaks. What a range
+    /// tombstone deletes is not shown, nor anything older: older sources hold older records.
     fn versions(
         &self,
         shared: &Shared,
@@ -72,29 +73,23 @@ impl Tree {
         visit: &mut dyn FnMut(Kind, Value) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
         for memtable in self.memtables() {
-            if memtable.versions(key, seq, &mut *visit)?.is_break() {
+            let deleted = memtable.covering(key, seq);
+            let visit = |seq, kind, value| if seq < deleted { BREAK } else { visit(kind, value) };
+            if memtable.versions(key, seq, visit)?.is_break() || deleted > 0 {
                 return Ok(());
             }
         }
-        for meta in self.tables_for(key) {
+        for meta in self.levels.tables_for(key) {
             if table_versions(shared, meta, key, seq, part, visit)?.is_break() {
                 return Ok(());
             }
         }
         Ok(())
     }
-
-    /// The tables whose range holds `key`, newest data first.
-    fn tables_for<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = &'a TableMeta> {
-        let (l0, deeper) = self.levels.split_first().map_or((&[][..], &[][..]), |(l0, d)| (l0.as_slice(), d));
-        let newest_first = l0.iter().filter(move |table| table.contains_key(key));
-        let one_a_level = deeper.iter().filter_map(move |level| {
-            let at = level.partition_point(|table| table.largest.as_ref() < key);
-            level.get(at).filter(|table| table.contains_key(key))
-        });
-        newest_first.chain(one_a_level)
-    }
 }
+
+const BREAK: Result<ControlFlow<()>> = Ok(ControlFlow::Break(()));
+const CONTINUE: Result<ControlFlow<()>> = Ok(ControlFlow::Continue(()));
 
 fn table_versions(
     shared: &Shared,
@@ -105,19 +100,21 @@ fn table_versions(
     visit: &mut dyn FnMut(Kind, Value) -> Result<ControlFlow<()>>,
 ) -> Result<ControlFlow<()>> {
     if meta.smallest_seq > seq {
-        return Ok(ControlFlow::Continue(()));
+        return CONTINUE;
     }
     let table = shared.tables.get(meta)?;
-    let Some(mut cursor) = table.seek_key(key, seq)? else { return Ok(ControlFlow::Continue(())) };
-    while cursor.valid() && cursor.key().user == key {
+    let deleted = table.ranges().covering(key, seq).map_or(0, |(seq, _)| seq);
+    let end = if deleted > 0 { BREAK } else { CONTINUE };
+    let Some(mut cursor) = table.seek_key(key, seq)? else { return end };
+    while cursor.valid() && cursor.key().user == key && cursor.key().seq >= deleted {
         if let KindOrBound::Kind(kind) = cursor.key().kind {
-            let head = Bytes::copy_from_slice(cursor.head());
+            let head = cursor.head_bytes();
             let tail = if part == Part::Whole { cursor.tail()? } else { Bytes::new() };
             if visit(kind, Value { head, tail })?.is_break() {
-                return Ok(ControlFlow::Break(()));
+                return BREAK;
             }
         }
         cursor.next()?;
     }
-    Ok(ControlFlow::Continue(()))
+    end
 }

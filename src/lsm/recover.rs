@@ -11,6 +11,7 @@
 
 use crate::disk::Disk;
 use crate::lsm::batch::Writes;
+use crate::lsm::levels::{Graveyard, Levels};
 use crate::lsm::log::reader::{Record, SegmentReader, highest_synced};
 use crate::lsm::log::record::RecordKind;
 use crate::lsm::log::{self, Log, Segment};
@@ -34,13 +35,17 @@ pub(crate) struct Recovered {
 }
 
 /// Opens what is on `disk`; an empty disk becomes a new store.
-pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Recovered> {
+pub(crate) fn recover(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+    graveyard: &Arc<Graveyard>,
+) -> Result<Recovered> {
     let names: Vec<String> = disk.list()?.into_iter().map(|listed| listed.name).collect();
     let mut state = match manifest::read(disk.as_ref(), &names)? {
         Some(state) => state,
         None => new_state(&names)?,
     };
-    let replay = Replay::run(disk.as_ref(), options, &state, &names)?.log;
+    let replay = Replay::run(disk.as_ref(), options, &state, graveyard, &names)?.log;
     for segment in &replay.segments {
         if state.sealed.insert(segment.number, segment.len).is_none() {
             disk.sync_file(&log::file_name(segment.number))?;
@@ -99,9 +104,11 @@ impl<'a> Replay<'a> {
         disk: &'a dyn Disk,
         options: &'a Options,
         state: &'a State,
+        graveyard: &Arc<Graveyard>,
         names: &[String],
     ) -> Result<Replay<'a>> {
-        let tree = |v: &VolumeState| Tree { levels: v.levels.clone(), ..Tree::default() };
+        let levels = |v: &VolumeState| Levels::from_manifest(&v.levels, graveyard);
+        let tree = |v: &VolumeState| Tree { levels: levels(v), ..Tree::default() };
         let trees = state.volumes.iter().map(|(&id, v)| (id, (v.name.clone(), tree(v)))).collect();
         let in_tables =
             state.volumes.values().map(|v| v.flushed).chain(state.live_tables().map(|t| t.largest_seq));

@@ -75,7 +75,11 @@ impl Volume {
             name: self.name().to_string(),
             memtable_bytes: tree.memtable.size(),
             immutable_bytes: tree.immutable.iter().map(|m| m.size()).collect(),
-            levels: tree.levels.iter().map(|level| level.iter().map(TableStats::from).collect()).collect(),
+            levels: tree
+                .levels
+                .iter()
+                .map(|level| level.iter().map(|t| TableStats::from(&***t)).collect())
+                .collect(),
         }
     }
 }

@@ -4,20 +4,22 @@
 //! In the order in which they are taken, outermost first (each module's header says what its own protect):
 //!
 //! 1. `Store::closing`: a close that runs.
-//! 2. a volume's `flushing.turn`: one flush at a time
+//! 2. a volume's `flush_turn` and `compacting.turn`: one flush, one compaction at a time
 //! 3. a volume's `structure`: changes of its tree
 //! 4. `Shared::manifest`: held over the manifest's I/O
 //! 5. the log's `sync_turn` and `tail`: held over the log's I/O
 //! 6. the commit lock, then a volume's `tree`, `published`, a writer's slot
-//! 7. `Shared::{volumes, obsolete, retired}`, the log's `segments`, `Snapshots::living`, the threads'
+//! 7. `Shared::{volumes, obsolete, retired, graveyard}`, the log's `segments`, `Snapshots::living`, the threads'
 //!    signals: leaves, under which no other is taken.
 
 use crate::disk::{Disk, Space};
-use crate::lsm::background::{Done, Signal, Syncs, run_flushes, run_syncs};
+use crate::lsm::background::{Done, Signal, Syncs, run_compactions, run_flushes, run_syncs};
 use crate::lsm::cache::BlockCache;
+use crate::lsm::levels::Graveyard;
 use crate::lsm::log::Log;
 use crate::lsm::manifest::Manifest;
 use crate::lsm::memtable::Memtable;
+use crate::lsm::obsolete::Obsolete;
 use crate::lsm::recover::recover;
 use crate::lsm::snapshot::Snapshots;
 use crate::lsm::table::{TableCache, TableOptions};
@@ -38,12 +40,15 @@ pub(crate) struct Shared {
     pub log: Log,
     pub commits: Commits,
     pub manifest: Mutex<Manifest>,
-    pub tables: TableCache,
+    pub tables: Arc<TableCache>,
     pub snapshots: Snapshots,
     pub flush_signal: Signal,
+    pub compaction_signal: Signal,
     pub syncs: Syncs,
-    /// Files that the newest manifest commit made obsolete; see `flush.rs`.
-    pub obsolete: Mutex<Vec<String>>,
+    /// Tables that nobody uses any more, on their way to `obsolete`.
+    pub graveyard: Arc<Graveyard>,
+    /// Files to delete.
+    pub obsolete: Obsolete,
     /// Flushed memtables that a reader may still use.
     pub retired: Mutex<Vec<Arc<Memtable>>>,
     volumes: RwLock<Vec<Arc<Volume>>>,
@@ -69,8 +74,7 @@ pub struct Store {
 
 #[derive(Debug, Default)]
 struct Threads {
-    flusher: Option<JoinHandle<()>>,
-    syncer: Option<JoinHandle<()>>,
+    running: Vec<JoinHandle<()>>,
     closed: bool,
 }
 
@@ -81,19 +85,22 @@ impl Store {
     /// [`Error::Corruption`] and [`Error::NewerFormat`] name the file; [`Error::NotAStore`] if other files
     /// are here; [`Error::Disk`]. Nothing was deleted then.
     pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Store> {
-        let recovered = recover(&disk, &options)?;
+        let graveyard = Arc::new(Graveyard::default());
+        let recovered = recover(&disk, &options, &graveyard)?;
         let cache = Arc::new(BlockCache::new(options.cache_size));
         let shared = Arc::new(Shared {
             table_options: TableOptions::from(&options),
-            tables: TableCache::new(disk.clone(), cache, options.open_tables),
+            tables: Arc::new(TableCache::new(disk.clone(), cache, options.open_tables)),
             disk,
             log: recovered.log,
             commits: Commits::new(recovered.last_seq),
             manifest: Mutex::new(recovered.manifest),
             snapshots: Snapshots::default(),
             flush_signal: Signal::default(),
+            compaction_signal: Signal::default(),
             syncs: Syncs::default(),
-            obsolete: Mutex::default(),
+            graveyard,
+            obsolete: Obsolete::default(),
             retired: Mutex::default(),
             volumes: RwLock::default(),
             closed: AtomicBool::new(false),
@@ -105,10 +112,13 @@ impl Store {
         let mut threads = Threads::default();
         if shared.options.background {
             let worker = shared.clone();
-            threads.flusher = Some(spawn("lsmfs-flush", move || run_flushes(&worker))?);
+            threads.running.push(spawn("lsmfs-flush", move || run_flushes(&worker))?);
             let worker = shared.clone();
-            threads.syncer = Some(spawn("lsmfs-log", move || run_syncs(&worker))?);
+            threads.running.push(spawn("lsmfs-log", move || run_syncs(&worker))?);
+            let worker = shared.clone();
+            threads.running.push(spawn("lsmfs-compact", move || run_compactions(&worker))?);
             shared.flush_signal.raise();
+            shared.compaction_signal.raise();
         }
         Ok(Store { shared, closing: Mutex::new(threads) })
     }
@@ -152,7 +162,14 @@ impl Store {
     /// Does the background work that is due, on this thread; says whether there was any. For tests that
     /// run without the background threads.
     pub fn step(&self) -> Result<bool> {
-        self.shared.flush_due()
+        Ok(self.shared.flush_due()? || self.shared.compact_due(1)?)
+    }
+
+    /// Flushes, and merges every volume's tables down to its deepest level.
+    pub fn compact(&self) -> Result<()> {
+        self.flush()?;
+        self.shared.volumes().iter().try_for_each(|volume| volume.compact_all())?;
+        self.shared.reclaim()
     }
 
     /// Flushes, waits for the background threads and leaves a store that opens fast. A second
@@ -169,8 +186,9 @@ impl Store {
         shared.closed.store(true, Ordering::Release);
         shared.commits.close();
         shared.flush_signal.raise();
+        shared.compaction_signal.raise();
         shared.syncs.stop();
-        for thread in [threads.flusher.take(), threads.syncer.take()].into_iter().flatten() {
+        for thread in threads.running.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a background thread had panicked");
             }

@@ -9,13 +9,15 @@
 //! holds it from reading the old one to the swap. Order: `structure` → the manifest → the commit
 //! lock → `tree`.
 
-use crate::lsm::flush::Flushing;
+use crate::lsm::compaction::Compacting;
 use crate::lsm::iter::scan::Scan;
+use crate::lsm::iter::scan_back::ScanBack;
+use crate::lsm::levels::Levels;
 use crate::lsm::manifest::VolumeId;
 use crate::lsm::memtable::Memtable;
 use crate::lsm::snapshot::Snapshot;
+use crate::lsm::stall::Stall;
 use crate::lsm::store::Shared;
-use crate::lsm::table::TableMeta;
 use crate::lsm::{Error, Result, SeqNo, Value};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -29,8 +31,8 @@ pub(crate) struct Tree {
     pub memtable: Arc<Memtable>,
     /// Frozen, newest first.
     pub immutable: Vec<Arc<Memtable>>,
-    /// The tables; L0 newest first, deeper levels by key.
-    pub levels: Vec<Vec<TableMeta>>,
+    /// The tables.
+    pub levels: Levels,
 }
 
 impl Tree {
@@ -58,13 +60,24 @@ pub struct Volume {
     shared: Arc<Shared>,
     tree: RwLock<Arc<Tree>>,
     structure: Mutex<()>,
-    pub(crate) flushing: Flushing,
+    pub(crate) flush_turn: Mutex<()>,
+    pub(crate) stall: Stall,
+    pub(crate) compacting: Compacting,
 }
 
 impl Volume {
     pub(crate) fn new(id: VolumeId, name: String, shared: Arc<Shared>, tree: Tree) -> Volume {
         let tree = RwLock::new(Arc::new(tree));
-        Volume { id, name, shared, tree, structure: Mutex::new(()), flushing: Flushing::default() }
+        Volume {
+            id,
+            name,
+            shared,
+            tree,
+            structure: Mutex::new(()),
+            flush_turn: Mutex::new(()),
+            stall: Stall::default(),
+            compacting: Compacting::default(),
+        }
     }
 
     /// The volume's name.
@@ -84,8 +97,10 @@ impl Volume {
         self.tree.read().clone()
     }
 
-    pub(crate) fn memtable_bytes(&self) -> usize {
-        self.tree.read().memtable_bytes()
+    /// Bytes in the memtables, and tables in L0.
+    pub(crate) fn load(&self) -> (usize, usize) {
+        let tree = self.tree.read();
+        (tree.memtable_bytes(), tree.levels.level(0).len())
     }
 
     /// Changes the structure. `change` gets the present tree and returns the next one, if it is to change.
@@ -170,6 +185,20 @@ impl Volume {
         self.check_open()?;
         let (tree, seq) = self.read_point();
         Scan::new(&self.shared, &tree, seq, from, to)
+    }
+
+    /// As [`Volume::scan`], last key first.
+    pub fn scan_back(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<ScanBack> {
+        self.check_open()?;
+        let (tree, seq) = self.read_point();
+        ScanBack::new(&self.shared, &tree, seq, from, to)
+    }
+
+    /// The values of several keys at one moment, in the order of the keys.
+    pub fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        self.check_open()?;
+        let (tree, seq) = self.read_point();
+        keys.iter().map(|key| tree.get(&self.shared, key, seq)).collect()
     }
 
     /// The sequence number of the newest visible write in the store.

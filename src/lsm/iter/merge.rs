@@ -21,6 +21,8 @@ enum Direction {
 /// A valid cursor in the heap; the greatest is the next in the direction of travel.
 struct Ranked<I> {
     source: I,
+    /// The source's place in the list that was given: newest first.
+    age: usize,
     direction: Direction,
 }
 
@@ -51,8 +53,8 @@ impl<I: InternalIterator> Eq for Ranked<I> {}
 /// The records of several sources in one order.
 pub(crate) struct MergeIter<I> {
     heap: BinaryHeap<Ranked<I>>,
-    /// Sources that ran out in the direction of travel.
-    spent: Vec<I>,
+    /// Sources that ran out in the direction of travel, with their ages.
+    spent: Vec<(usize, I)>,
     direction: Direction,
 }
 
@@ -63,9 +65,47 @@ impl<I> std::fmt::Debug for MergeIter<I> {
 }
 
 impl<I: InternalIterator> MergeIter<I> {
-    /// Over `sources`, not positioned yet.
+    /// Over `sources`, newest first, not positioned yet.
     pub fn new(sources: Vec<I>) -> MergeIter<I> {
-        MergeIter { heap: BinaryHeap::new(), spent: sources, direction: Direction::Forward }
+        let spent = sources.into_iter().enumerate().collect();
+        MergeIter { heap: BinaryHeap::new(), spent, direction: Direction::Forward }
+    }
+
+    /// The age of the source that the cursor stands on. The cursor must be valid.
+    pub fn age(&self) -> usize {
+        self.heap.peek().expect("the cursor is valid").age
+    }
+
+    /// Going forward, takes every source that is older than `age` to `target`, if it is before that.
+    pub fn skip_older(&mut self, age: usize, target: KeyRef<'_>) -> Result<()> {
+        debug_assert_eq!(self.direction, Direction::Forward);
+        self.reposition_some(
+            |ranked| ranked.age > age && ranked.source.key() < target,
+            |source| source.seek(target),
+        )
+    }
+
+    /// Moves the sources of the heap that `chosen` picks with `place`.
+    fn reposition_some(
+        &mut self,
+        chosen: impl Fn(&Ranked<I>) -> bool,
+        mut place: impl FnMut(&mut I) -> Result<()>,
+    ) -> Result<()> {
+        let mut moved = Ok(());
+        for mut ranked in std::mem::take(&mut self.heap) {
+            if moved.is_ok() && chosen(&ranked) {
+                moved = place(&mut ranked.source);
+            }
+            if moved.is_ok() && ranked.source.valid() {
+                self.heap.push(ranked);
+            } else {
+                self.spent.push((ranked.age, ranked.source));
+            }
+        }
+        if moved.is_err() {
+            self.give_up();
+        }
+        moved
     }
 
     fn top(&self) -> &I {
@@ -80,16 +120,16 @@ impl<I: InternalIterator> MergeIter<I> {
     ) -> Result<()> {
         self.direction = direction;
         let mut sources = std::mem::take(&mut self.spent);
-        sources.extend(self.heap.drain().map(|ranked| ranked.source));
+        sources.extend(self.heap.drain().map(|ranked| (ranked.age, ranked.source)));
         let mut placed = Ok(());
-        for mut source in sources {
+        for (age, mut source) in sources {
             if placed.is_ok() {
                 placed = place(&mut source);
             }
             if placed.is_ok() && source.valid() {
-                self.heap.push(Ranked { source, direction });
+                self.heap.push(Ranked { source, age, direction });
             } else {
-                self.spent.push(source);
+                self.spent.push((age, source));
             }
         }
         if placed.is_err() {
@@ -100,7 +140,7 @@ impl<I: InternalIterator> MergeIter<I> {
 
     /// After an error the cursor is not valid.
     fn give_up(&mut self) {
-        self.spent.extend(self.heap.drain().map(|ranked| ranked.source));
+        self.spent.extend(self.heap.drain().map(|ranked| (ranked.age, ranked.source)));
     }
 
     /// Moves the top source with `step` and restores the order.
@@ -108,7 +148,8 @@ impl<I: InternalIterator> MergeIter<I> {
         let mut top = self.heap.peek_mut().expect("the cursor is valid");
         let stepped = step(&mut top.source);
         if stepped.is_err() || !top.source.valid() {
-            self.spent.push(PeekMut::pop(top).source);
+            let Ranked { age, source, .. } = PeekMut::pop(top);
+            self.spent.push((age, source));
         } else {
             drop(top);
         }

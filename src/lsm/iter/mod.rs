@@ -4,8 +4,10 @@
 //! version of every key. It is positioned by `seek*`; before that, and past either end, it is not
 //! `valid`. After an error it is not valid either.
 
+pub(crate) mod level;
 pub(crate) mod merge;
 pub mod scan;
+pub mod scan_back;
 pub(crate) mod source;
 pub(crate) mod stripes;
 

@@ -2,8 +2,8 @@
 
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::iter::merge::MergeIter;
-use crate::lsm::iter::source::Source;
-use crate::lsm::key::{KeyRef, Kind, KindOrBound};
+use crate::lsm::iter::source::{Covers, Source};
+use crate::lsm::key::{KeyRef, Kind, KindOrBound, MAX_SEQ};
 use crate::lsm::store::Shared;
 use crate::lsm::value::Fold;
 use crate::lsm::volume::Tree;
@@ -22,6 +22,7 @@ pub struct Scan {
     seq: SeqNo,
     from: Bound<Bytes>,
     to: Bound<Bytes>,
+    covers: Covers,
     active: usize,
     place: Place,
     /// The key that the scan stands on, or stood on last.
@@ -53,8 +54,9 @@ impl Scan {
     ) -> Result<Scan> {
         let sources = tree.sources(shared, from, to)?;
         Ok(Scan {
-            active: sources.len(),
-            merge: MergeIter::new(sources),
+            active: sources.active,
+            merge: MergeIter::new(sources.cursors),
+            covers: sources.covers,
             seq,
             from: owned(from),
             to: owned(to),
@@ -122,6 +124,9 @@ impl Scan {
             if key.seq > self.seq && !self.skip_invisible()? {
                 continue;
             }
+            if !self.covers.is_empty() && self.skip_deleted()? {
+                continue;
+            }
             match self.merge.key().kind {
                 KindOrBound::Kind(Kind::Put | Kind::FirstPut) => {
                     self.place = Place::OnKey;
@@ -181,10 +186,26 @@ impl Scan {
         Ok(self.merge.valid() && self.merge.key().user == self.key)
     }
 
+    /// If a range tombstone deletes the record that the cursor stands on, moves on: the sources older
+    /// than the tombstone's past all that it deletes, its own by one key.
+    fn skip_deleted(&mut self) -> Result<bool> {
+        let at = self.merge.key().seq;
+        let Some(cover) = self.covers.newest_over(&self.key, self.seq).filter(|cover| cover.seq > at) else {
+            return Ok(false);
+        };
+        if self.merge.age() > cover.age {
+            self.merge.skip_older(cover.age, KeyRef::bound(&cover.end, MAX_SEQ))?;
+        } else {
+            self.skip_key()?;
+        }
+        Ok(true)
+    }
+
     /// Folds the versions of `self.key` from the cursor on.
     fn fold_versions(&mut self) -> Result<()> {
         self.fold.clear();
-        while self.merge.valid() && self.merge.key().user == self.key {
+        let deleted = self.covers.newest_over(&self.key, self.seq).map_or(0, |cover| cover.seq);
+        while self.merge.valid() && self.merge.key().user == self.key && self.merge.key().seq >= deleted {
             if let KindOrBound::Kind(kind) = self.merge.key().kind {
                 let merge = &self.merge;
                 let value = || Ok(Value { head: Bytes::copy_from_slice(merge.head()), tail: merge.tail()? });

@@ -1,35 +1,32 @@
-//! The sources of a scan, as one type: a memtable or a table.
+//! The sources of a scan or a compaction, as one type: a memtable, or tables that follow one another.
 
-use crate::lsm::Result;
 use crate::lsm::iter::InternalIterator;
+use crate::lsm::iter::level::LevelIter;
 use crate::lsm::key::KeyRef;
-use crate::lsm::memtable::MemtableIter;
+use crate::lsm::levels::LiveTable;
+use crate::lsm::memtable::{Memtable, MemtableIter};
+use crate::lsm::range::RangeSet;
 use crate::lsm::store::Shared;
-use crate::lsm::table::{TableIter, TableMeta};
+use crate::lsm::table::Table;
 use crate::lsm::volume::Tree;
+use crate::lsm::{Result, SeqNo};
 use bytes::Bytes;
 use std::ops::Bound;
+use std::sync::Arc;
 
 /// A cursor over one source.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "most sources are tables; a box would cost each step")]
 pub(crate) enum Source {
     Memtable(MemtableIter),
-    Table(TableIter),
-}
-
-impl Source {
-    /// A cursor over a table; opens it, reads no block.
-    pub fn table(shared: &Shared, meta: &TableMeta) -> Result<Source> {
-        Ok(Source::Table(shared.tables.get(meta)?.iter()))
-    }
+    Level(LevelIter),
 }
 
 macro_rules! each {
     ($self:expr, $source:ident => $call:expr) => {
         match $self {
             Source::Memtable($source) => $call,
-            Source::Table($source) => $call,
+            Source::Level($source) => $call,
         }
     };
 }
@@ -67,13 +64,95 @@ impl InternalIterator for Source {
     }
 }
 
+/// The range tombstones of one source.
+#[derive(Debug)]
+enum Ranges {
+    Memtable(Arc<Memtable>),
+    Table(Arc<Table>),
+}
+
+/// The range tombstones of a scan's sources.
+#[derive(Debug, Default)]
+pub(crate) struct Covers {
+    /// By the sources' places among the cursors.
+    ranges: Vec<(usize, Ranges)>,
+}
+
+/// A range tombstone over a key.
+#[derive(Debug)]
+pub(crate) struct Cover {
+    pub seq: SeqNo,
+    /// The place of its source among the cursors: those behind it hold only older records of the range.
+    pub age: usize,
+    /// Where its fragment ends.
+    pub end: Bytes,
+}
+
+impl Covers {
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// The newest range tombstone over `key` that a reader at `seq` sees.
+    pub fn newest_over(&self, key: &[u8], seq: SeqNo) -> Option<Cover> {
+        let over = |(age, ranges): &(usize, Ranges)| {
+            let found = |set: &RangeSet| {
+                let (seq, end) = set.covering(key, seq)?;
+                Some(Cover { seq, age: *age, end: end.clone() })
+            };
+            match ranges {
+                Ranges::Memtable(memtable) => memtable.with_ranges(found),
+                Ranges::Table(table) => found(table.ranges()),
+            }
+        };
+        self.ranges.iter().filter_map(over).max_by_key(|cover| cover.seq)
+    }
+}
+
+/// What a scan reads.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    /// Newest first. A level's tables share one cursor, which opens them as it gets to them.
+    pub cursors: Vec<Source>,
+    /// Their range tombstones.
+    pub covers: Covers,
+    /// The memtables and tables behind the cursors.
+    pub active: usize,
+}
+
 impl Tree {
-    /// Cursors over every memtable and table that may hold a key between the bounds. Nothing else is
-    /// touched: memtables are asked, tables are judged by the key range that the manifest gives.
-    pub fn sources(&self, shared: &Shared, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Vec<Source>> {
-        let memtables =
-            self.memtables().filter(|m| m.overlaps(from, to)).map(|m| Ok(Source::Memtable(m.iter())));
-        let tables = self.levels.iter().flatten().filter(|t| t.overlaps(from, to));
-        memtables.chain(tables.map(|t| Source::table(shared, t))).collect()
+    /// Every memtable and table that may hold a key between the bounds. Nothing else is touched:
+    /// memtables are asked, tables are judged by the key range that the manifest gives; only those
+    /// with range tombstones are opened already.
+    pub fn sources(&self, shared: &Shared, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Sources> {
+        let mut sources = Sources::default();
+        let prefix = shared.table_options.prefix.and_then(|rule| {
+            let prefix = rule.of_range(from, to)?;
+            Some((rule, Bytes::copy_from_slice(prefix)))
+        });
+        for memtable in self.memtables().filter(|m| m.overlaps(from, to)) {
+            if memtable.has_ranges() {
+                sources.covers.ranges.push((sources.cursors.len(), Ranges::Memtable(memtable.clone())));
+            }
+            sources.cursors.push(Source::Memtable(memtable.iter()));
+        }
+        sources.active = sources.cursors.len();
+        for (n, level) in self.levels.iter().enumerate() {
+            let tables: Vec<Arc<LiveTable>> =
+                level.iter().filter(|t| t.overlaps(from, to)).cloned().collect();
+            sources.active += tables.len();
+            let runs =
+                if n == 0 { tables.into_iter().map(|table| vec![table]).collect() } else { vec![tables] };
+            for run in runs.into_iter().filter(|run| !run.is_empty()) {
+                for table in run.iter().filter(|table| table.range_tombstones > 0) {
+                    sources
+                        .covers
+                        .ranges
+                        .push((sources.cursors.len(), Ranges::Table(shared.tables.get(table)?)));
+                }
+                sources.cursors.push(Source::Level(LevelIter::new(&shared.tables, run, prefix.clone())));
+            }
+        }
+        Ok(sources)
     }
 }

@@ -9,16 +9,38 @@
 //!   absent, so nothing below needs the tombstone. Whatever stands below *in the records* (an
 //!   earlier life of the key) is then judged anew.
 //! - A put whose oldest version in the stripe is a first-put becomes a first-put itself.
+//! - A range tombstone hides what is older in its stripe, and stays like a tombstone.
 //! - Where nothing lies below (`bottom`), a tombstone in the oldest stripe hides nothing and goes, and
 //!   patches without a base lie over nothing.
 
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::key::{KeyRef, Kind, KindOrBound};
+use crate::lsm::range::{RangeSet, RangeTombstone};
 use crate::lsm::value::Fold;
 use crate::lsm::{Result, SeqNo, Value};
 
 /// Receives the records that are kept, in order.
 pub(crate) type Emit<'a> = dyn FnMut(KeyRef<'_>, &[u8], &[u8]) -> Result<()> + 'a;
+
+/// What is known of the records below those that are walked.
+pub(crate) trait Bottom {
+    /// Has nothing older a version of this key? Asked for ascending keys.
+    fn is_empty_at(&mut self, user: &[u8]) -> bool;
+
+    /// Has nothing older a key from `start` up to `end`?
+    fn is_empty_in(&self, start: &[u8], end: &[u8]) -> bool;
+}
+
+/// Always, or never.
+impl Bottom for bool {
+    fn is_empty_at(&mut self, _: &[u8]) -> bool {
+        *self
+    }
+
+    fn is_empty_in(&self, _: &[u8], _: &[u8]) -> bool {
+        *self
+    }
+}
 
 /// The newest version of the key and stripe at hand, with what lies below it so far.
 struct Held {
@@ -35,20 +57,34 @@ struct Held {
 }
 
 /// Walks `source` from its first record and emits what readers at `stripes` (ascending), or later,
-/// can see. `bottom`: nothing older lies below the source's records.
+/// can see. `ranges`: the range tombstones of the source, whose own records are passed over.
 pub(crate) fn keep_visible(
     source: &mut impl InternalIterator,
+    ranges: &RangeSet,
     stripes: &[SeqNo],
-    bottom: bool,
+    bottom: &mut impl Bottom,
     emit: &mut Emit<'_>,
 ) -> Result<()> {
     let mut user: Vec<u8> = Vec::new();
     let mut held: Option<Held> = None;
+    let mut tombstones = needed_tombstones(ranges, stripes, bottom).into_iter().peekable();
     source.seek_to_first()?;
     while source.valid() {
         let key = source.key();
+        while let Some(tombstone) =
+            tombstones.next_if(|t| KeyRef::new(&t.start, t.seq, Kind::RangeTombstone) <= key)
+        {
+            if let Some(held) = held.take() {
+                emit_held(&user, held, bottom, emit)?;
+            }
+            emit_tombstone(&tombstone, emit)?;
+        }
         let (seq, KindOrBound::Kind(kind)) = (key.seq, key.kind) else { unreachable!("records have a kind") };
         let stripe = stripe_of(stripes, seq);
+        if kind == Kind::RangeTombstone || is_deleted(ranges, stripes, key) {
+            source.next()?;
+            continue;
+        }
         let same_key = key.user == user;
         match held.as_mut().filter(|h| same_key && h.stripe == stripe && stripe < stripes.len()) {
             Some(newer) if newer.kind == Kind::Tombstone && kind == Kind::FirstPut => held = None,
@@ -74,10 +110,41 @@ pub(crate) fn keep_visible(
         }
         source.next()?;
     }
-    match held {
-        Some(held) => emit_held(&user, held, bottom, emit),
-        None => Ok(()),
+    if let Some(held) = held {
+        emit_held(&user, held, bottom, emit)?;
     }
+    tombstones.try_for_each(|tombstone| emit_tombstone(&tombstone, emit))
+}
+
+/// The range tombstones that are kept: of each fragment the newest in a stripe, and in the oldest only
+/// if something lies below.
+fn needed_tombstones(ranges: &RangeSet, stripes: &[SeqNo], bottom: &impl Bottom) -> Vec<RangeTombstone> {
+    let mut needed: Vec<RangeTombstone> = Vec::new();
+    for tombstone in ranges.tombstones() {
+        let stripe = stripe_of(stripes, tombstone.seq);
+        let repeats = needed.last().is_some_and(|newer| {
+            newer.start == tombstone.start
+                && stripe < stripes.len()
+                && stripe_of(stripes, newer.seq) == stripe
+        });
+        let hides_nothing = stripe == 0 && bottom.is_empty_in(&tombstone.start, &tombstone.end);
+        if !repeats && !hides_nothing {
+            needed.push(tombstone);
+        }
+    }
+    needed
+}
+
+fn emit_tombstone(tombstone: &RangeTombstone, emit: &mut Emit<'_>) -> Result<()> {
+    let key = KeyRef::new(&tombstone.start, tombstone.seq, Kind::RangeTombstone);
+    emit(key, &tombstone.end, &[])
+}
+
+/// Does a range tombstone of the record's own stripe hide it from every reader?
+fn is_deleted(ranges: &RangeSet, stripes: &[SeqNo], key: KeyRef<'_>) -> bool {
+    let stripe = stripe_of(stripes, key.seq);
+    stripe < stripes.len()
+        && ranges.first_after(key.user, key.seq).is_some_and(|t| stripe_of(stripes, t) == stripe)
 }
 
 /// The stripe of a sequence number: the first reader that sees it, or one past the last.
@@ -89,8 +156,9 @@ fn value_of(source: &impl InternalIterator) -> Result<Value> {
     Ok(Value { head: bytes::Bytes::copy_from_slice(source.head()), tail: source.tail()? })
 }
 
-fn emit_held(user: &[u8], held: Held, bottom: bool, emit: &mut Emit<'_>) -> Result<()> {
-    let at_bottom = bottom && held.stripe == 0;
+fn emit_held(user: &[u8], held: Held, bottom: &mut impl Bottom, emit: &mut Emit<'_>) -> Result<()> {
+    let droppable = held.kind == Kind::Tombstone || !held.complete;
+    let at_bottom = held.stripe == 0 && droppable && bottom.is_empty_at(user);
     if held.kind == Kind::Tombstone {
         if at_bottom {
             return Ok(());
@@ -129,12 +197,16 @@ mod tests {
             table.insert(*seq, Write { kind: *kind, key: "k".into(), value, head_len });
         }
         let mut out = Vec::new();
-        keep_visible(&mut table.iter(), stripes, bottom, &mut |key, _, _| {
-            let KindOrBound::Kind(kind) = key.kind else { unreachable!() };
-            out.push((kind, key.seq));
-            Ok(())
-        })
-        .unwrap();
+        let mut bottom = bottom;
+        table
+            .with_ranges(|ranges| {
+                keep_visible(&mut table.iter(), ranges, stripes, &mut bottom, &mut |key, _, _| {
+                    let KindOrBound::Kind(kind) = key.kind else { unreachable!() };
+                    out.push((kind, key.seq));
+                    Ok(())
+                })
+            })
+            .unwrap();
         out
     }
 

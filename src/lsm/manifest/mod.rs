@@ -79,6 +79,8 @@ pub struct Manifest {
     edits: Arc<dyn LogFile>,
     edits_len: u64,
     next_file: u64,
+    /// Commits so far, in this session.
+    commits: u64,
     /// An append failed: what the file holds from here on is unknown.
     failed: Option<Error>,
 }
@@ -189,7 +191,8 @@ impl Manifest {
     pub fn start(disk: Arc<dyn Disk>, generation: u64, state: State) -> Result<Manifest> {
         let (edits, edits_len) = write_generation(disk.as_ref(), generation, &state)?;
         let next_file = state.files;
-        let manifest = Manifest { disk, generation, state, edits, edits_len, next_file, failed: None };
+        let manifest =
+            Manifest { disk, generation, state, edits, edits_len, next_file, commits: 0, failed: None };
         manifest.delete_older()?;
         Ok(manifest)
     }
@@ -197,6 +200,11 @@ impl Manifest {
     /// The state now.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// The number of commits in this session. A new generation counts as one.
+    pub fn commits(&self) -> u64 {
+        self.commits
     }
 
     /// Did a commit fail in a way that leaves open whether the next open will see it?
@@ -244,6 +252,7 @@ impl Manifest {
         self.edits.sync().map_err(|e| self.poison(e.into()))?;
         self.edits_len += record.len() as u64;
         self.state = next;
+        self.commits += 1;
         if self.edits_len > EDITS_LIMIT {
             self.rotate()?;
         }
@@ -270,6 +279,7 @@ impl Manifest {
         match write_generation(self.disk.as_ref(), generation, &self.state) {
             Ok((edits, len)) => {
                 (self.generation, self.edits, self.edits_len) = (generation, edits, len);
+                self.commits += 1;
                 self.delete_older()
             }
             Err(e) => self.abandon(generation).map_err(|_| self.poison(e)),

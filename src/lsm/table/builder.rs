@@ -6,23 +6,22 @@
 //! partition's filter and index behind them.
 
 use crate::disk::ObjectWriter;
-use crate::lsm::key::{KeyRef, KindOrBound};
+use crate::lsm::batch::MAX_KEY_LEN;
+use crate::lsm::key::{KeyRef, Kind, KindOrBound};
 use crate::lsm::options::Compression;
+use crate::lsm::range::RangeTombstone;
 use crate::lsm::table::compress::{Codec, Compressor};
 use crate::lsm::table::data::{DataBlockBuilder, TailIn};
 use crate::lsm::table::filter::FilterBuilder;
 use crate::lsm::table::footer::Footer;
 use crate::lsm::table::frame::{BlockType, FrameWriter, Handle, TRAILER_LEN, trailer};
 use crate::lsm::table::index::{IndexBuilder, start_key};
-use crate::lsm::table::{Properties, TableMeta, TableOptions};
+use crate::lsm::table::{Properties, TableMeta, TableOptions, ranges};
 use crate::lsm::{Error, Result};
 use bytes::Bytes;
 
-/// The longest user key.
-pub const KEY_MAX_LEN: usize = 64 << 10;
-
 /// The longest head, and the longest tail.
-pub const VALUE_PART_MAX_LEN: usize = 1 << 30;
+pub const MAX_VALUE_PART_LEN: usize = 1 << 30;
 
 /// Data blocks of a partition, in bytes: long enough that a scan reads in large pieces, short
 /// enough that the builder's memory and the index and filter a cold read loads stay small.
@@ -43,6 +42,7 @@ pub struct TableBuilder {
     /// The key of the last record: `last_user` and its number and kind.
     last: Option<(u64, KindOrBound)>,
     last_user: Vec<u8>,
+    ranges: Vec<RangeTombstone>,
     data: DataBlockBuilder,
     /// The start key of the block in `data`.
     data_start: Vec<u8>,
@@ -75,6 +75,7 @@ impl TableBuilder {
             meta: TableMeta::empty(number),
             last: None,
             last_user: Vec::new(),
+            ranges: Vec::new(),
             data: DataBlockBuilder::default(),
             data_start: Vec::new(),
             values: Vec::new(),
@@ -100,13 +101,20 @@ impl TableBuilder {
         })
     }
 
-    /// Adds a record. Its key must be above the one before, and not a bound.
+    /// Adds a record. Its key must be above the one before, and not a bound. The head of a range
+    /// tombstone is its end. After an error the table cannot be completed: drop the builder.
     pub fn add(&mut self, key: KeyRef<'_>, head: &[u8], tail: &[u8]) -> Result<()> {
         let KindOrBound::Kind(kind) = key.kind else { panic!("a bound is no record") };
+        if kind == Kind::RangeTombstone {
+            let (start, end) = (Bytes::copy_from_slice(key.user), Bytes::copy_from_slice(head));
+            self.ranges.push(RangeTombstone { start, end, seq: key.seq });
+        }
+        // A range tombstone's record only marks its place; its end may yet be clipped.
+        let head = if kind == Kind::RangeTombstone { &[] } else { head };
         assert!(self.last_key().is_none_or(|last| last < key), "records out of order");
-        check_len("key", key.user.len(), KEY_MAX_LEN)?;
-        check_len("value", head.len(), VALUE_PART_MAX_LEN)?;
-        check_len("value", tail.len(), VALUE_PART_MAX_LEN)?;
+        check_len("key", key.user.len(), MAX_KEY_LEN)?;
+        check_len("value", head.len(), MAX_VALUE_PART_LEN)?;
+        check_len("value", tail.len(), MAX_VALUE_PART_LEN)?;
 
         let apart = !tail.is_empty() && tail.len() >= self.options.value_threshold;
         let tail_here = if apart { 0 } else { tail.len() };
@@ -121,6 +129,7 @@ impl TableBuilder {
         self.data.add(&self.last_user, key, head, tail_in);
         self.partition.filter.add(key.user);
         self.meta.count(key, kind, head, tail);
+
         self.last_user.clear();
         self.last_user.extend_from_slice(key.user);
         self.last = Some((key.seq, key.kind));
@@ -145,19 +154,41 @@ impl TableBuilder {
     }
 
     /// Completes the file, which then exists under its name. There must be a record in it.
-    pub fn finish(mut self) -> Result<TableMeta> {
+    pub fn finish(self) -> Result<TableMeta> {
+        self.finish_before(None)
+    }
+
+    /// As [`TableBuilder::finish`]; range tombstones end at `clip`, which must be behind the last record.
+    pub(crate) fn finish_before(mut self, clip: Option<&[u8]>) -> Result<TableMeta> {
         assert!(!self.is_empty(), "a table without records");
         self.cut_data_block()?;
         self.cut_partition()?;
-        self.meta.largest = Bytes::copy_from_slice(&self.last_user);
+        let ranges = self.write_ranges(clip)?;
         self.properties.meta = self.meta.clone();
         let properties =
             self.out.append_block(BlockType::Properties, Codec::Raw, &self.properties.encode())?;
         let (codec, stored) = self.compressor.compress(self.top_index.finish(0));
         let top_index = self.out.append_block(BlockType::TopIndex, codec, stored)?;
-        self.out.append(&Footer { top_index, properties }.encode(self.meta.number))?;
+        self.out.append(&Footer { top_index, properties, ranges }.encode(self.meta.number))?;
         self.meta.size = self.out.finish()?;
         Ok(self.meta)
+    }
+
+    /// Writes the range tombstones and sets the largest key.
+    fn write_ranges(&mut self, clip: Option<&[u8]>) -> Result<Handle> {
+        let mut furthest = self.last_user.as_slice();
+        let mut block = Vec::new();
+        for RangeTombstone { start, end, seq } in &self.ranges {
+            let end = clip.map_or(end.as_ref(), |clip| end.as_ref().min(clip));
+            ranges::encode(&mut block, start, end, *seq);
+            // The last key before an end of `k\0` is `k`: so a clipped table does not reach into the next.
+            furthest = furthest.max(end.strip_suffix(&[0]).unwrap_or(end));
+        }
+        self.meta.largest = Bytes::copy_from_slice(furthest);
+        match block.as_slice() {
+            [] => Ok(Handle::default()),
+            block => self.out.append_block(BlockType::Ranges, Codec::Raw, block),
+        }
     }
 
     fn last_key(&self) -> Option<KeyRef<'_>> {
@@ -254,7 +285,6 @@ impl TableBuilder {
         self.top_index.add(&partition.start, index, Some(filter));
         partition.run.clear();
         partition.blocks.clear();
-        partition.index.clear();
         self.properties.partitions += 1;
         Ok(())
     }

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! A line is 64 bytes, one cache line, so that a look costs one cache miss. A key is hashed once
-//! (XXH3-64; a prefix with [`PREFIX_SEED`]): the upper 32 bits choose the line, as a fraction of
-//! their number; the lower 32 are multiplied by [`STEP`] again and again, and the top 9 bits of
+//! (XXH3-64; a prefix with `PREFIX_SEED`): the upper 32 bits choose the line, as a fraction of
+//! their number; the lower 32 are multiplied by `STEP` again and again, and the top 9 bits of
 //! each product are the number of a bit in the line (bit `n % 8` of byte `n / 8`) that is set.
 //! With 10 bits a key about 1 % of the keys that are not there look as if they were.
 //!

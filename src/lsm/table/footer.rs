@@ -3,7 +3,7 @@
 //! ```text
 //!  0  top index: offset (8) | stored length (4)
 //! 12  properties: offset (8) | stored length (4)
-//! 24  range tombstones: offset (8) | stored length (4); reserved, all 0 in version 1
+//! 24  range tombstones: offset (8) | stored length (4); all 0 if there are none
 //! 36  file number (8)
 //! 44  version (4)
 //! 48  XXH3-64 of the bytes before it (8)
@@ -34,12 +34,14 @@ const MAGIC_AT: usize = 56;
 pub(crate) struct Footer {
     pub(crate) top_index: Handle,
     pub(crate) properties: Handle,
+    /// Empty if the table has no range tombstones.
+    pub(crate) ranges: Handle,
 }
 
 impl Footer {
     pub(crate) fn encode(&self, number: u64) -> [u8; FOOTER_LEN] {
         let mut bytes = [0; FOOTER_LEN];
-        for (i, handle) in [self.top_index, self.properties].into_iter().enumerate() {
+        for (i, handle) in [self.top_index, self.properties, self.ranges].into_iter().enumerate() {
             bytes[i * 12..i * 12 + 8].copy_from_slice(&handle.offset.to_le_bytes());
             bytes[i * 12 + 8..i * 12 + 12].copy_from_slice(&handle.len.to_le_bytes());
         }
@@ -70,7 +72,7 @@ impl Footer {
             return damaged(&format!("this is table {} under another name", u64_at(NUMBER_AT)));
         }
         let handle_at = |at| Handle { offset: u64_at(at), len: u32_at(at + 8) };
-        Ok(Footer { top_index: handle_at(0), properties: handle_at(12) })
+        Ok(Footer { top_index: handle_at(0), properties: handle_at(12), ranges: handle_at(24) })
     }
 }
 
@@ -87,6 +89,7 @@ mod tests {
     const FOOTER: Footer = Footer {
         top_index: Handle { offset: 1 << 40, len: 77 },
         properties: Handle { offset: 5, len: u32::MAX },
+        ranges: Handle { offset: 7, len: 9 },
     };
 
     #[test]

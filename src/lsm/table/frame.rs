@@ -17,7 +17,8 @@
 
 use crate::disk::{Object, ObjectWriter};
 use crate::lsm::table::compress::{self, Codec};
-use crate::lsm::table::{Malformed, file_name, varint};
+use crate::lsm::table::{Malformed, file_name};
+use crate::lsm::varint;
 use crate::lsm::{Error, Result};
 use bytes::Bytes;
 use std::io::ErrorKind;
@@ -36,6 +37,7 @@ pub(crate) enum BlockType {
     Filter = 4,
     Value = 5,
     Properties = 6,
+    Ranges = 7,
 }
 
 /// Where a block stands: the offset and the length of its stored contents.

@@ -6,7 +6,8 @@
 use crate::lsm::Result;
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::key::{KeyRef, MAX_SEQ};
-use crate::lsm::table::data::{DataCursor, Tail};
+use crate::lsm::table::data::Tail;
+use crate::lsm::table::data_cursor::DataCursor;
 use crate::lsm::table::frame::BlockType;
 use crate::lsm::table::index::IndexBlock;
 use crate::lsm::table::reader::CacheUse;
@@ -54,24 +55,25 @@ impl TableIter {
     fn try_seek_key(&mut self, partition: usize, target: KeyRef<'_>) -> Result<bool> {
         self.seek_in_partition(partition, target)?;
         if !self.data.valid() {
-            // The next block holds older versions only if it starts within them.
-            match self.next_start()? {
-                Some(start) if start.user == target.user => self.skip_forward()?,
-                _ => return Ok(false),
+            // The next block holds versions of the key only if it starts within them.
+            if !self.next_starts_with(target.user)? {
+                return Ok(false);
             }
+            self.skip_forward()?;
         }
         Ok(self.data.valid() && self.data.key().user == target.user)
     }
 
-    /// The start key of the data block behind the loaded one.
-    fn next_start(&self) -> Result<Option<KeyRef<'_>>> {
+    /// Is the start of the data block behind the loaded one of this user key?
+    fn next_starts_with(&self, user: &[u8]) -> Result<bool> {
         let index = self.loaded();
-        if self.slot + 1 < index.block.len() {
-            self.in_index(|index| index.start(self.slot + 1)).map(Some)
-        } else if index.partition + 1 < self.table.partitions() {
-            self.table.partition_start(index.partition + 1).map(Some)
+        let (slot, partition) = (self.slot + 1, index.partition + 1);
+        if slot < index.block.len() {
+            self.in_index(|index| index.start_is(slot, user))
+        } else if partition < self.table.partitions() {
+            self.table.partition_starts_with(partition, user)
         } else {
-            Ok(None)
+            Ok(false)
         }
     }
 

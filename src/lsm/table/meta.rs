@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! varint length of the rest | varint number | varint size | varint smallest_seq | varint largest_seq
-//!   | varint entries | varint tombstones | varint patches
+//!   | varint entries | varint tombstones | varint patches | varint range tombstones
 //!   | varint key bytes | varint head bytes | varint tail bytes
 //!   | varint len, smallest | varint len, largest | more, from later versions
 //! ```
 
 use crate::lsm::key::{KeyRef, Kind, MAX_SEQ, SeqNo};
-use crate::lsm::table::varint;
+use crate::lsm::varint;
 use bytes::Bytes;
 use std::ops::Bound;
 
@@ -21,7 +21,7 @@ pub struct TableMeta {
     pub size: u64,
     /// The smallest user key.
     pub smallest: Bytes,
-    /// The largest user key.
+    /// The largest user key; or the end of the range tombstone that reaches furthest.
     pub largest: Bytes,
     /// The smallest sequence number.
     pub smallest_seq: SeqNo,
@@ -29,8 +29,10 @@ pub struct TableMeta {
     pub largest_seq: SeqNo,
     /// Records in the table.
     pub entries: u64,
-    /// Tombstones among them.
+    /// Tombstones among them, those of ranges too.
     pub tombstones: u64,
+    /// Range tombstones among them.
+    pub range_tombstones: u64,
     /// Patches among them.
     pub patches: u64,
     /// Bytes of all records' user keys, before compression.
@@ -53,6 +55,7 @@ impl TableMeta {
             largest_seq: 0,
             entries: 0,
             tombstones: 0,
+            range_tombstones: 0,
             patches: 0,
             key_bytes: 0,
             head_bytes: 0,
@@ -64,6 +67,7 @@ impl TableMeta {
     pub(crate) fn count(&mut self, key: KeyRef<'_>, kind: Kind, head: &[u8], tail: &[u8]) {
         self.entries += 1;
         self.tombstones += u64::from(matches!(kind, Kind::Tombstone | Kind::RangeTombstone));
+        self.range_tombstones += u64::from(kind == Kind::RangeTombstone);
         self.patches += u64::from(kind == Kind::Patch);
         self.smallest_seq = self.smallest_seq.min(key.seq);
         self.largest_seq = self.largest_seq.max(key.seq);
@@ -103,20 +107,21 @@ impl TableMeta {
             self.entries,
             self.tombstones,
             self.patches,
+            self.range_tombstones,
             self.key_bytes,
             self.head_bytes,
             self.tail_bytes,
         ] {
             varint::put(&mut body, n);
         }
-        varint::put_bytes(&mut body, &self.smallest);
-        varint::put_bytes(&mut body, &self.largest);
-        varint::put_bytes(out, &body);
+        varint::put_prefixed(&mut body, &self.smallest);
+        varint::put_prefixed(&mut body, &self.largest);
+        varint::put_prefixed(out, &body);
     }
 
     /// Takes an encoded meta off the front of `input`; `None` if there is none.
     pub fn decode(input: &mut &[u8]) -> Option<TableMeta> {
-        let mut body = varint::take_bytes(input)?;
+        let mut body = varint::take_prefixed(input)?;
         let mut number = || varint::take(&mut body);
         let mut meta = TableMeta {
             number: number()?,
@@ -126,14 +131,15 @@ impl TableMeta {
             entries: number()?,
             tombstones: number()?,
             patches: number()?,
+            range_tombstones: number()?,
             key_bytes: number()?,
             head_bytes: number()?,
             tail_bytes: number()?,
             smallest: Bytes::new(),
             largest: Bytes::new(),
         };
-        meta.smallest = Bytes::copy_from_slice(varint::take_bytes(&mut body)?);
-        meta.largest = Bytes::copy_from_slice(varint::take_bytes(&mut body)?);
+        meta.smallest = Bytes::copy_from_slice(varint::take_prefixed(&mut body)?);
+        meta.largest = Bytes::copy_from_slice(varint::take_prefixed(&mut body)?);
         let sound = meta.smallest <= meta.largest && meta.smallest_seq <= meta.largest_seq;
         sound.then_some(meta)
     }
@@ -154,6 +160,7 @@ mod tests {
             entries: 300,
             tombstones: 2,
             patches: 1,
+            range_tombstones: 1,
             key_bytes: 1000,
             head_bytes: 2000,
             tail_bytes: 3000,

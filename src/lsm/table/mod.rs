@@ -1,7 +1,7 @@
 //! Tables (SSTs): immutable files of records in internal key order.
 //!
 //! ```text
-//! file      := partition* | properties | top index | footer (64)
+//! file      := partition* | [range tombstones] | properties | top index | footer (64)
 //! partition := value block* | data block+ | filter | index
 //! ```
 //!
@@ -12,6 +12,8 @@
 //!   a partition's data blocks stand side by side, so such scans read the file in long runs.
 //! - An **index** names a partition's data blocks, the **top index** names the partitions. An open
 //!   table keeps only the top index; everything else is read when needed, through the block cache.
+//! - **Range tombstones** are records like others, and stand once more in a block of their own,
+//!   which is read when the table is opened.
 //! - A **filter** tells which user keys and which prefixes are not in the partition.
 //!
 //! So a point read costs the filter, the index partition and one data block, and a value block if
@@ -19,7 +21,7 @@
 //! when its index or filter grows large.
 //!
 //! The bytes: `frame.rs` (every block's checksum and compression), `data.rs`, `index.rs`,
-//! `filter.rs`, `properties.rs` and `footer.rs`; a value block is its tails, one after the other.
+//! `filter.rs`, `ranges.rs`, `properties.rs` and `footer.rs`; a value block is its tails, one after the other.
 //! Formats grow without a break: blocks carry a format byte, the meta and the properties a length,
 //! the footer a version. Any damage gives [`Error::Corruption`] with the file and the block's offset.
 //!
@@ -31,6 +33,7 @@ pub mod builder;
 pub mod cache;
 mod compress;
 mod data;
+mod data_cursor;
 pub mod filter;
 mod footer;
 mod frame;
@@ -38,8 +41,8 @@ mod index;
 pub mod iter;
 pub mod meta;
 pub mod properties;
+mod ranges;
 pub mod reader;
-mod varint;
 
 pub use builder::TableBuilder;
 pub use cache::TableCache;
@@ -89,7 +92,7 @@ impl From<&Options> for TableOptions {
             block_size: options.block_size,
             compression: options.compression,
             value_threshold: 256,
-            prefix: None,
+            prefix: options.prefix,
             filter_bits_per_key: 10,
         }
     }

@@ -10,7 +10,8 @@
 //! It holds no time and nothing else that changes from one run to the next: the same records and
 //! options give the same bytes.
 
-use crate::lsm::table::{TableMeta, varint};
+use crate::lsm::table::TableMeta;
+use crate::lsm::varint;
 
 /// A table's account of itself, for tools and tests; reads do not need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,14 +50,14 @@ impl Properties {
         }
         let mut out = Vec::new();
         self.meta.encode(&mut out);
-        varint::put_bytes(&mut out, &body);
+        varint::put_prefixed(&mut out, &body);
         out
     }
 
     /// Reads the block of a table of `size` bytes.
     pub(crate) fn decode(mut input: &[u8], size: u64) -> Option<Properties> {
         let meta = TableMeta { size, ..TableMeta::decode(&mut input)? };
-        let mut body = varint::take_bytes(&mut input)?;
+        let mut body = varint::take_prefixed(&mut input)?;
         let mut number = || varint::take(&mut body);
         Some(Properties {
             meta,

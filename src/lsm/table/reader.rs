@@ -3,10 +3,12 @@
 use crate::disk::Object;
 use crate::lsm::cache::{BlockCache, BlockKey};
 use crate::lsm::key::{KeyRef, MAX_SEQ, SeqNo};
+use crate::lsm::range::RangeSet;
 use crate::lsm::table::filter::Filter;
 use crate::lsm::table::footer::{FOOTER_LEN, Footer, lies_within};
 use crate::lsm::table::frame::{BlockType, Handle, read_block, read_exact, unframe};
 use crate::lsm::table::index::IndexBlock;
+use crate::lsm::table::ranges;
 use crate::lsm::table::{Malformed, PrefixRule, Properties, TableIter, file_name};
 use crate::lsm::{Error, Result};
 use bytes::Bytes;
@@ -35,6 +37,7 @@ pub struct Table {
     top_index: IndexBlock,
     top_index_at: u64,
     properties: Handle,
+    ranges: RangeSet,
 }
 
 impl Table {
@@ -46,7 +49,7 @@ impl Table {
             return Err(Error::corruption(file_name(number), 0, "shorter than a table's footer"));
         };
         let footer_at = tail_at + before.len() as u64;
-        let Footer { top_index, properties } = Footer::decode(footer, number, footer_at)?;
+        let Footer { top_index, properties, ranges } = Footer::decode(footer, number, footer_at)?;
         if !lies_within(top_index, size) {
             return Err(Error::corruption(file_name(number), footer_at, "top index outside the file"));
         }
@@ -60,6 +63,18 @@ impl Table {
             }
             None => read_block(&*object, number, top_index, BlockType::TopIndex)?,
         };
+        let ranges = match ranges.len {
+            0 => RangeSet::default(),
+            _ if !lies_within(ranges, size) => {
+                return Err(Error::corruption(
+                    file_name(number),
+                    footer_at,
+                    "range tombstones outside the file",
+                ));
+            }
+            _ => ranges::decode(&read_block(&*object, number, ranges, BlockType::Ranges)?)
+                .map_err(|e| Error::corruption(file_name(number), ranges.offset, e.0))?,
+        };
         Ok(Table {
             object,
             number,
@@ -68,6 +83,7 @@ impl Table {
             top_index: IndexBlock::open(contents).map_err(damaged)?,
             top_index_at: top_index.offset,
             properties,
+            ranges,
         })
     }
 
@@ -79,6 +95,11 @@ impl Table {
     /// The file's length in bytes.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// The range tombstones.
+    pub(crate) fn ranges(&self) -> &RangeSet {
+        &self.ranges
     }
 
     /// The table's account of itself.
@@ -121,13 +142,11 @@ impl Table {
 
     /// May the table hold a key of this prefix? Never false if it does.
     pub fn may_contain_prefix(&self, rule: &PrefixRule, prefix: &[u8]) -> Result<bool> {
-        let first = self.find_partition(KeyRef::bound(prefix, MAX_SEQ))?;
-        if self.filter(first)?.is_none_or(|filter| filter.may_contain_prefix(rule, prefix)) {
-            return Ok(true);
-        }
-        // Such keys stand in the next partition if, and only if, its start has the prefix.
-        let next = first + 1;
-        Ok(next < self.partitions() && self.partition_start(next)?.user.starts_with(prefix))
+        // If the first key of the prefix stands in a later partition, it is the first there and the
+        // key before it lacks the prefix: so the start between them is no longer than the prefix,
+        // and that partition is the one that is found.
+        let partition = self.find_partition(KeyRef::bound(prefix, MAX_SEQ))?;
+        Ok(self.filter(partition)?.is_none_or(|filter| filter.may_contain_prefix(rule, prefix)))
     }
 
     pub(crate) fn partitions(&self) -> usize {
@@ -144,9 +163,9 @@ impl Table {
         self.top_index.find_before(target).map_err(|e| self.damaged(self.top_index_at, e))
     }
 
-    /// The start key of a partition.
-    pub(crate) fn partition_start(&self, partition: usize) -> Result<KeyRef<'_>> {
-        self.top_index.start(partition).map_err(|e| self.damaged(self.top_index_at, e))
+    /// Does a partition start with a further version of this user key?
+    pub(crate) fn partition_starts_with(&self, partition: usize, user: &[u8]) -> Result<bool> {
+        self.top_index.start_is(partition, user).map_err(|e| self.damaged(self.top_index_at, e))
     }
 
     /// Reads the index of a partition; also gives its offset.

@@ -11,8 +11,8 @@ use std::sync::Arc;
 fn records() -> Vec<Record> {
     let record = |i: u64| {
         let kind = if i.is_multiple_of(5) { Kind::Tombstone } else { Kind::Put };
-        let tail: Vec<u8> =
-            (0..if i.is_multiple_of(3) { 40 } else { 2 }).map(|j| (i * 41 + j + 1) as u8).collect();
+        let len = if i.is_multiple_of(3) { 40 } else { 2 };
+        let tail: Vec<u8> = (0..len).map(|j| (i * 41 + j + 1) as u8).collect();
         (
             format!("key{:02}", i / 2).into_bytes(),
             100 - i,

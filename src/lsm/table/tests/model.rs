@@ -1,18 +1,19 @@
 //! Tables against a sorted list of records, under ordinary and hostile options.
 
 use super::mem::{MemDisk, Record, key, put};
-use crate::lsm::Value;
+use crate::lsm::batch::MAX_KEY_LEN;
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::key::{KeyRef, Kind, MAX_SEQ};
 use crate::lsm::options::Compression;
-use crate::lsm::table::{PrefixRule, Table, TableIter, TableMeta, TableOptions};
+use crate::lsm::table::{PrefixRule, Table, TableBuilder, TableIter, TableMeta, TableOptions};
+use crate::lsm::{Error, Value};
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// One kind of group for keys of `e`, `d` and `x`: the first three bytes.
+/// Keys of `a` and `b` fall into groups by their first three bytes, others into none.
 const RULE: PrefixRule = PrefixRule {
     id: 1,
     extract: |key| if matches!(key.first(), Some(b'a' | b'b')) { key.get(..3) } else { None },
@@ -285,7 +286,7 @@ fn the_same_records_give_the_same_bytes_and_estimates_are_close() {
     disk.build(1, &options, &records);
     assert_eq!(first, disk.contents(1));
 
-    let mut builder = crate::lsm::table::TableBuilder::new(disk.create_object(2), 2, &options).unwrap();
+    let mut builder = TableBuilder::new(disk.create_object(2), 2, &options).unwrap();
     for record in &records {
         builder.add(key(record), &record.3.head, b"").unwrap();
     }
@@ -298,4 +299,17 @@ fn the_same_records_give_the_same_bytes_and_estimates_are_close() {
 #[should_panic(expected = "out of order")]
 fn records_out_of_order_are_refused() {
     Arc::new(MemDisk::default()).build(1, &TableOptions::default(), &[put("b", 1, ""), put("a", 1, "")]);
+}
+
+#[test]
+fn keys_and_values_past_the_limits_are_refused() {
+    let disk = Arc::new(MemDisk::default());
+    let mut builder = TableBuilder::new(disk.create_object(1), 1, &TableOptions::default()).unwrap();
+    let longest = vec![7; MAX_KEY_LEN];
+    builder.add(KeyRef::new(&longest, 1, Kind::Put), b"", b"").unwrap();
+    let longer = vec![8; MAX_KEY_LEN + 1];
+    let refused = builder.add(KeyRef::new(&longer, 1, Kind::Put), b"", b"");
+    assert!(matches!(refused, Err(Error::TooLarge { what: "key", .. })));
+    builder.finish().unwrap();
+    assert!(disk.open_table(1, 0).unwrap().seek_key(&longest, MAX_SEQ).unwrap().is_some());
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::lsm::key::MAX_SEQ;
+use crate::lsm::table::data::{DataBlockBuilder, FOOTER_LEN, FORMAT, TailIn};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -102,9 +103,9 @@ proptest! {
     }
 
     #[test]
-    fn garbage_neither_panics_nor_holds_up(mut bytes in vec(any::<u8>(), 0..300), restarts in 0u8..9, values in 0u8..3) {
+    fn garbage_neither_panics_nor_holds_up(mut bytes in vec(any::<u8>(), 0..300), entries_at in 0u8..40, restarts in 0u8..9, values in 0u8..3) {
         if let Some(footer) = bytes.last_chunk_mut::<FOOTER_LEN>() {
-            *footer = [restarts, 0, 0, 0, values, 0, 0, 0, FORMAT];
+            *footer = [entries_at, 0, 0, 0, values, 0, 0, 0, restarts, 0, 0, 0, FORMAT];
         }
         exercise(bytes);
     }

@@ -1,0 +1,105 @@
+//! Leveled compaction: each level a multiple of the one above, all but L0 sorted and disjoint.
+//!
+//! The targets are computed from the bottom up: the deepest level's is what it holds, each level
+//! above a `level_multiplier`th of that, down to the *base level*, the first that is small enough to take
+//! L0 directly. So all levels above the bottom together are about a ninth of it, whatever the size: dead
+//! versions cannot cost more space than that for long. A small volume has L0 and the bottom only.
+//!
+//! The most urgent of: too many tables in L0; a level over its target; a table that is mostly
+//! tombstones (a directory just emptied); bottom tables whose tombstones no snapshot needs any more.
+
+use super::{Input, Job, Reason};
+use crate::lsm::Options;
+use crate::lsm::key::SeqNo;
+use crate::lsm::levels::{Levels, LiveTable};
+use crate::lsm::manifest::state::MAX_LEVEL;
+use std::sync::Arc;
+
+/// A table with at least this many tombstones, half of its records or more, is compacted.
+const MANY_TOMBSTONES: u64 = 1000;
+
+/// What each level should hold at most.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Targets {
+    /// The level that L0 is merged into.
+    pub base: usize,
+    /// Bytes by level; 0 above the base.
+    pub bytes: [u64; MAX_LEVEL + 1],
+}
+
+/// The targets of a tree's levels.
+pub(crate) fn targets(levels: &Levels, options: &Options) -> Targets {
+    let mut bytes = [0; MAX_LEVEL + 1];
+    // The most that any level holds stands for the bottom: data may not have arrived there yet.
+    let most = (1..=MAX_LEVEL).map(|n| levels.size(n)).max().unwrap_or(0);
+    let mut target = most.max(options.level_base_size);
+    let mut base = MAX_LEVEL;
+    bytes[base] = target;
+    while target > options.level_base_size && base > 1 {
+        base -= 1;
+        target = (target / options.level_multiplier.max(2)).max(1);
+        bytes[base] = target.max(options.level_base_size / 2);
+    }
+    Targets { base, bytes }
+}
+
+/// The most urgent job, if any is due.
+pub(crate) fn pick(levels: &Levels, options: &Options, oldest_snapshot: SeqNo) -> Option<Job> {
+    let targets = targets(levels, options);
+    let l0 = levels.level(0);
+    if l0.len() >= options.l0_compaction_trigger {
+        return Some(from_l0(levels, &targets, Reason::Runs));
+    }
+    let over = (1..MAX_LEVEL)
+        .filter(|n| levels.size(*n) > targets.bytes[*n])
+        .max_by(|a, b| fullness(levels, &targets, *a).total_cmp(&fullness(levels, &targets, *b)));
+    if let Some(n) = over {
+        return cheapest(levels, n).map(|table| down(levels, &targets, n, table, Reason::Size));
+    }
+    if l0.iter().any(|table| is_mostly_tombstones(table)) {
+        return Some(from_l0(levels, &targets, Reason::Tombstones));
+    }
+    for n in 1..MAX_LEVEL {
+        if let Some(table) = levels.level(n).iter().find(|table| is_mostly_tombstones(table)) {
+            return Some(down(levels, &targets, n, table, Reason::Tombstones));
+        }
+    }
+    let freed = |table: &&Arc<LiveTable>| table.tombstones > 0 && table.largest_seq <= oldest_snapshot;
+    levels.level(MAX_LEVEL).iter().find(freed).map(|table| Job {
+        inputs: vec![(MAX_LEVEL, table.clone())],
+        output_level: MAX_LEVEL,
+        reason: Reason::Tombstones,
+    })
+}
+
+fn fullness(levels: &Levels, targets: &Targets, n: usize) -> f64 {
+    levels.size(n) as f64 / targets.bytes[n].max(1) as f64
+}
+
+fn is_mostly_tombstones(table: &LiveTable) -> bool {
+    table.tombstones >= MANY_TOMBSTONES && table.tombstones * 2 >= table.entries
+}
+
+/// All of L0: its tables overlap, and what is older must go down first.
+fn from_l0(levels: &Levels, targets: &Targets, reason: Reason) -> Job {
+    let inputs: Vec<Input> = levels.level(0).iter().map(|table| (0, table.clone())).collect();
+    // Levels above the base may still hold tables, from when the volume was larger.
+    let shallowest = (1..=targets.base).find(|n| !levels.level(*n).is_empty()).unwrap_or(targets.base);
+    Job { inputs, output_level: shallowest, reason }.with_overlapped(levels)
+}
+
+fn down(levels: &Levels, targets: &Targets, n: usize, table: &Arc<LiveTable>, reason: Reason) -> Job {
+    // Past empty levels above the base, but never past one that holds tables.
+    let next = (n + 1..=MAX_LEVEL).find(|n| *n >= targets.base || !levels.level(*n).is_empty());
+    let job = Job { inputs: vec![(n, table.clone())], output_level: next.unwrap_or(MAX_LEVEL), reason };
+    job.with_overlapped(levels)
+}
+
+/// The table of a level that takes the fewest bytes of the next level with it, for its size.
+fn cheapest(levels: &Levels, n: usize) -> Option<&Arc<LiveTable>> {
+    let cost = |table: &Arc<LiveTable>| {
+        let below = levels.overlapping(n + 1, &table.smallest, &table.largest);
+        below.iter().map(|t| t.size).sum::<u64>() as f64 / table.size.max(1) as f64
+    };
+    levels.level(n).iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))
+}

@@ -1,0 +1,141 @@
+//! Compaction: merging tables so that reads stay fast and dead versions give their space back.
+//!
+//! A strategy looks at a tree's levels and picks a [`Job`] ([`leveled`], [`tiered`]; with `none`
+//! there is no job, ever); [`run`] carries it out. One job of a volume runs at a time.
+//!
+//! - A table that overlaps nothing in the level below is *moved*: only the manifest changes.
+//! - Otherwise the inputs are merged; of each key what some reader can see is kept
+//!   ([`crate::lsm::iter::stripes`]), and tombstones go where nothing lies below. The output is cut into tables,
+//!   never between versions of one key, by size and at the boundaries of the level below, so
+//!   that a later job over one of them takes few tables with it.
+//! - The outputs replace the inputs in one manifest edit and one swap of the tree. Readers of the
+//!   old tree keep the inputs alive; their files are deleted when nobody uses them.
+//!
+//! # Disk overhead
+//! A job's outputs and inputs exist side by side until it is done. A leveled job is at most L0 and what
+//! it overlaps, or one table and what it overlaps; a tiered one may be the whole volume.
+//!
+//! # Locks
+//! [`Compacting::turn`] lets one job of a volume run at a time; it is outside the structure lock.
+
+pub(crate) mod leveled;
+mod run;
+pub(crate) mod tiered;
+
+use crate::lsm::levels::{Levels, LiveTable};
+use crate::lsm::options::CompactionMode;
+use crate::lsm::volume::Volume;
+use crate::lsm::{Options, Result};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// A table among the inputs, and its level.
+pub(crate) type Input = (usize, Arc<LiveTable>);
+
+/// What to compact.
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    /// The tables to replace; those of L0 newest first.
+    pub inputs: Vec<Input>,
+    /// The level that the output goes to.
+    pub output_level: usize,
+    /// Why, for the figures.
+    pub reason: Reason,
+}
+
+/// What made a job worth doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// L0 has many tables, or there are many runs.
+    Runs,
+    /// A level is larger than it should be.
+    Size,
+    /// A table is mostly tombstones.
+    Tombstones,
+    /// Somebody asked.
+    Manual,
+}
+
+impl Job {
+    /// The range of the inputs' user keys.
+    fn range(&self) -> Option<(&[u8], &[u8])> {
+        let smallest = self.inputs.iter().map(|(_, t)| t.smallest.as_ref()).min()?;
+        let largest = self.inputs.iter().map(|(_, t)| t.largest.as_ref()).max()?;
+        Some((smallest, largest))
+    }
+
+    /// Adds the tables of the output level that the inputs overlap.
+    fn with_overlapped(mut self, levels: &Levels) -> Job {
+        if let Some((smallest, largest)) = self.range() {
+            let below = levels.overlapping(self.output_level, smallest, largest);
+            let below: Vec<Input> = below.iter().map(|t| (self.output_level, t.clone())).collect();
+            self.inputs.extend(below);
+        }
+        self
+    }
+
+    /// Can the inputs go down as they are? They must all come from one level above and overlap nothing
+    /// in the output level (it has none among the inputs then), nor each other; and where their
+    /// tombstones would vanish, they are merged.
+    fn is_move(&self, levels: &Levels) -> bool {
+        let one_source = self.inputs.iter().all(|(n, _)| *n == self.inputs[0].0 && *n != self.output_level);
+        let disjoint = self.inputs[0].0 > 0 || self.inputs.len() == 1;
+        let sinks = |t: &LiveTable| t.tombstones > 0 && self.is_bottom_for(levels, t);
+        one_source && disjoint && !self.inputs.iter().any(|(_, t)| sinks(t))
+    }
+
+    fn is_bottom_for(&self, levels: &Levels, table: &LiveTable) -> bool {
+        (self.output_level + 1..)
+            .take_while(|n| *n <= crate::lsm::manifest::state::MAX_LEVEL)
+            .all(|n| levels.overlapping(n, &table.smallest, &table.largest).is_empty())
+    }
+}
+
+/// A volume's compactions.
+#[derive(Debug, Default)]
+pub(crate) struct Compacting {
+    turn: Mutex<()>,
+    /// Jobs done.
+    pub jobs: AtomicU64,
+}
+
+fn pick(levels: &Levels, options: &Options, oldest_snapshot: u64) -> Option<Job> {
+    match options.compaction {
+        CompactionMode::None => None,
+        CompactionMode::Leveled => leveled::pick(levels, options, oldest_snapshot),
+        CompactionMode::Tiered => tiered::pick(levels, options),
+    }
+}
+
+impl Volume {
+    /// Does the most urgent compaction; false if none is due.
+    pub(crate) fn compact_one(&self) -> Result<bool> {
+        let _turn = self.compacting.turn.lock();
+        let shared = self.shared();
+        let oldest = shared.snapshots.stripes(&shared.commits).first().copied().unwrap_or(0);
+        let Some(job) = pick(&self.tree().levels, &shared.options, oldest) else { return Ok(false) };
+        let done = self.run_job(&job);
+        self.stall.compacted(done.as_ref().err().cloned());
+        done.map(|()| true)
+    }
+
+    /// Merges everything down to the deepest level that holds something, level by level.
+    pub(crate) fn compact_all(&self) -> Result<()> {
+        let _turn = self.compacting.turn.lock();
+        let bottom = self.tree().levels.deepest().unwrap_or(0).max(1);
+        for n in 0..=bottom {
+            let tree = self.tree();
+            let output_level = (n + 1).min(bottom);
+            let inputs: Vec<Input> = tree.levels.level(n).iter().map(|t| (n, t.clone())).collect();
+            let settled = n == bottom && inputs.iter().all(|(_, t)| t.tombstones == 0);
+            if inputs.is_empty() || settled {
+                continue;
+            }
+            let job = Job { inputs, output_level, reason: Reason::Manual };
+            let job = if n == bottom { job } else { job.with_overlapped(&tree.levels) };
+            self.run_job(&job)?;
+        }
+        Ok(())
+    }
+}

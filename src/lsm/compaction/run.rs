@@ -1,0 +1,231 @@
+//! Carrying out a compaction job.
+
+use super::Job;
+use crate::lsm::iter::level::LevelIter;
+use crate::lsm::iter::merge::MergeIter;
+use crate::lsm::iter::source::Source;
+use crate::lsm::iter::stripes::{Bottom, keep_visible};
+use crate::lsm::key::{KeyRef, Kind, KindOrBound};
+use crate::lsm::levels::{Levels, LiveTable};
+use crate::lsm::manifest::Edit;
+use crate::lsm::manifest::state::MAX_LEVEL;
+use crate::lsm::range::{RangeSet, RangeTombstone};
+use crate::lsm::store::Shared;
+use crate::lsm::table::{TableBuilder, TableMeta, TableOptions};
+use crate::lsm::volume::{Tree, Volume};
+use crate::lsm::{Error, Result};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// An output is cut when the tables it overlaps in the level below hold this many times its size.
+const MAX_PARENT_RATIO: u64 = 8;
+
+impl Volume {
+    pub(super) fn run_job(&self, job: &Job) -> Result<()> {
+        let shared = self.shared();
+        let levels = self.tree().levels.clone();
+        let outputs = match job.is_move(&levels) {
+            true => job.inputs.iter().map(|(_, table)| TableMeta::clone(table)).collect(),
+            false => merge(shared, &levels, job)?,
+        };
+        if let Err(e) = self.install(job, &outputs) {
+            let kept = |number| job.inputs.iter().any(|(_, input)| input.number == number);
+            shared.discard_tables(outputs.iter().filter(|table| !kept(table.number)));
+            return Err(e);
+        }
+        tracing::debug!(reason = ?job.reason, inputs = job.inputs.len(), outputs = outputs.len(), level = job.output_level, "compacted");
+        self.compacting.jobs.fetch_add(1, Relaxed);
+        shared.compaction_signal.raise();
+        Ok(())
+    }
+
+    /// Puts the outputs in the inputs' place: one manifest edit, one swap of the tree.
+    fn install(&self, job: &Job, outputs: &[TableMeta]) -> Result<()> {
+        let shared = self.shared();
+        let (volume, level) = (self.id(), job.output_level);
+        self.change_tree(|tree| {
+            let removed: Vec<(usize, u64)> = job.inputs.iter().map(|(n, t)| (*n, t.number)).collect();
+            let leave = removed.iter().map(|&(level, number)| Edit::RemoveTable { volume, level, number });
+            let join = outputs.iter().map(|table| Edit::AddTable { volume, level, table: table.clone() });
+            shared.manifest.lock().commit(leave.chain(join).collect())?;
+            let live = |table: &TableMeta| match job.inputs.iter().find(|(_, t)| t.number == table.number) {
+                Some((_, moved)) => (level, moved.clone()),
+                None => (level, LiveTable::new(table.clone(), shared.graveyard.clone())),
+            };
+            let added: Vec<(usize, Arc<LiveTable>)> = outputs.iter().map(live).collect();
+            let replaced = |input: &LiveTable| !outputs.iter().any(|table| table.number == input.number);
+            job.inputs.iter().filter(|(_, t)| replaced(t)).for_each(|(_, t)| t.doom());
+            let levels = tree.levels.edited(&removed, &added);
+            Ok::<_, Error>(Some(Tree { levels, ..tree.clone() }))
+        })
+    }
+}
+
+/// Merges the inputs into new tables, in key order.
+fn merge(shared: &Shared, levels: &Levels, job: &Job) -> Result<Vec<TableMeta>> {
+    let stripes = shared.snapshots.stripes(&shared.commits);
+    let mut source = MergeIter::new(sources(shared, job));
+    let ranges = ranges(shared, job)?;
+    let mut output = Output::new(shared, levels, job.output_level);
+    let mut below = Below::new(levels, job);
+    let kept = keep_visible(&mut source, &ranges, &stripes, &mut below, &mut |key, head, tail| {
+        output.add(key, head, tail)
+    });
+    let outputs = kept.and_then(|()| output.finish_table(None)).map(|()| std::mem::take(&mut output.tables));
+    if outputs.is_err() {
+        shared.discard_tables(output.tables.iter());
+    }
+    outputs
+}
+
+fn ranges(shared: &Shared, job: &Job) -> Result<RangeSet> {
+    let mut ranges = RangeSet::default();
+    for (_, input) in job.inputs.iter().filter(|(_, input)| input.range_tombstones > 0) {
+        shared.tables.get(input)?.ranges().tombstones().for_each(|tombstone| ranges.add(tombstone));
+    }
+    Ok(ranges)
+}
+
+/// A cursor over each table of L0, and over each deeper level's inputs.
+fn sources(shared: &Shared, job: &Job) -> Vec<Source> {
+    let cursor = |tables| Source::Level(LevelIter::uncached(&shared.tables, tables));
+    let of_level =
+        |n| job.inputs.iter().filter(move |(level, _)| *level == n).map(|(_, table)| table.clone());
+    let l0 = of_level(0).map(|table| cursor(vec![table]));
+    let deeper = (1..=MAX_LEVEL).map(|n| of_level(n).collect::<Vec<_>>()).filter(|tables| !tables.is_empty());
+    l0.chain(deeper.map(cursor)).collect()
+}
+
+/// The tables below the job's output level.
+struct Below<'a> {
+    /// All of each level.
+    levels: Vec<&'a [Arc<LiveTable>]>,
+    /// Of each level what is not passed yet.
+    ahead: Vec<&'a [Arc<LiveTable>]>,
+}
+
+impl<'a> Below<'a> {
+    fn new(levels: &'a Levels, job: &Job) -> Below<'a> {
+        let deeper = (job.output_level + 1..=MAX_LEVEL).map(|n| levels.level(n));
+        let levels: Vec<_> = deeper.filter(|level| !level.is_empty()).collect();
+        Below { ahead: levels.clone(), levels }
+    }
+}
+
+impl Bottom for Below<'_> {
+    fn is_empty_at(&mut self, user: &[u8]) -> bool {
+        self.ahead.iter_mut().all(|level| {
+            let passed = level.iter().take_while(|table| table.largest.as_ref() < user).count();
+            *level = &level[passed..];
+            !level.first().is_some_and(|table| table.contains_key(user))
+        })
+    }
+
+    fn is_empty_in(&self, start: &[u8], end: &[u8]) -> bool {
+        let overlaps = |table: &Arc<LiveTable>| table.overlaps(Bound::Included(start), Bound::Excluded(end));
+        !self.levels.iter().any(|level| level.iter().any(overlaps))
+    }
+}
+
+/// The tables that a job writes.
+struct Output<'a> {
+    shared: &'a Shared,
+    options: TableOptions,
+    /// The tables below the output level that are not yet passed.
+    parents: &'a [Arc<LiveTable>],
+    /// Bytes of those that the present table overlaps.
+    parent_bytes: u64,
+    builder: Option<TableBuilder>,
+    last_user: Vec<u8>,
+    /// Range tombstones of the present table.
+    ranges: Vec<RangeTombstone>,
+    /// What a cut left of them for the next table, newest first.
+    carried: VecDeque<RangeTombstone>,
+    tables: Vec<TableMeta>,
+}
+
+impl<'a> Output<'a> {
+    fn new(shared: &'a Shared, levels: &'a Levels, level: usize) -> Output<'a> {
+        let bottom = level >= levels.deepest().unwrap_or(0);
+        let mut options = shared.table_options.clone();
+        if bottom {
+            options.compression = shared.options.bottom_compression;
+        }
+        Output {
+            shared,
+            options,
+            parents: levels.level(level + 1),
+            parent_bytes: 0,
+            builder: None,
+            last_user: Vec::new(),
+            ranges: Vec::new(),
+            carried: VecDeque::new(),
+            tables: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, key: KeyRef<'_>, head: &[u8], tail: &[u8]) -> Result<()> {
+        if self.last_user != key.user && self.should_cut(key.user) {
+            self.cut()?;
+        }
+        let is_before = |t: &RangeTombstone| KeyRef::new(&t.start, t.seq, Kind::RangeTombstone) < key;
+        while self.carried.front().is_some_and(is_before) {
+            if let Some(RangeTombstone { start, end, seq }) = self.carried.pop_front() {
+                self.put(KeyRef::new(&start, seq, Kind::RangeTombstone), &end, &[])?;
+            }
+        }
+        self.put(key, head, tail)
+    }
+
+    fn put(&mut self, key: KeyRef<'_>, head: &[u8], tail: &[u8]) -> Result<()> {
+        if self.last_user != key.user {
+            self.last_user.clear();
+            self.last_user.extend_from_slice(key.user);
+        }
+        if key.kind == KindOrBound::Kind(Kind::RangeTombstone) {
+            let (start, end) = (Bytes::copy_from_slice(key.user), Bytes::copy_from_slice(head));
+            self.ranges.push(RangeTombstone { start, end, seq: key.seq });
+        }
+        let builder = match &mut self.builder {
+            Some(builder) => builder,
+            empty => empty.insert(self.shared.new_table(&self.options)?),
+        };
+        builder.add(key, head, tail)
+    }
+
+    /// Ends the table right behind its last key: what its range tombstones delete from there on, the
+    /// next table deletes.
+    fn cut(&mut self) -> Result<()> {
+        let behind: Bytes = [self.last_user.as_slice(), &[0]].concat().into();
+        let ranges = std::mem::take(&mut self.ranges);
+        let mut carried: Vec<RangeTombstone> = ranges.into_iter().filter(|t| t.end > behind).collect();
+        carried.sort_by_key(|tombstone| std::cmp::Reverse(tombstone.seq));
+        self.carried = carried.into_iter().map(|t| RangeTombstone { start: behind.clone(), ..t }).collect();
+        self.finish_table(Some(&behind))
+    }
+
+    /// Cut before `user`, the first version of the next key?
+    fn should_cut(&mut self, user: &[u8]) -> bool {
+        let passed = self.parents.iter().take_while(|table| table.largest.as_ref() < user).count();
+        let passed_bytes: u64 = self.parents[..passed].iter().map(|table| table.size).sum();
+        self.parents = &self.parents[passed..];
+        self.parent_bytes += passed_bytes;
+        let Some(builder) = &self.builder else {
+            self.parent_bytes = 0;
+            return false;
+        };
+        let (size, full) = (builder.estimated_size(), self.shared.options.table_size);
+        size >= full || passed > 0 && (size >= full / 2 || self.parent_bytes > full * MAX_PARENT_RATIO)
+    }
+
+    fn finish_table(&mut self, clip: Option<&[u8]>) -> Result<()> {
+        self.parent_bytes = 0;
+        if let Some(builder) = self.builder.take() {
+            self.tables.push(builder.finish_before(clip)?);
+        }
+        Ok(())
+    }
+}

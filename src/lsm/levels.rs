@@ -1,0 +1,156 @@
+//! The levels of a tree: which tables it refers to, and in which order they are read.
+//!
+//! L0 holds flushed memtables, newest first, and may overlap; in each deeper level the tables'
+//! user key ranges are disjoint and ascending. [`Levels`] is immutable and cheap to clone: an edit copies only the
+//! levels that it touches.
+//!
+//! A [`LiveTable`] is one reference-counted table. When an edit has removed it from the manifest
+//! (it is *doomed*) and the last tree, scan or compaction that uses it is gone, its number goes to the
+//! [`Graveyard`]; the file is deleted from there.
+
+use crate::lsm::manifest::state::MAX_LEVEL;
+use crate::lsm::table::TableMeta;
+use parking_lot::Mutex;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The numbers of tables that nobody uses any more.
+#[derive(Debug, Default)]
+pub(crate) struct Graveyard {
+    dead: Mutex<Vec<u64>>,
+}
+
+impl Graveyard {
+    /// Takes the numbers out.
+    pub fn take(&self) -> Vec<u64> {
+        std::mem::take(&mut self.dead.lock())
+    }
+}
+
+/// A table that trees refer to.
+#[derive(Debug)]
+pub(crate) struct LiveTable {
+    meta: TableMeta,
+    doomed: AtomicBool,
+    graveyard: Arc<Graveyard>,
+}
+
+impl LiveTable {
+    pub fn new(meta: TableMeta, graveyard: Arc<Graveyard>) -> Arc<LiveTable> {
+        Arc::new(LiveTable { meta, doomed: AtomicBool::new(false), graveyard })
+    }
+
+    /// The manifest no longer lists the table: its file goes with the last reference.
+    pub fn doom(&self) {
+        self.doomed.store(true, Ordering::Release);
+    }
+}
+
+impl Deref for LiveTable {
+    type Target = TableMeta;
+
+    fn deref(&self) -> &TableMeta {
+        &self.meta
+    }
+}
+
+impl Drop for LiveTable {
+    fn drop(&mut self) {
+        if *self.doomed.get_mut() {
+            self.graveyard.dead.lock().push(self.meta.number);
+        }
+    }
+}
+
+type Level = Arc<Vec<Arc<LiveTable>>>;
+
+/// A tree's tables.
+#[derive(Debug, Clone)]
+pub(crate) struct Levels {
+    levels: [Level; MAX_LEVEL + 1],
+}
+
+impl Default for Levels {
+    fn default() -> Levels {
+        Levels { levels: std::array::from_fn(|_| Level::default()) }
+    }
+}
+
+impl Levels {
+    /// The tables that a manifest lists, in its order.
+    pub fn from_manifest(levels: &[Vec<TableMeta>], graveyard: &Arc<Graveyard>) -> Levels {
+        let live = |meta: &TableMeta| LiveTable::new(meta.clone(), graveyard.clone());
+        let level = |n| {
+            levels
+                .get(n)
+                .map_or_else(Level::default, |l: &Vec<TableMeta>| Arc::new(l.iter().map(live).collect()))
+        };
+        Levels { levels: std::array::from_fn(level) }
+    }
+
+    /// The tables of one level, in reading order.
+    pub fn level(&self, n: usize) -> &[Arc<LiveTable>] {
+        self.levels.get(n).map_or(&[], |level| level.as_slice())
+    }
+
+    /// The levels, L0 first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &[Arc<LiveTable>]> {
+        self.levels.iter().map(|level| level.as_slice())
+    }
+
+    /// The bytes of a level's tables.
+    pub fn size(&self, n: usize) -> u64 {
+        self.level(n).iter().map(|table| table.size).sum()
+    }
+
+    /// The deepest level that holds a table.
+    pub fn deepest(&self) -> Option<usize> {
+        (0..=MAX_LEVEL).rev().find(|n| !self.level(*n).is_empty())
+    }
+
+    /// The tables of a level (not L0) whose range overlaps `smallest..=largest`.
+    pub fn overlapping(&self, n: usize, smallest: &[u8], largest: &[u8]) -> &[Arc<LiveTable>] {
+        debug_assert!(n > 0, "L0 is not sorted");
+        let level = self.level(n);
+        let from = level.partition_point(|table| table.largest.as_ref() < smallest);
+        let to = level.partition_point(|table| table.smallest.as_ref() <= largest);
+        &level[from.min(to)..to]
+    }
+
+    /// The tables whose range holds `key`, newest data first.
+    pub fn tables_for<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = &'a Arc<LiveTable>> {
+        let l0 = self.level(0).iter().filter(move |table| table.contains_key(key));
+        let deeper = (1..=MAX_LEVEL).filter_map(move |n| self.overlapping(n, key, key).first());
+        l0.chain(deeper)
+    }
+
+    /// Levels without the tables of these numbers and with `added`, which join L0 as its newest or a
+    /// deeper level in key order.
+    pub fn edited(&self, removed: &[(usize, u64)], added: &[(usize, Arc<LiveTable>)]) -> Levels {
+        let mut next = self.clone();
+        for (n, number) in removed {
+            Arc::make_mut(&mut next.levels[*n]).retain(|table| table.number != *number);
+        }
+        for (n, table) in added {
+            let level = Arc::make_mut(&mut next.levels[*n]);
+            let at = match n {
+                0 => 0,
+                _ => level.partition_point(|other| other.smallest < table.smallest),
+            };
+            level.insert(at, table.clone());
+        }
+        next.check();
+        next
+    }
+
+    /// What must always hold: deeper levels are sorted and disjoint.
+    fn check(&self) {
+        for level in &self.levels[1..] {
+            debug_assert!(
+                level.is_sorted_by(|a, b| a.largest < b.smallest),
+                "a level overlaps itself: {level:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Files that nothing needs any more: how they become obsolete, and when they are deleted.
+//!
+//! A log segment is obsolete when the manifest's log start has passed it; a table when an edit has
+//! removed it and the last tree, scan or compaction that used it is gone. Either is deleted only after *one
+//! more* manifest commit: should the newest edit prove unreadable at the next open, what it made obsolete
+//! still stands, and the store is what it was before that edit. When nothing else is to be done
+//! an empty commit makes the room free.
+//!
+//! # Locks
+//! `Obsolete::files` is a leaf, taken under the manifest's lock.
+
+use crate::lsm::Result;
+use crate::lsm::levels::Graveyard;
+use crate::lsm::log;
+use crate::lsm::manifest::{Edit, Manifest};
+use crate::lsm::store::Shared;
+use crate::lsm::table::{self, TableBuilder, TableMeta, TableOptions};
+use parking_lot::Mutex;
+
+/// The files to delete.
+#[derive(Debug, Default)]
+pub(crate) struct Obsolete {
+    /// Names, with the number of the commit that must be followed by another.
+    files: Mutex<Vec<(u64, String)>>,
+}
+
+impl Obsolete {
+    fn add(&self, manifest: &Manifest, names: impl IntoIterator<Item = String>) {
+        self.files.lock().extend(names.into_iter().map(|name| (manifest.commits(), name)));
+    }
+
+    fn add_dead_tables(&self, manifest: &Manifest, graveyard: &Graveyard) {
+        self.add(manifest, graveyard.take().into_iter().map(table::file_name));
+    }
+}
+
+impl Shared {
+    /// Starts a table file.
+    pub(crate) fn new_table(&self, options: &TableOptions) -> Result<TableBuilder> {
+        let number = self.manifest.lock().next_file_number()?;
+        let writer = self.disk.create(&table::file_name(number))?;
+        TableBuilder::new(writer, number, options)
+    }
+
+    /// Deletes tables whose edit failed, unless the next open may yet see that edit.
+    pub(crate) fn discard_tables<'a>(&self, tables: impl Iterator<Item = &'a TableMeta>) {
+        let manifest = self.manifest.lock();
+        for table in tables.filter(|_| !manifest.has_failed()) {
+            if let Err(e) = self.disk.delete(&table::file_name(table.number)) {
+                tracing::warn!("a table that is not needed stays until the next open: {e}");
+            }
+        }
+    }
+
+    /// Moves the log's start up to what memtables still need.
+    pub(crate) fn retire_log(&self) -> Result<()> {
+        let mut manifest = self.manifest.lock();
+        // Before the memtables are asked: a batch that none of them knows of yet goes to this segment
+        // or a later one.
+        let current = self.log.current();
+        let first_needed = self.volumes().iter().filter_map(|v| v.tree().first_unflushed()).min();
+        let (number, base) = self.log.oldest_needed(current, first_needed);
+        if number > manifest.state().log_start.0 {
+            manifest.commit(vec![Edit::LogStart { number, base }])?;
+            self.obsolete.add(&manifest, self.log.retire_below(number).into_iter().map(log::file_name));
+        }
+        self.delete_obsolete(&manifest)
+    }
+
+    /// Deletes the files that a commit before the last made obsolete.
+    fn delete_obsolete(&self, manifest: &Manifest) -> Result<()> {
+        self.obsolete.add_dead_tables(manifest, &self.graveyard);
+        let mut files = self.obsolete.files.lock();
+        let mut failed = None;
+        files.retain(|(commit, name)| {
+            if *commit >= manifest.commits() || failed.is_some() {
+                return true;
+            }
+            if let Some(number) = table::parse_file_name(name) {
+                self.tables.evict(number);
+            }
+            failed = self.disk.delete(name).err();
+            failed.is_some()
+        });
+        failed.map_or(Ok(()), |e| Err(e.into()))
+    }
+
+    /// Deletes every obsolete file now, at the price of an empty commit if it takes one.
+    pub(crate) fn reclaim(&self) -> Result<()> {
+        let mut manifest = self.manifest.lock();
+        self.delete_obsolete(&manifest)?;
+        if !self.obsolete.files.lock().is_empty() {
+            manifest.commit(Vec::new())?;
+            self.delete_obsolete(&manifest)?;
+        }
+        Ok(())
+    }
+
+    /// Starts a generation of the manifest, after which nothing needs the obsolete files.
+    pub(crate) fn settle(&self) -> Result<()> {
+        let mut manifest = self.manifest.lock();
+        manifest.rotate()?;
+        self.delete_obsolete(&manifest)
+    }
+}

@@ -1,0 +1,198 @@
+//! Stalls: how writers are held back when flushes or compactions fall behind.
+//!
+//! Two things may run full: the memtables (bytes that no table has yet) and L0 (tables that every
+//! read must ask). Each has a mark from which writers are *slowed* and one at which they *wait*:
+//!
+//! - Between the marks a writer pays for its bytes with time: the fuller, the lower the rate, from
+//!   [`FASTEST_RATE`] down to [`SLOWEST_RATE`]. So throughput sinks smoothly to what the background threads
+//!   carry, and waiting is rare.
+//! - A writer that waits does so before its batch has taken anything (a sequence number, a place in
+//!   the log). It has raised the flush signal and the compaction signal, so there is work under way that ends
+//!   the stall; if that work fails, the writer gets its error instead of waiting on.
+//!
+//! Each volume is judged by its own memtables and tables. Stalls are counted by cause, with their time.
+//!
+//! # Locks
+//! [`Stall::outcome`] protects the last outcomes and the waiting writers; a tree's pointer is read under it.
+
+use crate::lsm::options::CompactionMode;
+use crate::lsm::volume::Volume;
+use crate::lsm::{Error, Result};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// The rate, in bytes a second, at which a slowdown sets in …
+const FASTEST_RATE: f64 = (256 << 20) as f64;
+/// … and the one it ends at.
+const SLOWEST_RATE: f64 = (2 << 20) as f64;
+/// Memtables slow writers from this part of their limit on.
+const MEMTABLE_SLOWDOWN: f64 = 0.75;
+/// A writer sleeps when it owes this much, and never longer than the second at once.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
+const LONGEST_SLEEP: Duration = Duration::from_millis(20);
+
+/// Why writers are held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The memtables hold too many bytes that are in no table.
+    Memtables,
+    /// L0 has too many tables.
+    L0,
+}
+
+/// The figures of one cause.
+#[derive(Debug, Default)]
+pub(crate) struct CauseCounters {
+    /// Writes that were slowed or waited.
+    pub count: AtomicU64,
+    /// Nanoseconds that they lost.
+    pub nanos: AtomicU64,
+}
+
+/// A volume's stalls.
+#[derive(Debug, Default)]
+pub(crate) struct Stall {
+    outcome: Mutex<Outcome>,
+    changed: Condvar,
+    /// Nanoseconds that slowed writers owe.
+    debt: AtomicU64,
+    pub memtables: CauseCounters,
+    pub l0: CauseCounters,
+}
+
+#[derive(Debug, Default)]
+struct Outcome {
+    /// What the last flush failed with.
+    flush: Option<Error>,
+    /// What the last compaction failed with.
+    compaction: Option<Error>,
+    /// Writers that wait.
+    waiting: usize,
+}
+
+impl Stall {
+    /// A flush ended.
+    pub fn flushed(&self, error: Option<Error>) {
+        self.outcome.lock().flush = error;
+        self.changed.notify_all();
+    }
+
+    /// A compaction ended.
+    pub fn compacted(&self, error: Option<Error>) {
+        self.outcome.lock().compaction = error;
+        self.changed.notify_all();
+    }
+
+    /// Does a writer wait?
+    pub fn has_waiting(&self) -> bool {
+        self.outcome.lock().waiting > 0
+    }
+
+    fn counters(&self, cause: Cause) -> &CauseCounters {
+        match cause {
+            Cause::Memtables => &self.memtables,
+            Cause::L0 => &self.l0,
+        }
+    }
+
+    fn count(&self, cause: Cause, lost: Duration) {
+        let counters = self.counters(cause);
+        counters.count.fetch_add(1, Relaxed);
+        counters.nanos.fetch_add(lost.as_nanos() as u64, Relaxed);
+    }
+}
+
+impl Volume {
+    /// The cause that holds writers back most, and how much: from 0 (slowing sets in) to 1 (they wait).
+    fn pressure(&self) -> Option<(Cause, f64)> {
+        let options = &self.shared().options;
+        let (bytes, l0) = self.load();
+        let full = bytes as f64 / options.memtable_stall_size.max(1) as f64;
+        let memtables = (full - MEMTABLE_SLOWDOWN) / (1.0 - MEMTABLE_SLOWDOWN);
+        let (slow, stop) = (options.l0_slowdown as f64, options.l0_stop.max(options.l0_slowdown + 1) as f64);
+        let l0 = match options.compaction {
+            CompactionMode::None => -1.0,
+            _ => (l0 as f64 - slow) / (stop - slow),
+        };
+        let worst = if l0 > memtables { (Cause::L0, l0) } else { (Cause::Memtables, memtables) };
+        Some(worst).filter(|(_, pressure)| *pressure >= 0.0)
+    }
+
+    /// Holds a writer of `bytes` bytes back as long as it must be: before it has taken anything.
+    ///
+    /// # Errors
+    /// That of the flush or compaction which should have made room.
+    pub(crate) fn wait_for_room(&self, bytes: usize) -> Result<()> {
+        match self.pressure() {
+            None => Ok(()),
+            Some((cause, pressure)) if pressure < 1.0 => {
+                self.slow_down(cause, pressure, bytes);
+                Ok(())
+            }
+            Some((cause, _)) => {
+                let start = Instant::now();
+                let result = self.wait_while_full();
+                self.stall.count(cause, start.elapsed());
+                result
+            }
+        }
+    }
+
+    fn slow_down(&self, cause: Cause, pressure: f64, bytes: usize) {
+        if !self.shared().options.background {
+            return;
+        }
+        let rate = FASTEST_RATE * (SLOWEST_RATE / FASTEST_RATE).powf(pressure);
+        let nanos = (bytes as f64 / rate * 1e9) as u64;
+        let debt = self.stall.debt.fetch_add(nanos, Relaxed) + nanos;
+        if debt >= SHORTEST_SLEEP.as_nanos() as u64 {
+            self.stall.debt.store(0, Relaxed);
+            let pause = Duration::from_nanos(debt).min(LONGEST_SLEEP);
+            std::thread::sleep(pause);
+            self.stall.count(cause, pause);
+        }
+    }
+
+    fn wait_while_full(&self) -> Result<()> {
+        let shared = self.shared();
+        // What could be flushed may all be in the mutable memtable.
+        self.freeze_if_full();
+        let mut outcome = self.stall.outcome.lock();
+        outcome.waiting += 1;
+        shared.flush_signal.raise();
+        shared.compaction_signal.raise();
+        let result = loop {
+            let Some((cause, _)) = self.pressure().filter(|(_, pressure)| *pressure >= 1.0) else {
+                break Ok(());
+            };
+            let error = match cause {
+                // Nothing is frozen, so nothing will be flushed: one batch alone is over the limit.
+                Cause::Memtables if self.tree().immutable.is_empty() => break Ok(()),
+                Cause::Memtables => &outcome.flush,
+                Cause::L0 => &outcome.compaction,
+            };
+            if let Some(error) = error {
+                break Err(error.clone());
+            }
+            if shared.is_closed() {
+                break Err(Error::Closed);
+            }
+            if shared.options.background {
+                self.stall.changed.wait(&mut outcome);
+            } else if let Err(e) = MutexGuard::unlocked(&mut outcome, || self.make_room(cause)) {
+                break Err(e);
+            }
+        };
+        outcome.waiting -= 1;
+        result
+    }
+
+    /// Without the background threads the writer does their work.
+    fn make_room(&self, cause: Cause) -> Result<()> {
+        match cause {
+            Cause::Memtables => self.flush_one().map(drop),
+            Cause::L0 => self.compact_one().map(drop),
+        }
+    }
+}

@@ -6,7 +6,7 @@
 //! meanwhile; one that was removed since is left out.
 //!
 //! Memory stays small however large the directory is: a handle keeps where it stopped, and the name at
-//! every [`MARK_EVERY`]th cookie that it passed, from which any cookie is reached by a short scan.
+//! every 1024th cookie that it passed, from which any cookie is reached by a short scan.
 //!
 //! Attributes that the kernel keeps must be the present ones, not the snapshot's: an entry that may have
 //! been written since is read again.

@@ -383,7 +383,6 @@ impl Pair {
     fn opened(&mut self) {
         self.model.nodes.retain(|_, node| node.nlink > 0);
         self.look_up_all();
-        self.real.fs.wait_reclaimed();
         self.check();
     }
 

@@ -3,7 +3,7 @@
 use lsmfs::disk::real::RealDisk;
 use lsmfs::fs::fuse::{ServeOptions, Session, Stopper};
 use lsmfs::fs::{FileSystem, FsOptions};
-use lsmfs::lsm::{Options, Store};
+use lsmfs::lsm::Store;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::ffi::CString;
@@ -31,7 +31,7 @@ impl Mounted {
         let (store_dir, dir) = (home.join("store"), home.join("mnt"));
         fs::create_dir_all(&dir).unwrap();
         let disk = RealDisk::open_or_create(&store_dir, Duration::from_secs(10)).unwrap();
-        let store = Arc::new(Store::open(Arc::new(disk), Options::default()).unwrap());
+        let store = Arc::new(Store::open(Arc::new(disk), lsmfs::fs::engine_options()).unwrap());
         let fs = Arc::new(FileSystem::open(store.clone(), "main", FsOptions::default()).unwrap());
         let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap();
         let data = format!(

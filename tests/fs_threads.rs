@@ -225,6 +225,5 @@ fn references_balance_under_listings_and_removals() {
     });
     assert_eq!(fs.referenced(), 0);
     let (files, _) = check_tree(fs);
-    fs.wait_reclaimed();
     assert_eq!((f.keys(b'o').len(), f.keys(b'd').len()), (0, files));
 }

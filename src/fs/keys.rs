@@ -15,6 +15,7 @@
 //! "the next inode's keys" is a bound that always exists.
 
 use crate::fs::attr::{Ino, NAME_MAX};
+use crate::lsm::table::PrefixRule;
 
 /// The counter that hands out inode numbers.
 pub(super) const INODE_COUNTER: &[u8] = b"sino";
@@ -40,6 +41,15 @@ fn prefix(first: u8, ino: Ino) -> Prefix {
     let mut key = [first; PREFIX_LEN];
     key[1..].copy_from_slice(&ino.to_be_bytes());
     key
+}
+
+/// What is scanned together: a directory's entries, a file's chunks, its attributes. Filters answer for
+/// each whole, so that a scan of what has none reads no data.
+pub(super) const GROUPS: PrefixRule = PrefixRule { id: 1, extract: group };
+
+fn group(key: &[u8]) -> Option<&[u8]> {
+    let grouped = matches!(key.first(), Some(&(ENTRY | CHUNK | XATTR)));
+    key.get(..PREFIX_LEN).filter(|_| grouped)
 }
 
 /// The key of a directory's entry.

@@ -45,7 +45,7 @@ mod xattr;
 
 pub use attr::{Attr, Caller, FileKind, Ino, NAME_MAX, ROOT, SetAttr, SetTime, Timestamp};
 pub use error::{Cause, Error, Result, Subject};
-pub use filesystem::{FileSystem, FsOptions, StatFs};
+pub use filesystem::{FileSystem, FsOptions, StatFs, engine_options};
 pub use keys::readable as readable_key;
 pub use readdir::{DirEntry, DirHandle};
 pub use rename::RenameMode;

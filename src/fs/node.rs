@@ -189,7 +189,7 @@ impl FileSystem {
     /// Gives back what an unreachable orphan holds.
     pub(super) fn dispose(&self, orphan: &Orphan) {
         if orphan.record.has_more() {
-            self.reclaimer.reclaim(orphan.record.ino, orphan.record.chunks);
+            self.reclaim(orphan.record.ino);
         }
     }
 }

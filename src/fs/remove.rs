@@ -8,10 +8,13 @@ use crate::fs::keys;
 use crate::fs::node::{Home, Node, Outcome, check_name};
 use std::ops::Bound;
 
+/// Deleted entries that make it worth to delete their whole range once more.
+const LONG_WALK: u64 = 1000;
+
 impl FileSystem {
     /// Removes a file's name. The file lives on while it is referenced.
     pub fn unlink(&self, parent: Ino, name: &[u8]) -> Result<()> {
-        let removed = self.remove(parent, name, |node| match node.is_dir() {
+        let removed = self.remove(parent, name, |_, node| match node.is_dir() {
             true => Err(Cause::IsDirectory),
             false => Ok(()),
         });
@@ -20,15 +23,20 @@ impl FileSystem {
 
     /// Removes an empty directory.
     pub fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<()> {
-        let removed = self.remove(parent, name, |node| match node.is_dir() {
-            true => self.check_empty(node.ino()),
+        let removed = self.remove(parent, name, |change, node| match node.is_dir() {
+            true => self.check_empty(change, node.ino()),
             false => Err(Cause::NotDirectory),
         });
         removed.context("rmdir", || Subject::name(parent, name))
     }
 
     /// Removes a name if `check` allows it.
-    fn remove(&self, parent: Ino, name: &[u8], check: impl Fn(&Node) -> Outcome<()>) -> Outcome<()> {
+    fn remove(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        check: impl Fn(&mut Change<'_>, &Node) -> Outcome<()>,
+    ) -> Outcome<()> {
         self.check_writable()?;
         check_name(name)?;
         let _names = self.locks.names.exclusive(parent);
@@ -36,11 +44,11 @@ impl FileSystem {
         let ino = seen.node.as_ref().ok_or(Cause::NotFound)?.ino();
         let _inodes = self.locks.inodes.exclusive_all([parent, ino]);
         let mut node = self.confirm(seen)?.ok_or(Cause::NotFound)?;
-        check(&node)?;
+        let mut change = Change::new(self);
+        check(&mut change, &node)?;
         let mut dir = self.load_parent(parent)?;
 
         let now = Timestamp::now();
-        let mut change = Change::new(self);
         change.remove_name(parent, name, &node);
         dir.modified(now);
         if node.is_dir() {
@@ -54,11 +62,18 @@ impl FileSystem {
     }
 
     /// Refuses a directory that has entries. The caller holds the directory's inode lock exclusively,
-    /// which whoever adds an entry needs too.
-    pub(super) fn check_empty(&self, dir: Ino) -> Outcome<()> {
+    /// which whoever adds an entry needs too. Where much was deleted, one range tombstone for all of it goes
+    /// into the change that removes the directory: what was a long walk is a step for whoever comes after.
+    pub(super) fn check_empty(&self, change: &mut Change<'_>, dir: Ino) -> Outcome<()> {
         let (from, to) = keys::entries(dir);
         let mut scan = self.volume.scan(Bound::Included(&from), Bound::Excluded(&to))?;
-        if scan.next()? { Err(Cause::NotEmpty) } else { Ok(()) }
+        if scan.next()? {
+            return Err(Cause::NotEmpty);
+        }
+        if scan.records_passed() > LONG_WALK {
+            change.batch.delete_range(&from, &to);
+        }
+        Ok(())
     }
 }
 

@@ -83,12 +83,12 @@ impl FileSystem {
         mut source: Node,
         mut target: Option<Node>,
     ) -> Outcome<()> {
+        let mut change = Change::new(self);
         if let Some(target) = &target {
-            self.check_replace(&source, target)?;
+            self.check_replace(&mut change, &source, target)?;
         }
         let now = Timestamp::now();
         let mut parents = Parents::load(self, from.dir, to.dir)?;
-        let mut change = Change::new(self);
         change.remove_name(from.dir, from.name, &source);
         self.place(&mut change, &mut source, to, now);
         if source.is_dir() {
@@ -146,12 +146,12 @@ impl FileSystem {
     }
 
     /// A file replaces a file, a directory an empty directory.
-    fn check_replace(&self, source: &Node, target: &Node) -> Outcome<()> {
+    fn check_replace(&self, change: &mut Change<'_>, source: &Node, target: &Node) -> Outcome<()> {
         match (source.is_dir(), target.is_dir()) {
             (false, false) => Ok(()),
             (false, true) => Err(Cause::IsDirectory),
             (true, false) => Err(Cause::NotDirectory),
-            (true, true) => self.check_empty(target.ino()),
+            (true, true) => self.check_empty(change, target.ino()),
         }
     }
 

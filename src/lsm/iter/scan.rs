@@ -24,6 +24,7 @@ pub struct Scan {
     to: Bound<Bytes>,
     covers: Covers,
     active: usize,
+    passed: u64,
     place: Place,
     /// The key that the scan stands on, or stood on last.
     key: Vec<u8>,
@@ -55,6 +56,7 @@ impl Scan {
         let sources = tree.sources(shared, from, to)?;
         Ok(Scan {
             active: sources.active,
+            passed: 0,
             merge: MergeIter::new(sources.cursors),
             covers: sources.covers,
             seq,
@@ -70,6 +72,12 @@ impl Scan {
     /// Sources (memtables and tables) inside the scan's bounds, opened or not.
     pub fn num_active_iterators(&self) -> usize {
         self.active
+    }
+
+    /// Records that the scan has gone past so far: those it showed, and the deleted and overwritten ones
+    /// between them.
+    pub fn records_passed(&self) -> u64 {
+        self.passed
     }
 
     /// Moves to the next key; false at the end.
@@ -165,6 +173,7 @@ impl Scan {
             if !self.merge.valid() || self.merge.key().user != self.key {
                 return Ok(());
             }
+            self.passed += 1;
             self.merge.next()?;
         }
         // Sequence number 0 is before all writes, so this is after the oldest version.

@@ -1,6 +1,7 @@
 //! Opening a store: from the files on the disk to volumes with memtables and tables.
 //!
-//! 1. The manifest is read whole, or the open refuses.
+//! 1. The manifest is read whole, or the open refuses; so it does unless every table that the manifest
+//!    refers to is there in its length.
 //! 2. The log is replayed from the manifest's log start. It ends at the first record that is not
 //!    whole; what a later record proves to have been durable makes that damage instead, and the
 //!    open refuses ([`crate::lsm::log::reader`]). A missing segment counts as a bad record at its start.
@@ -9,7 +10,7 @@
 //! 4. Only then are files deleted: log segments before the start and after the end, and tables
 //!    that no volume refers to and whose number was handed out. Any other table moves to `lost/`.
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Listed};
 use crate::lsm::batch::Writes;
 use crate::lsm::levels::{Graveyard, Levels};
 use crate::lsm::log::reader::{Record, SegmentReader, highest_synced};
@@ -19,7 +20,7 @@ use crate::lsm::manifest::{self, Manifest, State, VolumeId, VolumeState};
 use crate::lsm::volume::Tree;
 use crate::lsm::{Error, Options, Result, SeqNo, table};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// The volume that every store has from its birth.
@@ -40,11 +41,13 @@ pub(crate) fn recover(
     options: &Options,
     graveyard: &Arc<Graveyard>,
 ) -> Result<Recovered> {
-    let names: Vec<String> = disk.list()?.into_iter().map(|listed| listed.name).collect();
+    let listed = disk.list()?;
+    let names: Vec<String> = listed.iter().map(|listed| listed.name.clone()).collect();
     let mut state = match manifest::read(disk.as_ref(), &names)? {
         Some(state) => state,
         None => new_state(&names)?,
     };
+    check_tables(&state, &listed)?;
     let replay = Replay::run(disk.as_ref(), options, &state, graveyard, &names)?.log;
     for segment in &replay.segments {
         if state.sealed.insert(segment.number, segment.len).is_none() {
@@ -76,6 +79,23 @@ fn new_state(names: &[String]) -> Result<State> {
     }
     let main = VolumeState { name: FIRST_VOLUME.to_string(), ..VolumeState::default() };
     Ok(State { files: 1, log_start: (1, 0), volumes: BTreeMap::from([(1, main)]), ..State::default() })
+}
+
+/// Every table that the manifest refers to must be there, whole.
+fn check_tables(state: &State, listed: &[Listed]) -> Result<()> {
+    let lens: HashMap<&str, u64> = listed.iter().map(|listed| (listed.name.as_str(), listed.len)).collect();
+    for table in state.live_tables() {
+        let name = table::file_name(table.number);
+        match lens.get(name.as_str()) {
+            Some(len) if *len == table.size => {}
+            Some(len) => {
+                let what = format!("it has {len} bytes and should have {}", table.size);
+                return Err(Error::corruption(name, *len, what));
+            }
+            None => return Err(Error::corruption(name, 0, "it is missing")),
+        }
+    }
+    Ok(())
 }
 
 /// What the log and the manifest give together.

@@ -78,6 +78,8 @@ pub struct Manifest {
     state: State,
     edits: Arc<dyn LogFile>,
     edits_len: u64,
+    /// The log of edits is to be followed by a new generation when it is longer than this.
+    rotate_at: u64,
     next_file: u64,
     /// Commits so far, in this session.
     commits: u64,
@@ -191,9 +193,18 @@ impl Manifest {
     pub fn start(disk: Arc<dyn Disk>, generation: u64, state: State) -> Result<Manifest> {
         let (edits, edits_len) = write_generation(disk.as_ref(), generation, &state)?;
         let next_file = state.files;
-        let manifest =
-            Manifest { disk, generation, state, edits, edits_len, next_file, commits: 0, failed: None };
-        manifest.delete_older()?;
+        let manifest = Manifest {
+            disk,
+            generation,
+            state,
+            edits,
+            edits_len,
+            rotate_at: EDITS_LIMIT,
+            next_file,
+            commits: 0,
+            failed: None,
+        };
+        manifest.delete_older();
         Ok(manifest)
     }
 
@@ -224,8 +235,8 @@ impl Manifest {
     /// Makes a change durable: all of its edits or, after a crash, none.
     ///
     /// # Errors
-    /// The change did not happen, unless the error is in the sync: then every later change fails
-    /// too, until the store is opened again.
+    /// The change did not happen, or ([`Manifest::has_failed`]) the next open decides whether it did,
+    /// and every later change fails.
     pub fn commit(&mut self, edits: Vec<Edit>) -> Result<()> {
         if let Some(e) = &self.failed {
             return Err(Error::ReadOnly(Arc::new(e.clone())));
@@ -253,8 +264,12 @@ impl Manifest {
         self.edits_len += record.len() as u64;
         self.state = next;
         self.commits += 1;
-        if self.edits_len > EDITS_LIMIT {
-            self.rotate()?;
+        if self.edits_len > self.rotate_at
+            && let Err(e) = self.rotate()
+        {
+            // The change itself is durable. Not at once again: it takes the whole state.
+            self.rotate_at = self.edits_len + EDITS_LIMIT;
+            tracing::warn!("the manifest's edits could not be gathered: {e}");
         }
         Ok(())
     }
@@ -272,15 +287,20 @@ impl Manifest {
         error
     }
 
-    /// Starts the next generation, so that the whole state stands under one checksum. A full disk
-    /// only puts it off.
+    /// Starts the next generation, so that the whole state stands under one checksum.
+    ///
+    /// # Errors
+    /// The present generation goes on (a full disk), unless what there is of the next one cannot be
+    /// removed: then every later change fails.
     pub fn rotate(&mut self) -> Result<()> {
         let generation = self.generation + 1;
         match write_generation(self.disk.as_ref(), generation, &self.state) {
             Ok((edits, len)) => {
                 (self.generation, self.edits, self.edits_len) = (generation, edits, len);
+                self.rotate_at = EDITS_LIMIT;
                 self.commits += 1;
-                self.delete_older()
+                self.delete_older();
+                Ok(())
             }
             Err(e) => self.abandon(generation).map_err(|_| self.poison(e)),
         }
@@ -298,13 +318,20 @@ impl Manifest {
         Ok(self.disk.sync_dir()?)
     }
 
-    fn delete_older(&self) -> Result<()> {
-        for listed in self.disk.list()? {
-            if generation_of(&listed.name).is_some_and(|g| g < self.generation) {
-                self.disk.delete(&listed.name)?;
+    /// Deletes the generations before this one. What cannot be deleted is tried again after the next
+    /// generation: nobody reads it.
+    fn delete_older(&self) {
+        let delete = || -> Result<()> {
+            for listed in self.disk.list()? {
+                if generation_of(&listed.name).is_some_and(|g| g < self.generation) {
+                    self.disk.delete(&listed.name)?;
+                }
             }
+            Ok(())
+        };
+        if let Err(e) = delete() {
+            tracing::warn!("an older manifest stays for now: {e}");
         }
-        Ok(())
     }
 }
 

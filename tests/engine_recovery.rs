@@ -2,9 +2,11 @@
 
 mod engine_common;
 
-use engine_common::{files, open, sim, stepped, try_put};
+use engine_common::{cut_power, files, kill, open, sim, stepped, try_put};
 use lsmfs::disk::Disk;
+use lsmfs::disk::sim::SimDisk;
 use lsmfs::lsm::{Error, Store};
+use std::sync::Arc;
 
 #[test]
 fn a_table_that_is_missing_or_cut_is_noticed_at_the_open() {
@@ -21,5 +23,20 @@ fn a_table_that_is_missing_or_cut_is_noticed_at_the_open() {
         }
         let refused = Store::open(disk.clone(), stepped()).unwrap_err();
         assert!(matches!(&refused, Error::Corruption { file, .. } if *file == table), "{refused}");
+    }
+}
+
+#[test]
+fn a_power_cut_in_the_recovery_from_a_kill_leaves_a_store_that_opens() {
+    for (seed, at) in (0..30).flat_map(|seed| (1..12).map(move |at| (seed, at))) {
+        let disk = Arc::new(SimDisk::new(seed));
+        let (store, volume) = open(&disk, stepped());
+        (0..5u8).for_each(|i| drop(try_put(&volume, &[i], b"v").unwrap()));
+        let disk = kill(&disk);
+        drop((store, volume));
+        disk.crash_at_op(at);
+        drop(Store::open(disk.clone(), stepped()));
+        let opened = Store::open(cut_power(&disk), stepped());
+        assert!(opened.is_ok(), "seed {seed}, cut at operation {at}: {opened:?}");
     }
 }

@@ -5,8 +5,8 @@
 //! 2. The log is replayed from the manifest's log start. It ends at the first record that is not
 //!    whole; what a later record proves to have been durable makes that damage instead, and the
 //!    open refuses ([`crate::lsm::log::reader`]). A missing segment counts as a bad record at its start.
-//! 3. The segments that hold records are synced, and a new manifest generation says where each of
-//!    them ends: from now on that is firm, and what a power cut left after the end stays dead.
+//! 3. The segments that hold records are synced, and their names; then a new manifest generation says
+//!    where each of them ends: from now on that is firm, and what a power cut left after the end stays dead.
 //! 4. Only then are files deleted: log segments before the start and after the end, and tables
 //!    that no volume refers to and whose number was handed out. Any other table moves to `lost/`.
 
@@ -54,6 +54,7 @@ pub(crate) fn recover(
             disk.sync_file(&log::file_name(segment.number))?;
         }
     }
+    disk.sync_dir()?;
     let manifest = Manifest::start(disk.clone(), manifest::next_generation(&names), state)?;
     let kept: BTreeSet<u64> = replay.segments.iter().map(|s| s.number).collect();
     clean_up(disk.as_ref(), &names, manifest.state(), &kept)?;

@@ -2,9 +2,9 @@
 
 mod engine_common;
 
-use engine_common::{cut_power, files, kill, open, sim, stepped, try_put};
+use engine_common::{contents, cut_power, files, kill, open, sim, stepped, try_put};
 use lsmfs::disk::Disk;
-use lsmfs::disk::sim::SimDisk;
+use lsmfs::disk::sim::{Fault, Op, SimDisk};
 use lsmfs::lsm::{Error, Store};
 use std::sync::Arc;
 
@@ -38,5 +38,28 @@ fn a_power_cut_in_the_recovery_from_a_kill_leaves_a_store_that_opens() {
         drop(Store::open(disk.clone(), stepped()));
         let opened = Store::open(cut_power(&disk), stepped());
         assert!(opened.is_ok(), "seed {seed}, cut at operation {at}: {opened:?}");
+    }
+}
+
+#[test]
+fn what_a_failed_sync_left_in_the_page_cache_is_made_durable_by_the_next_open() {
+    for seed in 0..30 {
+        let disk = Arc::new(SimDisk::new(seed));
+        let (store, volume) = open(&disk, stepped());
+        try_put(&volume, b"synced", b"v").unwrap();
+        store.sync().unwrap();
+        (0..5u8).for_each(|i| drop(try_put(&volume, &[i], &[i; 1000]).unwrap()));
+        disk.fail(Fault::new(Op::Sync, libc::EIO).on(".log"));
+        store.sync().unwrap_err();
+        let disk = kill(&disk);
+        drop((store, volume));
+        let (store, volume) = open(&disk, stepped());
+        assert_eq!(contents(&store).unwrap().len(), 6);
+        try_put(&volume, b"later", b"v").unwrap();
+        store.sync().unwrap();
+        let disk = cut_power(&disk);
+        drop((store, volume));
+        let (store, _) = open(&disk, stepped());
+        assert_eq!(contents(&store).unwrap().len(), 7, "seed {seed}");
     }
 }

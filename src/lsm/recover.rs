@@ -5,8 +5,9 @@
 //! 2. The log is replayed from the manifest's log start. It ends at the first record that is not
 //!    whole; what a later record proves to have been durable makes that damage instead, and the
 //!    open refuses ([`crate::lsm::log::reader`]). A missing segment counts as a bad record at its start.
-//! 3. The segments that hold records are synced, and their names; then a new manifest generation says
-//!    where each of them ends: from now on that is firm, and what a power cut left after the end stays dead.
+//! 3. What was read of the last session's segments is written again, cut behind its end and synced, and
+//!    the names are synced. (A sync alone would not make durable what an earlier, failed sync passed over.)
+//!    Then a new manifest generation says where each segment ends: from now on that is firm.
 //! 4. Only then are files deleted: log segments before the start and after the end, and tables
 //!    that no volume refers to and whose number was handed out. Any other table moves to `lost/`.
 
@@ -48,11 +49,10 @@ pub(crate) fn recover(
         None => new_state(&names)?,
     };
     check_tables(&state, &listed)?;
-    let replay = Replay::run(disk.as_ref(), options, &state, graveyard, &names)?.log;
-    for segment in &replay.segments {
-        if state.sealed.insert(segment.number, segment.len).is_none() {
-            disk.sync_file(&log::file_name(segment.number))?;
-        }
+    let mut replay = Replay::run(disk.as_ref(), options, &state, graveyard, &names)?.log;
+    for (number, contents) in std::mem::take(&mut replay.unsealed) {
+        disk.rewrite_log(&log::file_name(number), &contents)?;
+        state.sealed.insert(number, contents.len() as u64);
     }
     disk.sync_dir()?;
     let manifest = Manifest::start(disk.clone(), manifest::next_generation(&names), state)?;
@@ -105,6 +105,8 @@ struct Replayed {
     trees: BTreeMap<VolumeId, (String, Tree)>,
     /// The segments that count, whole.
     segments: Vec<Segment>,
+    /// What counts of those whose length the manifest does not know yet.
+    unsealed: Vec<(u64, Bytes)>,
     /// The log position after the last whole record.
     position: u64,
     last_seq: SeqNo,
@@ -135,7 +137,7 @@ impl<'a> Replay<'a> {
             state.volumes.values().map(|v| v.flushed).chain(state.live_tables().map(|t| t.largest_seq));
         let last_seq = in_tables.max().unwrap_or(0);
         let (first, position) = state.log_start;
-        let log = Replayed { trees, segments: Vec::new(), position, last_seq };
+        let log = Replayed { trees, position, last_seq, ..Replayed::default() };
         let mut replay = Replay { disk, options, state, log, logged: 0 };
         let numbers: BTreeSet<u64> =
             names.iter().filter_map(|n| log::parse_file_name(n)).filter(|n| *n >= first).collect();
@@ -168,8 +170,8 @@ impl<'a> Replay<'a> {
             Some(len) => bytes.slice(..len as usize),
             None => bytes,
         };
-        let Some(mut reader) = SegmentReader::new(bytes, log::MAGIC, &name, number, Some(self.log.position))?
-        else {
+        let base = Some(self.log.position);
+        let Some(mut reader) = SegmentReader::new(bytes.clone(), log::MAGIC, &name, number, base)? else {
             return if sealed.is_some() {
                 Err(Error::corruption(name, 0, "its header is damaged"))
             } else {
@@ -182,6 +184,9 @@ impl<'a> Replay<'a> {
         }
         let last_seq = if self.logged > before { self.logged } else { 0 };
         self.log.segments.push(Segment::sealed(number, self.log.position, reader.offset(), last_seq));
+        if sealed.is_none() {
+            self.log.unsealed.push((number, bytes.slice(..reader.offset() as usize)));
+        }
         self.log.position += reader.offset();
         match (reader.at_end(), sealed) {
             (true, _) => Ok(true),

@@ -2,9 +2,9 @@
 
 mod engine_common;
 
-use engine_common::{contents, files, kill, open, sim, stepped, try_put};
+use engine_common::{contents, cut_power, files, kill, open, sim, stepped, try_put};
 use lsmfs::disk::sim::{Fault, Op};
-use lsmfs::lsm::Options;
+use lsmfs::lsm::{Error, Options};
 
 #[test]
 fn a_manifest_that_cannot_be_rewritten_loses_no_table() {
@@ -24,4 +24,50 @@ fn a_manifest_that_cannot_be_rewritten_loses_no_table() {
     let (store, _) = open(&disk, stepped());
     assert_eq!(contents(&store).unwrap().len(), 40);
     assert_eq!(files(&disk, "").iter().filter(|name| name.starts_with("manifest-")).count(), 1);
+}
+
+#[test]
+fn a_poisoned_log_piles_up_no_tables() {
+    let disk = sim();
+    let (store, volume) = open(&disk, stepped());
+    try_put(&volume, b"a", b"v").unwrap();
+    disk.fail(Fault::new(Op::Sync, libc::EIO).on(".log"));
+    for _ in 0..5 {
+        store.flush().unwrap_err();
+    }
+    assert_eq!(files(&disk, ".sst"), [""; 0]);
+}
+
+#[test]
+fn a_failed_manifest_piles_up_no_tables() {
+    let disk = sim();
+    let (store, volume) = open(&disk, stepped());
+    try_put(&volume, b"a", b"v").unwrap();
+    // The first sync reserves file numbers.
+    disk.fail(Fault::new(Op::Sync, libc::EIO).on("edits-").after(1));
+    for _ in 0..5 {
+        store.flush().unwrap_err();
+    }
+    assert_eq!(files(&disk, ".sst").len(), 1, "the one whose edit may yet be found");
+    let disk = cut_power(&disk);
+    drop((store, volume));
+    let (store, _) = open(&disk, stepped());
+    assert_eq!(contents(&store).unwrap().len(), 1);
+}
+
+#[test]
+fn a_failed_manifest_makes_the_store_read_only_but_what_was_written_can_be_synced() {
+    let disk = sim();
+    let (store, volume) = open(&disk, stepped());
+    try_put(&volume, b"a", b"v").unwrap();
+    disk.fail(Fault::new(Op::Sync, libc::EIO).on("edits-"));
+    store.flush().unwrap_err();
+    assert!(matches!(try_put(&volume, b"b", b"v"), Err(Error::ReadOnly(_))));
+    store.sync().unwrap();
+    assert_eq!(contents(&store).unwrap().len(), 1);
+    store.close().unwrap_err();
+    let disk = cut_power(&disk);
+    drop((store, volume));
+    let (store, _) = open(&disk, stepped());
+    assert_eq!(contents(&store).unwrap().len(), 1);
 }

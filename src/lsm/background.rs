@@ -5,8 +5,8 @@
 //! [`Signal`] and [`Syncs`] have one inner lock each, held only to look and to change; callbacks and I/O
 //! run without it.
 
-use crate::lsm::Result;
 use crate::lsm::store::Shared;
+use crate::lsm::{Error, Result};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,6 +56,8 @@ pub(crate) fn run_flushes(shared: &Shared) {
         }
         pause = match shared.flush_due() {
             Ok(_) => None,
+            // Trying again is of no use.
+            Err(Error::ReadOnly(_)) => None,
             Err(e) => {
                 tracing::warn!("a flush failed and will be tried again: {e}");
                 Some(pause.map_or(TICK, |p: Duration| (p * 2).min(LONGEST_PAUSE)))
@@ -74,6 +76,7 @@ pub(crate) fn run_compactions(shared: &Shared) {
         }
         pause = match shared.compact_due(usize::MAX).and_then(|_| shared.reclaim()) {
             Ok(()) => None,
+            Err(Error::ReadOnly(_)) => None,
             Err(e) => {
                 tracing::warn!("a compaction failed and will be tried again: {e}");
                 Some(pause.map_or(TICK, |p: Duration| (p * 2).min(LONGEST_PAUSE)))
@@ -85,6 +88,11 @@ pub(crate) fn run_compactions(shared: &Shared) {
 impl Shared {
     /// Does up to `most` compactions that are due; says whether there was any.
     pub(crate) fn compact_due(&self, most: usize) -> Result<bool> {
+        if let Err(e) = self.read_only.check() {
+            // Whoever waits for a compaction waits in vain.
+            self.volumes().iter().for_each(|volume| volume.stall.compacted(Some(e.clone())));
+            return Err(e);
+        }
         let mut jobs = 0;
         for volume in self.volumes() {
             while jobs < most && !self.is_closed() && volume.compact_one()? {

@@ -37,6 +37,7 @@ mod obsolete;
 pub mod options;
 mod range;
 mod read;
+pub mod readonly;
 mod recover;
 pub mod snapshot;
 pub mod stall;

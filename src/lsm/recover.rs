@@ -18,6 +18,7 @@ use crate::lsm::log::reader::{Record, SegmentReader, highest_synced};
 use crate::lsm::log::record::RecordKind;
 use crate::lsm::log::{self, Log, Segment};
 use crate::lsm::manifest::{self, Manifest, State, VolumeId, VolumeState};
+use crate::lsm::readonly::ReadOnly;
 use crate::lsm::volume::Tree;
 use crate::lsm::{Error, Options, Result, SeqNo, table};
 use bytes::Bytes;
@@ -41,6 +42,7 @@ pub(crate) fn recover(
     disk: &Arc<dyn Disk>,
     options: &Options,
     graveyard: &Arc<Graveyard>,
+    read_only: &ReadOnly,
 ) -> Result<Recovered> {
     let listed = disk.list()?;
     let names: Vec<String> = listed.iter().map(|listed| listed.name.clone()).collect();
@@ -55,11 +57,13 @@ pub(crate) fn recover(
         state.sealed.insert(number, contents.len() as u64);
     }
     disk.sync_dir()?;
-    let manifest = Manifest::start(disk.clone(), manifest::next_generation(&names), state)?;
+    let manifest =
+        Manifest::start(disk.clone(), manifest::next_generation(&names), state, read_only.clone())?;
     let kept: BTreeSet<u64> = replay.segments.iter().map(|s| s.number).collect();
     clean_up(disk.as_ref(), &names, manifest.state(), &kept)?;
     let next = replay.segments.last().map_or(manifest.state().log_start.0, |s| s.number + 1);
-    let log = Log::new(disk.clone(), options.log_segment_size, replay.segments, next, replay.position);
+    let size = options.log_segment_size;
+    let log = Log::new(disk.clone(), size, replay.segments, next, replay.position, read_only.clone());
     Ok(Recovered { manifest, log, last_seq: replay.last_seq, trees: replay.trees })
 }
 

@@ -20,6 +20,7 @@ use crate::lsm::log::Log;
 use crate::lsm::manifest::Manifest;
 use crate::lsm::memtable::Memtable;
 use crate::lsm::obsolete::Obsolete;
+use crate::lsm::readonly::ReadOnly;
 use crate::lsm::recover::recover;
 use crate::lsm::snapshot::Snapshots;
 use crate::lsm::table::{TableCache, TableOptions};
@@ -37,6 +38,7 @@ pub(crate) struct Shared {
     pub options: Options,
     pub table_options: TableOptions,
     pub disk: Arc<dyn Disk>,
+    pub read_only: ReadOnly,
     pub log: Log,
     pub commits: Commits,
     pub manifest: Mutex<Manifest>,
@@ -86,12 +88,14 @@ impl Store {
     /// are here; [`Error::Disk`]. Nothing was deleted then.
     pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Store> {
         let graveyard = Arc::new(Graveyard::default());
-        let recovered = recover(&disk, &options, &graveyard)?;
+        let read_only = ReadOnly::default();
+        let recovered = recover(&disk, &options, &graveyard, &read_only)?;
         let cache = Arc::new(BlockCache::new(options.cache_size));
         let shared = Arc::new(Shared {
             table_options: TableOptions::from(&options),
             tables: Arc::new(TableCache::new(disk.clone(), cache, options.open_tables)),
             disk,
+            read_only,
             log: recovered.log,
             commits: Commits::new(recovered.last_seq),
             manifest: Mutex::new(recovered.manifest),
@@ -168,6 +172,7 @@ impl Store {
     /// Flushes, and merges every volume's tables down to its deepest level.
     pub fn compact(&self) -> Result<()> {
         self.flush()?;
+        self.shared.read_only.check()?;
         self.shared.volumes().iter().try_for_each(|volume| volume.compact_all())?;
         self.shared.reclaim()
     }

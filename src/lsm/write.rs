@@ -306,6 +306,7 @@ impl Volume {
         let count = batch.len();
         let record = batch.into_record(self.id())?;
         let shared = self.shared();
+        shared.read_only.check()?;
         self.wait_for_room(record.len())?;
         let seq = shared.commits.commit(&shared.log, self, record, count)?;
         shared.syncs.note_write(shared.options.sync_interval);

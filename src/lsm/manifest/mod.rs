@@ -38,6 +38,7 @@ pub use state::{State, VolumeState};
 use crate::disk::{Disk, LogFile};
 use crate::lsm::log::reader::SegmentReader;
 use crate::lsm::log::record::{HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::lsm::readonly::ReadOnly;
 use crate::lsm::{Error, Result};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -84,7 +85,8 @@ pub struct Manifest {
     /// Commits so far, in this session.
     commits: u64,
     /// An append failed: what the file holds from here on is unknown.
-    failed: Option<Error>,
+    failed: bool,
+    read_only: ReadOnly,
 }
 
 /// A generation number that no file among `names` has.
@@ -190,7 +192,12 @@ fn replay_edits(state: &mut State, bytes: Bytes, name: &str, generation: u64) ->
 impl Manifest {
     /// Writes `state` as generation `generation` and goes on from it. The generation before, if
     /// any, is deleted.
-    pub fn start(disk: Arc<dyn Disk>, generation: u64, state: State) -> Result<Manifest> {
+    pub fn start(
+        disk: Arc<dyn Disk>,
+        generation: u64,
+        state: State,
+        read_only: ReadOnly,
+    ) -> Result<Manifest> {
         let (edits, edits_len) = write_generation(disk.as_ref(), generation, &state)?;
         let next_file = state.files;
         let manifest = Manifest {
@@ -202,7 +209,8 @@ impl Manifest {
             rotate_at: EDITS_LIMIT,
             next_file,
             commits: 0,
-            failed: None,
+            failed: false,
+            read_only,
         };
         manifest.delete_older();
         Ok(manifest)
@@ -220,7 +228,7 @@ impl Manifest {
 
     /// Did a commit fail in a way that leaves open whether the next open will see it?
     pub fn has_failed(&self) -> bool {
-        self.failed.is_some()
+        self.failed
     }
 
     /// A file number that no file has had.
@@ -236,11 +244,9 @@ impl Manifest {
     ///
     /// # Errors
     /// The change did not happen, or ([`Manifest::has_failed`]) the next open decides whether it did,
-    /// and every later change fails.
+    /// and the store is read-only.
     pub fn commit(&mut self, edits: Vec<Edit>) -> Result<()> {
-        if let Some(e) = &self.failed {
-            return Err(Error::ReadOnly(Arc::new(e.clone())));
-        }
+        self.read_only.check()?;
         let mut next = self.state.clone();
         let mut record = vec![0; HEADER_LEN];
         edits.iter().for_each(|edit| edit.encode(&mut record));
@@ -283,16 +289,17 @@ impl Manifest {
     }
 
     fn poison(&mut self, error: Error) -> Error {
-        self.failed = Some(error.clone());
-        error
+        self.failed = true;
+        self.read_only.set(error)
     }
 
     /// Starts the next generation, so that the whole state stands under one checksum.
     ///
     /// # Errors
     /// The present generation goes on (a full disk), unless what there is of the next one cannot be
-    /// removed: then every later change fails.
+    /// removed: then the store is read-only.
     pub fn rotate(&mut self) -> Result<()> {
+        self.read_only.check()?;
         let generation = self.generation + 1;
         match write_generation(self.disk.as_ref(), generation, &self.state) {
             Ok((edits, len)) => {

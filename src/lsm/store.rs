@@ -7,7 +7,7 @@
 //! 2. a volume's `flush_turn` and `compacting.turn`: one flush, one compaction at a time
 //! 3. a volume's `structure`: changes of its tree
 //! 4. `Shared::manifest`: held over the manifest's I/O
-//! 5. the log's `sync_turn` and `tail`: held over the log's I/O
+//! 5. the log's `tail`, then its `sync_turn`: held over the log's I/O
 //! 6. the commit lock, then a volume's `tree`, `published`, a writer's slot
 //! 7. `Shared::{volumes, obsolete, retired, graveyard}`, the log's `segments`, `Snapshots::living`, the threads'
 //!    signals: leaves, under which no other is taken.

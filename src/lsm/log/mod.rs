@@ -16,7 +16,7 @@
 //! # Locks
 //! `tail` is held by the one appender, over the write's system call. `segments` protects the list
 //! of live segments, never over I/O. `sync_turn` lets one sync run at a time; those who waited for
-//! it mostly find their work done. Order: `sync_turn` → `segments`; `tail` → `segments`.
+//! it mostly find their work done. Order: `tail` → `sync_turn` → `segments`.
 
 pub mod reader;
 pub mod record;
@@ -180,9 +180,13 @@ impl Log {
         Ok(())
     }
 
-    /// Cuts a failed group off again. Room may come back; any other failure is one too many.
+    /// Cuts a failed group off again, durably: else a power cut could bring it back in place of the
+    /// group that is written there next. Room may come back; any other failure is one too many.
     fn undo(&self, file: &dyn LogFile, len: u64, error: Error) -> Error {
-        match file.truncate(len) {
+        // The system tells of a failure once: one sync at a time, or the other one takes it for its own.
+        let _turn = self.sync_turn.lock();
+        let cut = file.truncate(len).map_err(Error::from);
+        match cut.and_then(|()| file.sync().map_err(|e| self.sync_failed(e.into()))) {
             Ok(()) if error.is_full() => error,
             _ => self.read_only.set(error),
         }
@@ -234,10 +238,7 @@ impl Log {
         }
         // What was written while this sync waited for its turn is covered as well.
         let target = self.written.load(Ordering::Acquire);
-        if let Err(e) = self.sync_segments() {
-            let _ = self.failed_sync.set(e.clone());
-            return Err(self.read_only.set(e));
-        }
+        self.sync_segments().map_err(|e| self.sync_failed(e))?;
         self.synced.fetch_max(target, Ordering::AcqRel);
         Ok(())
     }
@@ -308,8 +309,16 @@ impl Log {
         segments.drain(..keep).map(|s| s.number).collect()
     }
 
+    fn sync_failed(&self, error: Error) -> Error {
+        let _ = self.failed_sync.set(error.clone());
+        self.read_only.set(error)
+    }
+
     /// The error of an earlier sync.
     fn check_synced(&self) -> Result<()> {
         self.failed_sync.get().map_or(Ok(()), |e| Err(Error::ReadOnly(Arc::new(e.clone()))))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -280,9 +280,9 @@ impl Manifest {
         Ok(())
     }
 
-    /// Cuts a record off again that could not be written.
+    /// Cuts a record off again that could not be written, durably: what it speaks of is discarded.
     fn undo(&mut self, error: Error) -> Error {
-        match self.edits.truncate(self.edits_len) {
+        match self.edits.truncate(self.edits_len).and_then(|()| self.edits.sync()) {
             Ok(()) => error,
             Err(_) => self.poison(error),
         }

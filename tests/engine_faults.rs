@@ -71,3 +71,30 @@ fn a_failed_manifest_makes_the_store_read_only_but_what_was_written_can_be_synce
     let (store, _) = open(&disk, stepped());
     assert_eq!(contents(&store).unwrap().len(), 1);
 }
+
+#[test]
+fn writers_wait_for_no_compaction_that_is_not_due() {
+    let limits = Options { l0_slowdown: 1, l0_stop: 2, l0_compaction_trigger: 5, ..stepped() };
+    let (store, volume) = open(&sim(), Options { background: true, ..limits });
+    for i in 0..12u32 {
+        try_put(&volume, &i.to_be_bytes(), b"v").unwrap();
+        store.flush().unwrap();
+    }
+    assert_eq!(contents(&store).unwrap().len(), 12);
+}
+
+#[test]
+fn a_flush_that_failed_once_refuses_no_later_write() {
+    let disk = sim();
+    let options = Options {
+        memtable_size: 4 << 10,
+        memtable_stall_size: 8 << 10,
+        num_memtable_limit: 99,
+        background: true,
+        ..stepped()
+    };
+    let (_store, volume) = open(&disk, options);
+    disk.fail(Fault::new(Op::Write, libc::ENOSPC).on(".sst"));
+    let failed = (0..500u32).filter(|i| try_put(&volume, &i.to_be_bytes(), &[0; 100]).is_err()).count();
+    assert!(failed <= 1, "{failed} writes failed after one failed flush");
+}

@@ -31,7 +31,7 @@ fn a_power_cut_in_the_recovery_from_a_kill_leaves_a_store_that_opens() {
     for (seed, at) in (0..30).flat_map(|seed| (1..12).map(move |at| (seed, at))) {
         let disk = Arc::new(SimDisk::new(seed));
         let (store, volume) = open(&disk, stepped());
-        (0..5u8).for_each(|i| drop(try_put(&volume, &[i], b"v").unwrap()));
+        (0..5u8).for_each(|i| _ = try_put(&volume, &[i], b"v").unwrap());
         let disk = kill(&disk);
         drop((store, volume));
         disk.crash_at_op(at);
@@ -48,7 +48,7 @@ fn what_a_failed_sync_left_in_the_page_cache_is_made_durable_by_the_next_open() 
         let (store, volume) = open(&disk, stepped());
         try_put(&volume, b"synced", b"v").unwrap();
         store.sync().unwrap();
-        (0..5u8).for_each(|i| drop(try_put(&volume, &[i], &[i; 1000]).unwrap()));
+        (0..5u8).for_each(|i| _ = try_put(&volume, &[i], &[i; 1000]).unwrap());
         disk.fail(Fault::new(Op::Sync, libc::EIO).on(".log"));
         store.sync().unwrap_err();
         let disk = kill(&disk);

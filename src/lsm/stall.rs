@@ -8,7 +8,8 @@
 //!   carry, and waiting is rare.
 //! - A writer that waits does so before its batch has taken anything (a sequence number, a place in
 //!   the log). It has raised the flush signal and the compaction signal, so there is work under way that ends
-//!   the stall; if that work fails, the writer gets its error instead of waiting on.
+//!   the stall; if that work fails, the writer gets its error instead of waiting on. What failed before
+//!   the writer came is no answer: there may be room again.
 //!
 //! Each volume is judged by its own memtables and tables. Stalls are counted by cause, with their time.
 //!
@@ -63,24 +64,43 @@ pub(crate) struct Stall {
 
 #[derive(Debug, Default)]
 struct Outcome {
-    /// What the last flush failed with.
-    flush: Option<Error>,
-    /// What the last compaction failed with.
-    compaction: Option<Error>,
+    flushes: Attempts,
+    compactions: Attempts,
     /// Writers that wait.
     waiting: usize,
+}
+
+/// Attempts to make room.
+#[derive(Debug, Default)]
+struct Attempts {
+    /// How many have ended.
+    ended: u64,
+    /// What the last one failed with.
+    error: Option<Error>,
+}
+
+impl Attempts {
+    fn end(&mut self, error: Option<Error>) {
+        self.ended += 1;
+        self.error = error;
+    }
+
+    /// The error of the last attempt, if it ended after the first `seen`.
+    fn error_after(&self, seen: u64) -> Option<&Error> {
+        self.error.as_ref().filter(|_| self.ended > seen)
+    }
 }
 
 impl Stall {
     /// A flush ended.
     pub fn flushed(&self, error: Option<Error>) {
-        self.outcome.lock().flush = error;
+        self.outcome.lock().flushes.end(error);
         self.changed.notify_all();
     }
 
     /// A compaction ended.
     pub fn compacted(&self, error: Option<Error>) {
-        self.outcome.lock().compaction = error;
+        self.outcome.lock().compactions.end(error);
         self.changed.notify_all();
     }
 
@@ -110,7 +130,9 @@ impl Volume {
         let (bytes, l0) = self.load();
         let full = bytes as f64 / options.memtable_stall_size.max(1) as f64;
         let memtables = (full - MEMTABLE_SLOWDOWN) / (1.0 - MEMTABLE_SLOWDOWN);
-        let (slow, stop) = (options.l0_slowdown as f64, options.l0_stop.max(options.l0_slowdown + 1) as f64);
+        // Not before a compaction is due: who waits must wait for something.
+        let stop = options.l0_stop.max(options.l0_slowdown + 1).max(options.l0_compaction_trigger);
+        let (slow, stop) = (options.l0_slowdown as f64, stop as f64);
         let l0 = match options.compaction {
             CompactionMode::None => -1.0,
             _ => (l0 as f64 - slow) / (stop - slow),
@@ -160,6 +182,7 @@ impl Volume {
         self.freeze_if_full();
         let mut outcome = self.stall.outcome.lock();
         outcome.waiting += 1;
+        let (flushes, compactions) = (outcome.flushes.ended, outcome.compactions.ended);
         shared.flush_signal.raise();
         shared.compaction_signal.raise();
         let result = loop {
@@ -169,8 +192,8 @@ impl Volume {
             let error = match cause {
                 // Nothing is frozen, so nothing will be flushed: one batch alone is over the limit.
                 Cause::Memtables if self.tree().immutable.is_empty() => break Ok(()),
-                Cause::Memtables => &outcome.flush,
-                Cause::L0 => &outcome.compaction,
+                Cause::Memtables => outcome.flushes.error_after(flushes),
+                Cause::L0 => outcome.compactions.error_after(compactions),
             };
             if let Some(error) = error {
                 break Err(error.clone());

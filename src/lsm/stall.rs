@@ -104,6 +104,13 @@ impl Stall {
         self.changed.notify_all();
     }
 
+    /// The store is closed: nobody needs to wait any more.
+    pub fn closed(&self) {
+        // Who looked before the close is waiting once the lock can be had.
+        drop(self.outcome.lock());
+        self.changed.notify_all();
+    }
+
     /// Does a writer wait?
     pub fn has_waiting(&self) -> bool {
         self.outcome.lock().waiting > 0
@@ -217,5 +224,43 @@ impl Volume {
             Cause::Memtables => self.flush_one().map(drop),
             Cause::L0 => self.compact_one().map(drop),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::SimDisk;
+    use crate::lsm::{Batch, Options, Store};
+    use std::sync::{Arc, mpsc};
+
+    /// Far longer than anything here takes: a test that hangs fails instead.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn writers_that_wait_learn_of_a_close_at_once() {
+        let options = Options { memtable_size: 1000, memtable_stall_size: 2000, ..Options::default() };
+        let store = Store::open(Arc::new(SimDisk::new(1)), options).unwrap();
+        let volume = store.volume("main").unwrap();
+        // No flush comes about, before the close or in it.
+        let flush_turn = volume.flush_turn.lock();
+        let (refused, refusal) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let error = (0..100u32).find_map(|i| {
+                    let mut batch = Batch::new();
+                    batch.put(&i.to_be_bytes(), &[0; 200]);
+                    volume.write(batch).err()
+                });
+                refused.send(error).unwrap();
+            });
+            while !volume.stall.has_waiting() {
+                std::thread::yield_now();
+            }
+            scope.spawn(|| store.close());
+            let error = refusal.recv_timeout(PATIENCE);
+            drop(flush_turn);
+            assert!(matches!(error, Ok(Some(Error::Closed))), "{error:?}");
+        });
     }
 }

@@ -189,6 +189,7 @@ impl Store {
         }
         let shared = &self.shared;
         shared.closed.store(true, Ordering::Release);
+        shared.volumes().iter().for_each(|volume| volume.stall.closed());
         shared.commits.close();
         shared.flush_signal.raise();
         shared.compaction_signal.raise();

@@ -297,7 +297,7 @@ impl Volume {
     /// Returns the sequence number of its last write (for an empty batch, of the last visible one).
     ///
     /// # Errors
-    /// Nothing of the batch was written. [`Error::TooLarge`], [`Error::Closed`], [`Error::ReadOnly`]
+    /// Nothing of the batch was written. [`Error::TooLarge`], [`Error::BadPatch`], [`Error::Closed`], [`Error::ReadOnly`]
     /// after an earlier failure of the disk, [`Error::Disk`] (a full disk: try again when there is room).
     pub fn write(&self, batch: Batch) -> Result<SeqNo> {
         if batch.is_empty() {

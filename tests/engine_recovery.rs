@@ -63,3 +63,21 @@ fn what_a_failed_sync_left_in_the_page_cache_is_made_durable_by_the_next_open() 
         assert_eq!(contents(&store).unwrap().len(), 7, "seed {seed}");
     }
 }
+
+#[test]
+fn files_that_are_not_the_stores_move_to_lost() {
+    let strangers = ["7.log", "+000001.log", "manifest-+1", "edits-18446744073709551615", "9999999.log", "x"];
+    let disk = sim();
+    let (store, volume) = open(&disk, stepped());
+    try_put(&volume, b"a", b"v").unwrap();
+    let disk = kill(&disk);
+    drop((store, volume));
+    strangers.iter().for_each(|name| disk.write_file(name, b"not ours").unwrap());
+    disk.write_file("000002.log", &[0; 100]).unwrap();
+    disk.write_file("000003.log", b"lsmf").unwrap();
+    let (store, _) = open(&disk, stepped());
+    assert_eq!(contents(&store).unwrap().len(), 1);
+    let lost: Vec<_> = disk.files().into_iter().filter(|f| f.name.starts_with("lost/")).collect();
+    assert_eq!(lost.len(), strangers.len(), "{lost:?}");
+    assert_eq!(files(&disk, ".log"), ["000001.log"], "what a power cut may leave of a segment is deleted");
+}

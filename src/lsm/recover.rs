@@ -9,13 +9,15 @@
 //!    the names are synced. (A sync alone would not make durable what an earlier, failed sync passed over.)
 //!    Then a new manifest generation says where each segment ends: from now on that is firm.
 //! 4. Only then are files deleted: log segments before the start and after the end, and tables
-//!    that no volume refers to and whose number was handed out. Any other table moves to `lost/`.
+//!    that no volume refers to and whose number was handed out. What is neither, nor the manifest's,
+//!    moves to `lost/`.
 
-use crate::disk::{Disk, Listed};
+use crate::disk::{Disk, LOST_DIR, Listed};
 use crate::lsm::batch::Writes;
+use crate::lsm::key::MAX_SEQ;
 use crate::lsm::levels::{Graveyard, Levels};
-use crate::lsm::log::reader::{Record, SegmentReader, highest_synced};
-use crate::lsm::log::record::RecordKind;
+use crate::lsm::log::reader::{Record, SegmentReader, highest_synced, may_be_segment};
+use crate::lsm::log::record::{RecordKind, SEGMENT_HEADER_LEN};
 use crate::lsm::log::{self, Log, Segment};
 use crate::lsm::manifest::{self, Manifest, State, VolumeId, VolumeState};
 use crate::lsm::readonly::ReadOnly;
@@ -58,7 +60,7 @@ pub(crate) fn recover(
     }
     disk.sync_dir()?;
     let manifest =
-        Manifest::start(disk.clone(), manifest::next_generation(&names), state, read_only.clone())?;
+        Manifest::start(disk.clone(), manifest::next_generation(&names)?, state, read_only.clone())?;
     let kept: BTreeSet<u64> = replay.segments.iter().map(|s| s.number).collect();
     clean_up(disk.as_ref(), &names, manifest.state(), &kept)?;
     let next = replay.segments.last().map_or(manifest.state().log_start.0, |s| s.number + 1);
@@ -213,7 +215,8 @@ impl<'a> Replay<'a> {
         }
         let writes = Writes::new(record.payload.clone()).ok_or_else(|| damaged("a batch is malformed"))?;
         let first = record.header.first_seq;
-        let last = first + u64::from(writes.left()).saturating_sub(1);
+        let last = u64::from(writes.left()).checked_sub(1).and_then(|more| first.checked_add(more));
+        let last = last.filter(|last| *last <= MAX_SEQ).ok_or_else(|| damaged("no such sequence numbers"))?;
         let volume = self.state.volumes.get(&writes.volume).ok_or_else(|| damaged("no such volume"))?;
         if first <= self.logged || (first <= volume.flushed && last > volume.flushed) {
             return Err(damaged("its sequence numbers are out of order"));
@@ -266,18 +269,71 @@ fn clean_up(disk: &dyn Disk, names: &[String], state: &State, segments: &BTreeSe
     let live: BTreeSet<u64> = state.live_tables().map(|t| t.number).collect();
     let mut changed = false;
     for name in names {
-        if log::parse_file_name(name).is_some_and(|number| !segments.contains(&number)) {
-            disk.delete(name)?;
-            changed = true;
-        } else if let Some(number) = table::parse_file_name(name).filter(|number| !live.contains(number)) {
-            if number < state.files {
-                disk.delete(name)?;
-            } else {
-                disk.move_to_lost(name)?;
+        let is_ours = if let Some(number) = log::parse_file_name(name) {
+            if segments.contains(&number) {
+                continue;
             }
-            changed = true;
+            may_be_segment(&first_bytes(disk, name, SEGMENT_HEADER_LEN)?, log::MAGIC, number)
+        } else if let Some(number) = table::parse_file_name(name) {
+            if live.contains(&number) {
+                continue;
+            }
+            number < state.files
+        } else if manifest::is_manifest_file(name) {
+            continue;
+        } else {
+            false
+        };
+        if is_ours {
+            disk.delete(name)?;
+        } else {
+            tracing::warn!("{name} is not this store's: it moves to {LOST_DIR}/");
+            disk.move_to_lost(name)?;
         }
+        changed = true;
     }
     // The numbers of deleted segments are used again: their names must be gone for good.
     if changed { Ok(disk.sync_dir()?) } else { Ok(()) }
+}
+
+/// The first `len` bytes of a file, or all if it is shorter.
+fn first_bytes(disk: &dyn Disk, name: &str, len: usize) -> Result<Bytes> {
+    let object = disk.open(name)?;
+    let len = object.len()?.min(len as u64);
+    Ok(object.read_at(0, len as usize)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::SimDisk;
+    use crate::lsm::Store;
+    use crate::lsm::log::record::{HEADER_LEN, Header, SegmentHeader};
+
+    /// Opens a store whose log is one record of two writes, the first with this sequence number.
+    fn open_with_record(first_seq: SeqNo) -> Result<Store> {
+        let disk = Arc::new(SimDisk::new(1));
+        let options = Options { background: false, ..Options::default() };
+        drop(Store::open(disk.clone(), options.clone())?);
+        let mut record = vec![0; HEADER_LEN];
+        record.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 2, 0, 1, b'a', 0, 1, b'b']);
+        let payload_len = (record.len() - HEADER_LEN) as u32;
+        Header { kind: RecordKind::Batch, payload_len, file: 1, first_seq, synced: 0 }.fill(&mut record);
+        let header = SegmentHeader { file: 1, base: 0 }.encode(log::MAGIC);
+        disk.write_file(&log::file_name(1), &[&header[..], &record].concat())?;
+        Store::open(disk, options)
+    }
+
+    #[test]
+    fn sequence_numbers_that_cannot_be_are_damage() {
+        for first_seq in [0, MAX_SEQ, MAX_SEQ + 1, u64::MAX] {
+            let refused = open_with_record(first_seq).unwrap_err();
+            assert!(matches!(refused, Error::Corruption { .. }), "{first_seq}: {refused}");
+        }
+        let store = open_with_record(MAX_SEQ - 1).unwrap();
+        let mut batch = crate::lsm::Batch::new();
+        batch.put(b"c", b"");
+        let refused = store.volume("main").unwrap().write(batch).unwrap_err();
+        assert!(matches!(refused, Error::NoSequenceNumbers), "{refused}");
+    }
 }

@@ -154,7 +154,9 @@ impl Commits {
         }
         let first_seq = queue.next_seq;
         let last_seq = first_seq + count as u64 - 1;
-        assert!(last_seq <= MAX_SEQ, "sequence numbers last for centuries");
+        if last_seq > MAX_SEQ {
+            return Err(Error::NoSequenceNumbers);
+        }
         queue.next_seq = last_seq + 1;
         let memtable = volume.tree().memtable.clone();
         memtable.note(first_seq, last_seq);

@@ -24,7 +24,7 @@ pub mod record;
 use self::record::{HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::disk::{Disk, LogFile};
 use crate::lsm::readonly::ReadOnly;
-use crate::lsm::{Error, Result, SeqNo};
+use crate::lsm::{Error, Result, SeqNo, names};
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -41,7 +41,7 @@ pub fn file_name(number: u64) -> String {
 
 /// The number of the log segment named `name`, if it is one.
 pub fn parse_file_name(name: &str) -> Option<u64> {
-    name.strip_suffix(".log")?.parse().ok()
+    names::parse(name, "", ".log")
 }
 
 /// A record on its way into the log: room for the header, then the payload.

@@ -38,6 +38,7 @@ pub use state::{State, VolumeState};
 use crate::disk::{Disk, LogFile};
 use crate::lsm::log::reader::SegmentReader;
 use crate::lsm::log::record::{HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::lsm::names::{self, MAX_NUMBER};
 use crate::lsm::readonly::ReadOnly;
 use crate::lsm::{Error, Result};
 use bytes::Bytes;
@@ -62,8 +63,12 @@ fn edits_name(generation: u64) -> String {
     format!("edits-{generation:06}")
 }
 
+fn snapshot_of(name: &str) -> Option<u64> {
+    names::parse(name, "manifest-", "")
+}
+
 fn generation_of(name: &str) -> Option<u64> {
-    name.strip_prefix("manifest-").or_else(|| name.strip_prefix("edits-"))?.parse().ok()
+    snapshot_of(name).or_else(|| names::parse(name, "edits-", ""))
 }
 
 /// Is `name` a manifest's file?
@@ -90,8 +95,15 @@ pub struct Manifest {
 }
 
 /// A generation number that no file among `names` has.
-pub fn next_generation(names: &[String]) -> u64 {
-    names.iter().filter_map(|n| generation_of(n)).max().map_or(1, |g| g + 1)
+///
+/// # Errors
+/// [`Error::Corruption`] if there is none.
+pub fn next_generation(names: &[String]) -> Result<u64> {
+    let last = names.iter().filter_map(|n| generation_of(n)).max().unwrap_or(0);
+    if last >= MAX_NUMBER {
+        return Err(Error::corruption(snapshot_name(last), 0, "no generation can follow it"));
+    }
+    Ok(last + 1)
 }
 
 /// Reads the newest generation; `None` if `names` has none.
@@ -99,7 +111,7 @@ pub fn next_generation(names: &[String]) -> u64 {
 /// # Errors
 /// [`Error::Corruption`] if it is damaged, [`Error::NewerFormat`] if a later version wrote it.
 pub fn read(disk: &dyn Disk, names: &[String]) -> Result<Option<State>> {
-    let newest = names.iter().filter_map(|n| n.strip_prefix("manifest-")?.parse::<u64>().ok()).max();
+    let newest = names.iter().filter_map(|n| snapshot_of(n)).max();
     let Some(generation) = newest else { return Ok(None) };
     let name = snapshot_name(generation);
     let mut state = State::default();

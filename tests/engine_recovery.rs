@@ -5,7 +5,7 @@ mod engine_common;
 use engine_common::{contents, cut_power, files, kill, open, sim, stepped, try_put};
 use lsmfs::disk::Disk;
 use lsmfs::disk::sim::{Fault, Op, SimDisk};
-use lsmfs::lsm::{Error, Store};
+use lsmfs::lsm::{Error, Options, Store};
 use std::sync::Arc;
 
 #[test]
@@ -80,4 +80,21 @@ fn files_that_are_not_the_stores_move_to_lost() {
     let lost: Vec<_> = disk.files().into_iter().filter(|f| f.name.starts_with("lost/")).collect();
     assert_eq!(lost.len(), strangers.len(), "{lost:?}");
     assert_eq!(files(&disk, ".log"), ["000001.log"], "what a power cut may leave of a segment is deleted");
+}
+
+#[test]
+fn a_log_that_ends_before_what_a_flush_made_durable_is_damaged() {
+    let disk = sim();
+    let options =
+        Options { memtable_size: 1000, num_memtable_limit: 1, log_segment_size: 1 << 20, ..stepped() };
+    let (store, volume) = open(&disk, options);
+    (0..13u8).for_each(|i| _ = try_put(&volume, &[i], &[0; 100]).unwrap());
+    // Flushes the first memtable: the log goes on, with records that no table has.
+    assert!(store.step().unwrap());
+    let disk = kill(&disk);
+    drop((store, volume));
+    let log = files(&disk, ".log")[0].clone();
+    disk.flip_bit(&log, 100, 1).unwrap();
+    let refused = Store::open(disk, stepped()).unwrap_err();
+    assert!(matches!(&refused, Error::Corruption { file, .. } if *file == log), "{refused}");
 }

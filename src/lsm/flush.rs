@@ -58,7 +58,10 @@ impl Volume {
         let table = build_table(shared, memtable)?;
         self.change_tree(|tree| {
             let mut manifest = shared.manifest.lock();
-            let mut edits = vec![Edit::Flushed { volume: self.id(), seq: memtable.last_seq() }];
+            let mut edits = vec![
+                Edit::LogDurable(shared.log.synced()),
+                Edit::Flushed { volume: self.id(), seq: memtable.last_seq() },
+            ];
             edits.extend(table.iter().map(|table| Edit::AddTable {
                 volume: self.id(),
                 level: 0,

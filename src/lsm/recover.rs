@@ -3,8 +3,9 @@
 //! 1. The manifest is read whole, or the open refuses; so it does unless every table that the manifest
 //!    refers to is there in its length.
 //! 2. The log is replayed from the manifest's log start. It ends at the first record that is not
-//!    whole; what a later record proves to have been durable makes that damage instead, and the
-//!    open refuses ([`crate::lsm::log::reader`]). A missing segment counts as a bad record at its start.
+//!    whole; what a later record, or the manifest, proves to have been durable makes that damage
+//!    instead, and the open refuses ([`crate::lsm::log::reader`]). A missing segment counts as a bad
+//!    record at its start.
 //! 3. What was read of the last session's segments is written again, cut behind its end and synced, and
 //!    the names are synced. (A sync alone would not make durable what an earlier, failed sync passed over.)
 //!    Then a new manifest generation says where each segment ends: from now on that is firm.
@@ -59,6 +60,7 @@ pub(crate) fn recover(
         state.sealed.insert(number, contents.len() as u64);
     }
     disk.sync_dir()?;
+    state.log_durable = replay.position;
     let manifest =
         Manifest::start(disk.clone(), manifest::next_generation(&names)?, state, read_only.clone())?;
     let kept: BTreeSet<u64> = replay.segments.iter().map(|s| s.number).collect();
@@ -148,7 +150,9 @@ impl<'a> Replay<'a> {
         let numbers: BTreeSet<u64> =
             names.iter().filter_map(|n| log::parse_file_name(n)).filter(|n| *n >= first).collect();
         let Some(&last) = numbers.last() else {
-            return replay.none_may_be_missing().map(|()| replay);
+            replay.none_may_be_missing()?;
+            replay.durable_part_is_there()?;
+            return Ok(replay);
         };
         for number in first..=last {
             if !numbers.contains(&number) || !replay.segment(number)? {
@@ -157,6 +161,7 @@ impl<'a> Replay<'a> {
             }
         }
         replay.none_may_be_missing()?;
+        replay.durable_part_is_there()?;
         Ok(replay)
     }
 
@@ -243,15 +248,24 @@ impl<'a> Replay<'a> {
             let name = log::file_name(number);
             let bytes = self.read(&name)?;
             if highest_synced(&bytes, number).is_some_and(|synced| synced > self.log.position) {
-                let what = format!("the log breaks off here, but {name} shows that more was durable");
-                let (file, offset) = match self.log.segments.last() {
-                    Some(segment) => (log::file_name(segment.number), segment.len),
-                    None => (log::file_name(self.state.log_start.0), 0),
-                };
-                return Err(Error::corruption(file, offset, what));
+                return Err(self.breaks_off(&name));
             }
         }
         Ok(())
+    }
+
+    /// What the manifest knows to be durable must have been read.
+    fn durable_part_is_there(&self) -> Result<()> {
+        if self.log.position < self.state.log_durable { Err(self.breaks_off("the manifest")) } else { Ok(()) }
+    }
+
+    fn breaks_off(&self, witness: &str) -> Error {
+        let what = format!("the log breaks off here, but {witness} shows that more was durable");
+        let (file, offset) = match self.log.segments.last() {
+            Some(segment) => (log::file_name(segment.number), segment.len),
+            None => (log::file_name(self.state.log_start.0), 0),
+        };
+        Error::corruption(file, offset, what)
     }
 
     /// Every segment that the manifest knows to be durable must have been there.

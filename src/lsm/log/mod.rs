@@ -266,9 +266,9 @@ impl Log {
         Ok(())
     }
 
-    /// Has everything that was written been synced?
-    pub fn is_synced(&self) -> bool {
-        self.synced.load(Ordering::Acquire) >= self.written.load(Ordering::Acquire)
+    /// The position up to which records are durable.
+    pub fn synced(&self) -> u64 {
+        self.synced.load(Ordering::Acquire)
     }
 
     /// The live segments, oldest first.

@@ -28,6 +28,8 @@ pub struct State {
     pub files: u64,
     /// The oldest log segment that is needed, and its base.
     pub log_start: (u64, u64),
+    /// The log was synced up to this position.
+    pub log_durable: u64,
     /// The lengths of earlier sessions' segments.
     pub sealed: BTreeMap<u64, u64>,
     /// The volumes.
@@ -48,6 +50,7 @@ impl State {
                 self.log_start = (sane(number)?, sane(base)?);
                 self.sealed = self.sealed.split_off(&number);
             }
+            Edit::LogDurable(position) => self.log_durable = sane(position)?,
             Edit::Sealed { number, len } => {
                 self.sealed.insert(sane(number)?, sane(len)?);
             }
@@ -105,7 +108,11 @@ impl State {
     /// The edits that build this state from nothing.
     pub fn to_edits(&self) -> Vec<Edit> {
         let (number, base) = self.log_start;
-        let mut edits = vec![Edit::Files(self.files), Edit::LogStart { number, base }];
+        let mut edits = vec![
+            Edit::Files(self.files),
+            Edit::LogStart { number, base },
+            Edit::LogDurable(self.log_durable),
+        ];
         edits.extend(self.sealed.iter().map(|(&number, &len)| Edit::Sealed { number, len }));
         for (&id, volume) in &self.volumes {
             edits.push(Edit::Volume { id, name: volume.name.clone() });
@@ -142,6 +149,7 @@ mod tests {
             Edit::LogStart { number: u64::MAX, base: 0 },
             Edit::LogStart { number: 1, base: u64::MAX },
             Edit::Sealed { number: 1, len: u64::MAX },
+            Edit::LogDurable(u64::MAX),
             Edit::Flushed { volume: 1, seq: MAX_SEQ + 1 },
             table(1, MAX_SEQ + 1),
             table(2, 1),

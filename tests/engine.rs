@@ -423,6 +423,14 @@ fn a_failed_flush_leaves_everything_and_is_tried_again() {
 }
 
 #[test]
+fn everything_can_be_printed() {
+    let (store, volume) = open(&sim(), stepped());
+    put(&volume, "a", "1");
+    let printed = format!("{store:?} {volume:?} {:?}", volume.snapshot());
+    assert!(printed.contains("main"), "{printed}");
+}
+
+#[test]
 fn directories_that_are_no_store_are_refused_and_left_alone() {
     let disk = sim();
     disk.write_file("holiday.jpg", b"not ours").unwrap();

@@ -7,7 +7,7 @@
 //! 2. a volume's `flush_turn` and `compacting.turn`: one flush, one compaction at a time
 //! 3. a volume's `structure`: changes of its tree
 //! 4. `Shared::manifest`: held over the manifest's I/O
-//! 5. the log's `sync_turn` and `tail`: held over the log's I/O
+//! 5. the log's `tail`, then its `sync_turn`: held over the log's I/O
 //! 6. the commit lock, then a volume's `tree`, `published`, a writer's slot
 //! 7. `Shared::{volumes, obsolete, retired, graveyard}`, the log's `segments`, `Snapshots::living`, the threads'
 //!    signals: leaves, under which no other is taken.
@@ -20,6 +20,7 @@ use crate::lsm::log::Log;
 use crate::lsm::manifest::Manifest;
 use crate::lsm::memtable::Memtable;
 use crate::lsm::obsolete::Obsolete;
+use crate::lsm::readonly::ReadOnly;
 use crate::lsm::recover::recover;
 use crate::lsm::snapshot::Snapshots;
 use crate::lsm::table::{TableCache, TableOptions};
@@ -32,11 +33,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 /// What the volumes of a store share.
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub options: Options,
     pub table_options: TableOptions,
     pub disk: Arc<dyn Disk>,
+    pub read_only: ReadOnly,
     pub log: Log,
     pub commits: Commits,
     pub manifest: Mutex<Manifest>,
@@ -66,13 +67,12 @@ impl Shared {
 }
 
 /// An open store. All methods may be called from any thread. Dropping it closes it.
-#[derive(Debug)]
 pub struct Store {
     shared: Arc<Shared>,
     closing: Mutex<Threads>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Threads {
     running: Vec<JoinHandle<()>>,
     closed: bool,
@@ -86,12 +86,14 @@ impl Store {
     /// are here; [`Error::Disk`]. Nothing was deleted then.
     pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Store> {
         let graveyard = Arc::new(Graveyard::default());
-        let recovered = recover(&disk, &options, &graveyard)?;
+        let read_only = ReadOnly::default();
+        let recovered = recover(&disk, &options, &graveyard, &read_only)?;
         let cache = Arc::new(BlockCache::new(options.cache_size));
         let shared = Arc::new(Shared {
             table_options: TableOptions::from(&options),
             tables: Arc::new(TableCache::new(disk.clone(), cache, options.open_tables)),
             disk,
+            read_only,
             log: recovered.log,
             commits: Commits::new(recovered.last_seq),
             manifest: Mutex::new(recovered.manifest),
@@ -168,6 +170,7 @@ impl Store {
     /// Flushes, and merges every volume's tables down to its deepest level.
     pub fn compact(&self) -> Result<()> {
         self.flush()?;
+        self.shared.read_only.check()?;
         self.shared.volumes().iter().try_for_each(|volume| volume.compact_all())?;
         self.shared.reclaim()
     }
@@ -184,6 +187,7 @@ impl Store {
         }
         let shared = &self.shared;
         shared.closed.store(true, Ordering::Release);
+        shared.volumes().iter().for_each(|volume| volume.stall.closed());
         shared.commits.close();
         shared.flush_signal.raise();
         shared.compaction_signal.raise();
@@ -207,6 +211,19 @@ impl Store {
         shared.log.end_segment();
         shared.retire_log()?;
         shared.settle()
+    }
+}
+
+// Volumes hold what they share, and that holds the volumes: derived, this would not end.
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("disk", &self.disk).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("shared", &self.shared).finish_non_exhaustive()
     }
 }
 

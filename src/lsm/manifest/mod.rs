@@ -37,7 +37,7 @@ pub use state::{State, VolumeState};
 
 use crate::disk::{Disk, LogFile};
 use crate::lsm::log::reader::SegmentReader;
-use crate::lsm::log::record::{HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::lsm::log::record::{Framing, HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::lsm::names::{self, MAX_NUMBER};
 use crate::lsm::readonly::ReadOnly;
 use crate::lsm::{Error, Result};
@@ -48,12 +48,15 @@ use xxhash_rust::xxh3::Xxh3Default;
 /// The version of the format that this program writes, and the newest that it reads.
 pub const VERSION: u32 = 1;
 const MAGIC: &[u8; 8] = b"lsmfsman";
-const EDITS_MAGIC: &[u8; 8] = b"lsmfsedt";
 const SNAPSHOT_HEADER_LEN: usize = 40;
 /// A log of edits longer than this is followed by a new generation.
 const EDITS_LIMIT: u64 = 1 << 20;
 /// File numbers reserved at once.
 const FILE_BLOCK: u64 = 256;
+
+fn edits_framing(state: &State) -> Framing {
+    Framing { magic: b"lsmfsedt", store: state.store }
+}
 
 fn snapshot_name(generation: u64) -> String {
     format!("manifest-{generation:06}")
@@ -185,9 +188,10 @@ fn decode_snapshot<'a>(bytes: &'a [u8], name: &str, generation: u64) -> Result<&
 
 fn replay_edits(state: &mut State, bytes: Bytes, name: &str, generation: u64) -> Result<()> {
     let damaged = |offset| Error::corruption(name, offset, "a record is damaged that was once durable");
-    let Some(mut reader) = SegmentReader::new(bytes.clone(), EDITS_MAGIC, name, generation, Some(0))? else {
+    let framing = edits_framing(state);
+    let Some(mut reader) = SegmentReader::new(bytes.clone(), framing, name, generation, Some(0))? else {
         // Its first record follows a synced header: without one there was none.
-        return match crate::lsm::log::reader::highest_synced(&bytes, generation) {
+        return match crate::lsm::log::reader::highest_synced(&bytes, &framing, generation) {
             None => Ok(()),
             Some(_) => Err(damaged(0)),
         };
@@ -274,7 +278,7 @@ impl Manifest {
             first_seq: 0,
             synced: self.edits_len,
         };
-        header.fill(&mut record);
+        header.fill(&edits_framing(&self.state), &mut record);
         if let Err(e) = self.edits.write_at(self.edits_len, &record) {
             return Err(self.undo(e.into()));
         }
@@ -360,7 +364,7 @@ fn write_generation(disk: &dyn Disk, generation: u64, state: &State) -> Result<(
     writer.write(&encode_snapshot(state, generation))?;
     writer.finish()?;
     let edits = disk.create_log(&edits_name(generation))?;
-    edits.write_at(0, &SegmentHeader { file: generation, base: 0 }.encode(EDITS_MAGIC))?;
+    edits.write_at(0, &SegmentHeader { file: generation, base: 0 }.encode(&edits_framing(state)))?;
     edits.sync()?;
     disk.sync_dir()?;
     Ok((edits, SEGMENT_HEADER_LEN as u64))

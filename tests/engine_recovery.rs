@@ -28,6 +28,20 @@ fn a_table_that_is_missing_or_cut_is_noticed_at_the_open() {
 }
 
 #[test]
+fn a_manifest_whose_edits_are_missing_is_damaged() {
+    let disk = sim();
+    let (store, volume) = open(&disk, stepped());
+    try_put(&volume, b"a", b"v").unwrap();
+    store.flush().unwrap();
+    let disk = kill(&disk);
+    drop((store, volume));
+    let edits = disk.list().unwrap().into_iter().find(|f| f.name.starts_with("edits-")).unwrap().name;
+    disk.delete(&edits).unwrap();
+    let refused = Store::open(disk, stepped()).unwrap_err();
+    assert!(matches!(&refused, Error::Corruption { file, .. } if *file == edits), "{refused}");
+}
+
+#[test]
 fn a_power_cut_in_the_recovery_from_a_kill_leaves_a_store_that_opens() {
     for (seed, at) in (0..30).flat_map(|seed| (1..12).map(move |at| (seed, at))) {
         let disk = Arc::new(SimDisk::new(seed));

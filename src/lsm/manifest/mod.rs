@@ -18,7 +18,8 @@
 //!
 //! # Invariants
 //! - Each open writes a new generation, and so does a log of edits that has grown long. The one
-//!   before is deleted when the new one is durable.
+//!   before is deleted when the new one is durable. Its log of edits is durable before its snapshot has
+//!   a name: a snapshot without one is damage.
 //! - A record of edits is synced before its effect is used. So only the last may be torn, and the
 //!   "synced" position in each record's header is its own offset: a bad record before a whole one
 //!   is damage, and open refuses.
@@ -122,10 +123,11 @@ pub fn read(disk: &dyn Disk, names: &[String]) -> Result<Option<State>> {
     let edits = decode_snapshot(&bytes, &name, generation)?;
     apply_all(&mut state, edits, &name, SNAPSHOT_HEADER_LEN as u64)?;
     let name = edits_name(generation);
-    if names.contains(&name) {
-        let bytes = read_whole(disk, &name)?;
-        replay_edits(&mut state, bytes, &name, generation)?;
+    if !names.contains(&name) {
+        return Err(Error::corruption(name, 0, "it is missing"));
     }
+    let bytes = read_whole(disk, &name)?;
+    replay_edits(&mut state, bytes, &name, generation)?;
     Ok(Some(state))
 }
 
@@ -189,13 +191,8 @@ fn decode_snapshot<'a>(bytes: &'a [u8], name: &str, generation: u64) -> Result<&
 fn replay_edits(state: &mut State, bytes: Bytes, name: &str, generation: u64) -> Result<()> {
     let damaged = |offset| Error::corruption(name, offset, "a record is damaged that was once durable");
     let framing = edits_framing(state);
-    let Some(mut reader) = SegmentReader::new(bytes.clone(), framing, name, generation, Some(0))? else {
-        // Its first record follows a synced header: without one there was none.
-        return match crate::lsm::log::reader::highest_synced(&bytes, &framing, generation) {
-            None => Ok(()),
-            Some(_) => Err(damaged(0)),
-        };
-    };
+    let reader = SegmentReader::new(bytes, framing, name, generation, Some(0))?;
+    let mut reader = reader.ok_or_else(|| Error::corruption(name, 0, "its header is damaged"))?;
     for record in reader.by_ref() {
         apply_all(state, &record.payload, name, record.offset)?;
     }
@@ -358,14 +355,14 @@ impl Manifest {
     }
 }
 
-/// Writes a generation's snapshot and its empty log of edits, both durable.
+/// Writes a generation, durably: its empty log of edits, then the snapshot, which makes it one.
 fn write_generation(disk: &dyn Disk, generation: u64, state: &State) -> Result<(Arc<dyn LogFile>, u64)> {
-    let mut writer = disk.create(&snapshot_name(generation))?;
-    writer.write(&encode_snapshot(state, generation))?;
-    writer.finish()?;
     let edits = disk.create_log(&edits_name(generation))?;
     edits.write_at(0, &SegmentHeader { file: generation, base: 0 }.encode(&edits_framing(state)))?;
     edits.sync()?;
     disk.sync_dir()?;
+    let mut writer = disk.create(&snapshot_name(generation))?;
+    writer.write(&encode_snapshot(state, generation))?;
+    writer.finish()?;
     Ok((edits, SEGMENT_HEADER_LEN as u64))
 }

@@ -312,7 +312,7 @@ impl Volume {
         self.wait_for_room(record.len())?;
         let seq = shared.commits.commit(&shared.log, self, record, count)?;
         shared.syncs.note_write(shared.options.sync_interval);
-        self.freeze_if_full();
+        self.try_freeze_if_full();
         Ok(seq)
     }
 }

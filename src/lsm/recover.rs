@@ -233,7 +233,9 @@ impl<'a> Replay<'a> {
             RecordKind::Edits => return Err(damaged("a record does not belong in a log")),
             RecordKind::Batch => {}
         }
-        let writes = Writes::new(record.payload.clone()).ok_or_else(|| damaged("a batch is malformed"))?;
+        // A copy: a slice would keep the whole segment in memory.
+        let payload = Bytes::copy_from_slice(&record.payload);
+        let writes = Writes::new(payload).ok_or_else(|| damaged("a batch is malformed"))?;
         let first = record.header.first_seq;
         let last = u64::from(writes.left()).checked_sub(1).and_then(|more| first.checked_add(more));
         let last = last.filter(|last| *last <= MAX_SEQ).ok_or_else(|| damaged("no such sequence numbers"))?;
@@ -248,9 +250,8 @@ impl<'a> Replay<'a> {
         }
         let (_, tree) = self.log.trees.get_mut(&writes.volume).ok_or_else(|| damaged("no such volume"))?;
         tree.memtable.note(first, last);
-        for (seq, write) in (first..).zip(writes) {
-            tree.memtable.insert(seq, write.map_err(|()| damaged("a batch is malformed"))?);
-        }
+        let inserted = tree.memtable.insert_all(first, writes, record.payload.len());
+        inserted.map_err(|()| damaged("a batch is malformed"))?;
         if tree.memtable.size() >= self.options.memtable_size {
             tree.immutable.insert(0, std::mem::take(&mut tree.memtable));
         }

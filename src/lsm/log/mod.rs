@@ -25,7 +25,6 @@ use self::record::{Framing, HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN, 
 use crate::disk::{Disk, LogFile};
 use crate::lsm::readonly::ReadOnly;
 use crate::lsm::{Error, Result, SeqNo, names};
-use bytes::BytesMut;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,7 +49,7 @@ pub fn parse_file_name(name: &str) -> Option<u64> {
 #[derive(Debug)]
 pub struct PendingRecord {
     /// [`HEADER_LEN`] bytes of room and the payload.
-    pub bytes: BytesMut,
+    pub bytes: Vec<u8>,
     /// The sequence number of its first write.
     pub first_seq: SeqNo,
     /// The sequence number of its last write.

@@ -7,7 +7,7 @@ use crate::disk::sim::{Fault, Op, SimDisk};
 const STORE: u64 = 42;
 
 fn record(seq: SeqNo, payload: &[u8]) -> PendingRecord {
-    let mut bytes = BytesMut::zeroed(HEADER_LEN);
+    let mut bytes = vec![0; HEADER_LEN];
     bytes.extend_from_slice(payload);
     PendingRecord { bytes, first_seq: seq, last_seq: seq }
 }

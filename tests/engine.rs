@@ -3,6 +3,7 @@
 
 use lsmfs::disk::Disk;
 use lsmfs::disk::sim::{Fault, Op, SimDisk};
+use lsmfs::lsm::table::PrefixRule;
 use lsmfs::lsm::{Batch, Error, Options, Store, Volume};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -285,6 +286,32 @@ fn reads_touch_only_the_tables_whose_range_matters() {
     assert_eq!(get(&volume, "3-07").as_deref(), Some("value"));
     let touched = reads().iter().zip(&before).filter(|(after, before)| after > before).count();
     assert_eq!(touched, 1);
+}
+
+#[test]
+fn a_scan_of_an_absent_prefix_reads_no_data_block() {
+    fn first_two(key: &[u8]) -> Option<&[u8]> {
+        key.get(..2)
+    }
+    let disk = sim();
+    let rule = PrefixRule { id: 7, extract: first_two };
+    let options = Options { prefix: Some(rule), cache_size: 0, ..stepped() };
+    let (store, volume) = open(&disk, options);
+    for table in 0..3 {
+        (0..200).step_by(2).for_each(|i| put(&volume, &format!("{i:02x}/{table}"), "value"));
+        store.flush().unwrap();
+    }
+    let reads = || disk.files().iter().map(|f| disk.reads(&f.name)).sum::<u64>();
+    // Opens the tables; what a scan without hits reads from here on is their filters.
+    assert_eq!(keys(&volume, "02/", "020"), ["02/0", "02/1", "02/2"]);
+    let (mut absent, mut looked) = (0, 0);
+    for i in (1..200).step_by(2) {
+        let before = reads();
+        assert_eq!(keys(&volume, &format!("{i:02x}"), &format!("{i:02x}~")), [""; 0]);
+        absent += 1;
+        looked += usize::from(reads() - before > 3);
+    }
+    assert!(looked * 10 < absent, "{looked} of {absent} scans read more than three filters");
 }
 
 #[test]

@@ -53,6 +53,7 @@ mod write;
 pub use batch::Batch;
 pub use error::{Error, Result};
 pub use iter::scan::Scan;
+pub use iter::scan_back::ScanBack;
 pub use key::{Kind, SeqNo};
 pub use options::Options;
 pub use snapshot::Snapshot;

@@ -1,5 +1,6 @@
 //! The engine's settings.
 
+use crate::lsm::table::PrefixRule;
 use std::time::Duration;
 
 /// How blocks are compressed.
@@ -64,6 +65,8 @@ pub struct Options {
     pub level_base_size: u64,
     /// Each level holds this many times as much as the one above.
     pub level_multiplier: u64,
+    /// How keys fall into groups that scans ask for: the tables' filters answer for them too.
+    pub prefix: Option<PrefixRule>,
     /// Run the background threads. Without them, tests step the work: [`crate::lsm::Store::step`].
     pub background: bool,
 }
@@ -88,6 +91,7 @@ impl Default for Options {
             table_size: 32 << 20,
             level_base_size: 128 << 20,
             level_multiplier: 10,
+            prefix: None,
             background: true,
         }
     }

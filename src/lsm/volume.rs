@@ -12,6 +12,7 @@
 
 use crate::lsm::compaction::Compacting;
 use crate::lsm::iter::scan::Scan;
+use crate::lsm::iter::scan_back::ScanBack;
 use crate::lsm::levels::Levels;
 use crate::lsm::manifest::VolumeId;
 use crate::lsm::memtable::Memtable;
@@ -206,6 +207,20 @@ impl Volume {
         self.check_open()?;
         let (tree, seq) = self.read_point();
         Scan::new(&self.shared, &tree, seq, from, to)
+    }
+
+    /// As [`Volume::scan`], last key first.
+    pub fn scan_back(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<ScanBack> {
+        self.check_open()?;
+        let (tree, seq) = self.read_point();
+        ScanBack::new(&self.shared, &tree, seq, from, to)
+    }
+
+    /// The values of several keys at one moment, in the order of the keys.
+    pub fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        self.check_open()?;
+        let (tree, seq) = self.read_point();
+        keys.iter().map(|key| tree.get(&self.shared, key, seq)).collect()
     }
 
     /// The sequence number of the newest visible write in the store.

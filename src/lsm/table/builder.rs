@@ -184,9 +184,8 @@ impl TableBuilder {
         for RangeTombstone { start, end, seq } in &self.ranges {
             let end = clip.map_or(end.as_ref(), |clip| end.as_ref().min(clip));
             ranges::encode(&mut block, start, end, *seq);
-            if clip.is_none() {
-                furthest = furthest.max(end);
-            }
+            // The last key before an end of `k\0` is `k`: so a clipped table does not reach into the next.
+            furthest = furthest.max(end.strip_suffix(&[0]).unwrap_or(end));
         }
         self.meta.largest = Bytes::copy_from_slice(furthest);
         match block.as_slice() {

@@ -450,6 +450,29 @@ fn a_failed_flush_leaves_everything_and_is_tried_again() {
 }
 
 #[test]
+fn a_scan_shows_nothing_outside_its_bounds() {
+    let (store, volume) = open(&sim(), stepped());
+    put(&volume, "b", "1");
+    put(&volume, "m", "2");
+    store.flush().unwrap();
+    put(&volume, "n", "3");
+    let shown =
+        |scan: &lsmfs::lsm::Scan| [scan.key().to_vec(), scan.head().to_vec(), scan.tail().unwrap().to_vec()];
+    let nothing = [const { Vec::new() }; 3];
+    let mut scan = volume.scan(Bound::Unbounded, Bound::Excluded(b"m")).unwrap();
+    assert_eq!(shown(&scan), nothing, "before the first");
+    while scan.next().unwrap() {}
+    assert!(!scan.next().unwrap());
+    assert_eq!(shown(&scan), nothing, "at the end");
+    let z = Bound::Included(&b"z"[..]);
+    for to in [Bound::Included(&b"a"[..]), Bound::Excluded(b"n"), Bound::Excluded(b"z")] {
+        let mut scan = volume.scan(z, to).unwrap();
+        assert_eq!(scan.num_active_iterators(), 0);
+        assert!(!scan.next().unwrap());
+    }
+}
+
+#[test]
 fn everything_can_be_printed() {
     let (store, volume) = open(&sim(), stepped());
     put(&volume, "a", "1");

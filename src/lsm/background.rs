@@ -142,7 +142,8 @@ impl Syncs {
     /// Tells that the log was written.
     pub fn note_write(&self, interval: Duration) {
         if !self.dirty.load(Ordering::Relaxed) && !self.dirty.swap(true, Ordering::AcqRel) {
-            self.queue.lock().due = Some(Instant::now() + interval);
+            // An interval without an end: whoever wants a sync asks for it.
+            self.queue.lock().due = Instant::now().checked_add(interval);
             self.wake.notify_one();
         }
     }
@@ -235,5 +236,12 @@ mod tests {
             signal.raise();
         });
         signal.wait();
+    }
+
+    #[test]
+    fn a_sync_interval_may_be_endless() {
+        let syncs = Syncs::default();
+        syncs.note_write(Duration::MAX);
+        assert_eq!(syncs.queue.lock().due, None);
     }
 }

@@ -2,11 +2,13 @@
 //! filtering, what a full or failing disk does.
 
 use lsmfs::disk::Disk;
+use lsmfs::disk::real::RealDisk;
 use lsmfs::disk::sim::{Fault, Op, SimDisk};
 use lsmfs::lsm::table::PrefixRule;
 use lsmfs::lsm::{Batch, Error, Options, Store, Volume};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// No background threads, small everything.
 fn stepped() -> Options {
@@ -94,6 +96,24 @@ fn a_closed_store_opens_with_everything_and_an_empty_log() {
     assert_eq!(keys(&volume, "", "z").len(), 500);
     assert_eq!(get(&volume, "key123").as_deref(), Some("value123"));
     assert!(store.stats().log_segments.is_empty());
+}
+
+#[test]
+fn a_closed_store_is_free_for_others_whoever_holds_on_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = || RealDisk::open_or_create(dir.path(), Duration::ZERO);
+    let store = Store::open(Arc::new(lock().unwrap()), stepped()).unwrap();
+    let volume = store.volume("main").unwrap();
+    put(&volume, "a", "1");
+    let snapshot = volume.snapshot();
+    store.close().unwrap();
+    let next = Store::open(Arc::new(lock().unwrap()), stepped()).unwrap();
+    assert_eq!(get(&next.volume("main").unwrap(), "a").as_deref(), Some("1"));
+    assert!(matches!(snapshot.get(b"a"), Err(Error::Closed)));
+    let refused = [store.volume("main").map(drop), store.sync(), store.flush(), store.compact()];
+    assert!(refused.iter().all(|r| matches!(r, Err(Error::Closed))), "{refused:?}");
+    drop((store, volume, snapshot));
+    assert!(lock().is_err(), "the next owner has it still");
 }
 
 #[test]

@@ -141,7 +141,8 @@ impl std::fmt::Debug for Syncs {
 impl Syncs {
     /// Tells that the log was written.
     pub fn note_write(&self, interval: Duration) {
-        if !self.dirty.load(Ordering::Relaxed) && !self.dirty.swap(true, Ordering::AcqRel) {
+        // A swap on both sides: either the thread sees the write, or this sees the flag lowered.
+        if !self.dirty.swap(true, Ordering::AcqRel) {
             // An interval without an end: whoever wants a sync asks for it.
             self.queue.lock().due = Instant::now().checked_add(interval);
             self.wake.notify_one();
@@ -193,7 +194,7 @@ impl Syncs {
 pub(crate) fn run_syncs(shared: &Arc<Shared>) {
     while let Some(waiting) = shared.syncs.next() {
         // Lowered before the sync: what is written from here on sets it again.
-        shared.syncs.dirty.store(false, Ordering::Release);
+        shared.syncs.dirty.swap(false, Ordering::AcqRel);
         let result = shared.log.sync();
         if let Err(e) = &result
             && waiting.is_empty()

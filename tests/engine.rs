@@ -2,11 +2,13 @@
 //! filtering, what a full or failing disk does.
 
 use lsmfs::disk::Disk;
+use lsmfs::disk::real::RealDisk;
 use lsmfs::disk::sim::{Fault, Op, SimDisk};
 use lsmfs::lsm::table::PrefixRule;
 use lsmfs::lsm::{Batch, Error, Options, Store, Volume};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// No background threads, small everything.
 fn stepped() -> Options {
@@ -94,6 +96,24 @@ fn a_closed_store_opens_with_everything_and_an_empty_log() {
     assert_eq!(keys(&volume, "", "z").len(), 500);
     assert_eq!(get(&volume, "key123").as_deref(), Some("value123"));
     assert!(store.stats().log_segments.is_empty());
+}
+
+#[test]
+fn a_closed_store_is_free_for_others_whoever_holds_on_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = || RealDisk::open_or_create(dir.path(), Duration::ZERO);
+    let store = Store::open(Arc::new(lock().unwrap()), stepped()).unwrap();
+    let volume = store.volume("main").unwrap();
+    put(&volume, "a", "1");
+    let snapshot = volume.snapshot();
+    store.close().unwrap();
+    let next = Store::open(Arc::new(lock().unwrap()), stepped()).unwrap();
+    assert_eq!(get(&next.volume("main").unwrap(), "a").as_deref(), Some("1"));
+    assert!(matches!(snapshot.get(b"a"), Err(Error::Closed)));
+    let refused = [store.volume("main").map(drop), store.sync(), store.flush(), store.compact()];
+    assert!(refused.iter().all(|r| matches!(r, Err(Error::Closed))), "{refused:?}");
+    drop((store, volume, snapshot));
+    assert!(lock().is_err(), "the next owner has it still");
 }
 
 #[test]
@@ -446,6 +466,29 @@ fn a_failed_flush_leaves_everything_and_is_tried_again() {
         store.close().unwrap();
         let tables = disk.list().unwrap().iter().filter(|f| f.name.ends_with(".sst")).count();
         assert_eq!(tables, 1, "the failed flush left a table");
+    }
+}
+
+#[test]
+fn a_scan_shows_nothing_outside_its_bounds() {
+    let (store, volume) = open(&sim(), stepped());
+    put(&volume, "b", "1");
+    put(&volume, "m", "2");
+    store.flush().unwrap();
+    put(&volume, "n", "3");
+    let shown =
+        |scan: &lsmfs::lsm::Scan| [scan.key().to_vec(), scan.head().to_vec(), scan.tail().unwrap().to_vec()];
+    let nothing = [const { Vec::new() }; 3];
+    let mut scan = volume.scan(Bound::Unbounded, Bound::Excluded(b"m")).unwrap();
+    assert_eq!(shown(&scan), nothing, "before the first");
+    while scan.next().unwrap() {}
+    assert!(!scan.next().unwrap());
+    assert_eq!(shown(&scan), nothing, "at the end");
+    let z = Bound::Included(&b"z"[..]);
+    for to in [Bound::Included(&b"a"[..]), Bound::Excluded(b"n"), Bound::Excluded(b"z")] {
+        let mut scan = volume.scan(z, to).unwrap();
+        assert_eq!(scan.num_active_iterators(), 0);
+        assert!(!scan.next().unwrap());
     }
 }
 

@@ -141,8 +141,10 @@ impl std::fmt::Debug for Syncs {
 impl Syncs {
     /// Tells that the log was written.
     pub fn note_write(&self, interval: Duration) {
-        if !self.dirty.load(Ordering::Relaxed) && !self.dirty.swap(true, Ordering::AcqRel) {
-            self.queue.lock().due = Some(Instant::now() + interval);
+        // A swap on both sides: either the thread sees the write, or this sees the flag lowered.
+        if !self.dirty.swap(true, Ordering::AcqRel) {
+            // An interval without an end: whoever wants a sync asks for it.
+            self.queue.lock().due = Instant::now().checked_add(interval);
             self.wake.notify_one();
         }
     }
@@ -192,7 +194,7 @@ impl Syncs {
 pub(crate) fn run_syncs(shared: &Arc<Shared>) {
     while let Some(waiting) = shared.syncs.next() {
         // Lowered before the sync: what is written from here on sets it again.
-        shared.syncs.dirty.store(false, Ordering::Release);
+        shared.syncs.dirty.swap(false, Ordering::AcqRel);
         let result = shared.log.sync();
         if let Err(e) = &result
             && waiting.is_empty()
@@ -235,5 +237,12 @@ mod tests {
             signal.raise();
         });
         signal.wait();
+    }
+
+    #[test]
+    fn a_sync_interval_may_be_endless() {
+        let syncs = Syncs::default();
+        syncs.note_write(Duration::MAX);
+        assert_eq!(syncs.queue.lock().due, None);
     }
 }

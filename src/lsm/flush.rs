@@ -80,7 +80,7 @@ impl Volume {
 
     /// Flushes every memtable, the mutable one too.
     pub(crate) fn flush_all(&self) -> Result<()> {
-        self.freeze(|_| true);
+        self.freeze();
         while self.flush_one()? {}
         Ok(())
     }

@@ -129,14 +129,20 @@ impl Store {
         &self.shared
     }
 
+    fn check_open(&self) -> Result<()> {
+        if self.shared.is_closed() { Err(Error::Closed) } else { Ok(()) }
+    }
+
     /// The volume of that name.
     pub fn volume(&self, name: &str) -> Result<Arc<Volume>> {
+        self.check_open()?;
         let found = self.shared.volumes.read().iter().find(|v| v.name() == name).cloned();
         found.ok_or_else(|| Error::NoVolume(name.to_string()))
     }
 
     /// Makes every write that was answered before this call durable.
     pub fn sync(&self) -> Result<()> {
+        self.check_open()?;
         self.shared.log.sync()
     }
 
@@ -158,12 +164,18 @@ impl Store {
 
     /// Flushes every memtable and waits for it.
     pub fn flush(&self) -> Result<()> {
+        self.check_open()?;
+        self.flush_volumes()
+    }
+
+    fn flush_volumes(&self) -> Result<()> {
         self.shared.volumes().iter().try_for_each(|volume| volume.flush_all())
     }
 
     /// Does the background work that is due, on this thread; says whether there was any. For tests that
     /// run without the background threads.
     pub fn step(&self) -> Result<bool> {
+        self.check_open()?;
         Ok(self.shared.flush_due()? || self.shared.compact_due(1)?)
     }
 
@@ -175,8 +187,9 @@ impl Store {
         self.shared.reclaim()
     }
 
-    /// Flushes, waits for the background threads and leaves a store that opens fast. A second
-    /// close does nothing. Operations afterwards fail with [`Error::Closed`].
+    /// Flushes, waits for the background threads, leaves a store that opens fast and lets others have
+    /// it, whoever still holds a volume or a snapshot. A second close does nothing. Operations afterwards
+    /// fail with [`Error::Closed`].
     ///
     /// # Errors
     /// Every write that was answered is in the log all the same, and the next open finds it.
@@ -200,6 +213,7 @@ impl Store {
         let result = self.close_files();
         // Volumes hold what they share, and that holds the volumes: here the circle ends.
         shared.volumes.write().clear();
+        shared.disk.release();
         result
     }
 
@@ -207,7 +221,7 @@ impl Store {
         let shared = &self.shared;
         // First the log: whatever the flushes meet, nothing answered is lost.
         shared.log.sync()?;
-        self.flush()?;
+        self.flush_volumes()?;
         shared.log.end_segment();
         shared.retire_log()?;
         shared.settle()

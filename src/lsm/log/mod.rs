@@ -21,18 +21,19 @@
 pub mod reader;
 pub mod record;
 
-use self::record::{HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
+use self::record::{Framing, HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::disk::{Disk, LogFile};
 use crate::lsm::readonly::ReadOnly;
 use crate::lsm::{Error, Result, SeqNo, names};
-use bytes::BytesMut;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// The magic of a log segment.
-pub const MAGIC: &[u8; 8] = b"lsmfslog";
+/// The framing of a store's log segments.
+pub fn framing(store: u64) -> Framing {
+    Framing { magic: b"lsmfslog", store }
+}
 
 /// The file name of segment `number`.
 pub fn file_name(number: u64) -> String {
@@ -48,7 +49,7 @@ pub fn parse_file_name(name: &str) -> Option<u64> {
 #[derive(Debug)]
 pub struct PendingRecord {
     /// [`HEADER_LEN`] bytes of room and the payload.
-    pub bytes: BytesMut,
+    pub bytes: Vec<u8>,
     /// The sequence number of its first write.
     pub first_seq: SeqNo,
     /// The sequence number of its last write.
@@ -89,10 +90,22 @@ struct Tail {
     group: Vec<u8>,
 }
 
+/// Where a log goes on.
+#[derive(Debug, Default)]
+pub struct Resume {
+    /// What there is of it, all of it durable.
+    pub segments: Vec<Segment>,
+    /// The number of the next segment.
+    pub next_number: u64,
+    /// The position of its first byte.
+    pub position: u64,
+}
+
 /// The log's writer.
 #[derive(Debug)]
 pub struct Log {
     disk: Arc<dyn Disk>,
+    framing: Framing,
     segment_size: u64,
     tail: Mutex<Tail>,
     segments: Mutex<VecDeque<Segment>>,
@@ -109,17 +122,18 @@ pub struct Log {
 }
 
 impl Log {
-    /// A log that goes on after `segments` (all durable), at `position`, in segment `next_number`.
+    /// The log of the store of this id, which goes on at `resume`.
     pub fn new(
         disk: Arc<dyn Disk>,
+        store: u64,
         segment_size: u64,
-        segments: Vec<Segment>,
-        next_number: u64,
-        position: u64,
+        resume: Resume,
         read_only: ReadOnly,
     ) -> Log {
+        let Resume { segments, next_number, position } = resume;
         Log {
             disk,
+            framing: framing(store),
             segment_size,
             tail: Mutex::new(Tail {
                 file: None,
@@ -156,7 +170,7 @@ impl Log {
                 first_seq: record.first_seq,
                 synced,
             };
-            header.fill(&mut record.bytes);
+            header.fill(&self.framing, &mut record.bytes);
         }
         let tail = &mut *tail;
         let group: &[u8] = match records {
@@ -205,7 +219,7 @@ impl Log {
         }
         let name = file_name(tail.number);
         let file = self.disk.create_log(&name)?;
-        let header = SegmentHeader { file: tail.number, base: tail.base }.encode(MAGIC);
+        let header = SegmentHeader { file: tail.number, base: tail.base }.encode(&self.framing);
         if let Err(e) = file.write_at(0, &header) {
             // The number can be used again only if the file is gone.
             return Err(match self.disk.delete(&name) {

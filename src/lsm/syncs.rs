@@ -1,5 +1,6 @@
 //! The thread that syncs the log: at once for those who wait for it, together; otherwise when the oldest
-//! record that is not yet durable is an interval old.
+//! record that is not yet durable is an interval old. When nothing was written for an interval, the log gets a
+//! witness of what is durable.
 //!
 //! # Locks
 //! [`Syncs`] has an inner lock, held only to look and to change; callbacks and I/O run without it.
@@ -26,7 +27,7 @@ pub(crate) struct Syncs {
 #[derive(Default)]
 struct SyncQueue {
     waiting: Vec<Done>,
-    /// When the oldest unsynced record will have waited long enough.
+    /// When the oldest unsynced record will have waited long enough, or a witness is due.
     due: Option<Instant>,
     stopped: bool,
 }
@@ -46,6 +47,12 @@ impl Syncs {
             self.queue.lock().due = Instant::now().checked_add(interval);
             self.wake.notify_one();
         }
+    }
+
+    /// Has the thread look in an interval at the latest.
+    fn look_after(&self, interval: Duration) {
+        let mut queue = self.queue.lock();
+        queue.due = queue.due.or_else(|| Instant::now().checked_add(interval));
     }
 
     /// Has `done` called after the next sync. False (and not called) if the thread has stopped.
@@ -93,8 +100,15 @@ impl Syncs {
 pub(crate) fn run_syncs(shared: &Shared) {
     while let Some(waiting) = shared.syncs.next() {
         // Lowered before the sync: what is written from here on sets it again.
-        shared.syncs.dirty.swap(false, Ordering::AcqRel);
+        let news = shared.syncs.dirty.swap(false, Ordering::AcqRel);
+        if !news && waiting.is_empty() {
+            if let Err(e) = shared.log.witness() {
+                tracing::warn!("the log's witness could not be written: {e}");
+            }
+            continue;
+        }
         let result = shared.log.sync();
+        shared.syncs.look_after(shared.options.sync_interval);
         if let Err(e) = &result
             && waiting.is_empty()
         {

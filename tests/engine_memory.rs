@@ -2,9 +2,8 @@
 
 mod engine_common;
 
+use engine_common::disk::OddDisk;
 use engine_common::stepped;
-use lsmfs::disk::sim::SimDisk;
-use lsmfs::disk::{Disk, Listed, LogFile, Object, ObjectWriter, Result, Space};
 use lsmfs::lsm::{Batch, Options, Store};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
@@ -37,70 +36,11 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// A disk that keeps no logs: they would be in memory too.
-#[derive(Debug)]
-struct NoLogs(SimDisk);
-
-#[derive(Debug)]
-struct NoLog;
-
-impl LogFile for NoLog {
-    fn write_at(&self, _: u64, _: &[u8]) -> Result<()> {
-        Ok(())
-    }
-
-    fn truncate(&self, _: u64) -> Result<()> {
-        Ok(())
-    }
-
-    fn sync(&self) -> Result<()> {
-        Ok(())
-    }
-}
-
-impl Disk for NoLogs {
-    fn create(&self, name: &str) -> Result<Box<dyn ObjectWriter>> {
-        self.0.create(name)
-    }
-
-    fn open(&self, name: &str) -> Result<Arc<dyn Object>> {
-        self.0.open(name)
-    }
-
-    fn create_log(&self, _: &str) -> Result<Arc<dyn LogFile>> {
-        Ok(Arc::new(NoLog))
-    }
-
-    fn list(&self) -> Result<Vec<Listed>> {
-        self.0.list()
-    }
-
-    fn delete(&self, name: &str) -> Result<()> {
-        self.0.delete(name)
-    }
-
-    fn move_to_lost(&self, name: &str) -> Result<()> {
-        self.0.move_to_lost(name)
-    }
-
-    fn rewrite_log(&self, name: &str, contents: &[u8]) -> Result<()> {
-        self.0.rewrite_log(name, contents)
-    }
-
-    fn sync_dir(&self) -> Result<()> {
-        self.0.sync_dir()
-    }
-
-    fn space(&self) -> Result<Space> {
-        self.0.space()
-    }
-}
-
 /// What the memtable says of `batches`, over what the allocator says.
 fn honesty(batches: impl Fn(u64) -> Batch) -> f64 {
     let options = Options { memtable_size: 1 << 30, memtable_stall_size: 1 << 31, ..stepped() };
     let options = Options { log_segment_size: 1 << 40, ..options };
-    let store = Store::open(Arc::new(NoLogs(SimDisk::new(1))), options).unwrap();
+    let store = Store::open(Arc::new(OddDisk { keeps_logs: false, ..OddDisk::new() }), options).unwrap();
     let volume = store.volume("main").unwrap();
     let before = TAKEN.load(Relaxed);
     (0..20_000).for_each(|i| _ = volume.write(batches(i)).unwrap());

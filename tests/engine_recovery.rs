@@ -5,9 +5,10 @@ mod engine_common;
 use engine_common::{contents, cut_power, files, kill, open, sim, stepped, try_put};
 use lsmfs::disk::Disk;
 use lsmfs::disk::sim::{Fault, Op, SimDisk};
-use lsmfs::lsm::log::record::{HEADER_LEN, Header, RecordKind};
+use lsmfs::lsm::log::record::{HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN};
 use lsmfs::lsm::{Error, Options, Store, log};
 use std::sync::Arc;
+use std::time::Duration;
 
 #[test]
 fn a_table_that_is_missing_or_cut_is_noticed_at_the_open() {
@@ -132,4 +133,21 @@ fn bytes_of_a_value_that_look_like_a_record_prove_nothing() {
     disk.flip_bit("000001.log", torn_at + 1, 1).unwrap();
     let (store, _) = open(&disk, stepped());
     assert_eq!(contents(&store).unwrap().len(), 1);
+}
+
+#[test]
+fn the_last_synced_record_gets_a_witness_when_nothing_follows() {
+    let disk = sim();
+    let options = Options { background: true, sync_interval: Duration::from_millis(1), ..stepped() };
+    let (store, volume) = open(&disk, options);
+    try_put(&volume, b"a", b"v").unwrap();
+    let writes = || disk.ops_on("000001.log").get(Op::Write);
+    while writes() < 3 {
+        std::thread::yield_now();
+    }
+    let disk = kill(&disk);
+    drop((store, volume));
+    disk.flip_bit("000001.log", (SEGMENT_HEADER_LEN + HEADER_LEN) as u64, 1).unwrap();
+    let refused = Store::open(disk, stepped()).unwrap_err();
+    assert!(matches!(&refused, Error::Corruption { file, .. } if file == "000001.log"), "{refused}");
 }

@@ -38,7 +38,7 @@ impl Volume {
     pub(crate) fn flush_one(&self) -> Result<bool> {
         let _turn = self.flush_turn.lock();
         let Some(memtable) = self.tree().immutable.last().cloned() else { return Ok(false) };
-        let flushed = self.flush_memtable(&memtable);
+        let flushed = self.shared().caught(|| self.flush_memtable(&memtable));
         self.stall.flushed(flushed.as_ref().err().cloned());
         flushed?;
         self.shared().retire_memtable(memtable);

@@ -12,8 +12,8 @@
 //! 7. `Shared::{volumes, obsolete, retired, graveyard}`, the log's `segments`, `Snapshots::living`, the threads'
 //!    signals: leaves, under which no other is taken.
 
-use crate::disk::{Disk, Space};
-use crate::lsm::background::{Done, Signal, Syncs, run_compactions, run_flushes, run_syncs};
+use crate::disk::{Disk, DiskError, Space};
+use crate::lsm::background::{Signal, run_compactions, run_flushes};
 use crate::lsm::cache::BlockCache;
 use crate::lsm::levels::Graveyard;
 use crate::lsm::log::Log;
@@ -23,6 +23,7 @@ use crate::lsm::obsolete::Obsolete;
 use crate::lsm::readonly::ReadOnly;
 use crate::lsm::recover::recover;
 use crate::lsm::snapshot::Snapshots;
+use crate::lsm::syncs::{Done, Syncs, run_syncs};
 use crate::lsm::table::{TableCache, TableOptions};
 use crate::lsm::volume::Volume;
 use crate::lsm::write::Commits;
@@ -111,18 +112,24 @@ impl Store {
         let volumes = recovered.trees.into_iter();
         let volumes = volumes.map(|(id, (name, tree))| Arc::new(Volume::new(id, name, shared.clone(), tree)));
         *shared.volumes.write() = volumes.collect();
-        let mut threads = Threads::default();
-        if shared.options.background {
-            let worker = shared.clone();
-            threads.running.push(spawn("lsmfs-flush", move || run_flushes(&worker))?);
-            let worker = shared.clone();
-            threads.running.push(spawn("lsmfs-log", move || run_syncs(&worker))?);
-            let worker = shared.clone();
-            threads.running.push(spawn("lsmfs-compact", move || run_compactions(&worker))?);
-            shared.flush_signal.raise();
-            shared.compaction_signal.raise();
+        // Dropped from here on, it ends the threads that have started.
+        let store = Store { shared, closing: Mutex::default() };
+        if store.shared.options.background {
+            store.start("lsmfs-flush", run_flushes)?;
+            store.start("lsmfs-log", run_syncs)?;
+            store.start("lsmfs-compact", run_compactions)?;
+            store.shared.flush_signal.raise();
+            store.shared.compaction_signal.raise();
         }
-        Ok(Store { shared, closing: Mutex::new(threads) })
+        Ok(store)
+    }
+
+    fn start(&self, name: &str, run: fn(&Shared)) -> Result<()> {
+        let shared = self.shared.clone();
+        let spawned = std::thread::Builder::new().name(name.to_string()).spawn(move || run(&shared));
+        let thread = spawned.map_err(|e| DiskError::new("start the thread", name, e))?;
+        self.closing.lock().running.push(thread);
+        Ok(())
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -169,7 +176,7 @@ impl Store {
     }
 
     fn flush_volumes(&self) -> Result<()> {
-        self.shared.volumes().iter().try_for_each(|volume| volume.flush_all())
+        self.shared.for_each_volume(|volume| volume.flush_all())
     }
 
     /// Does the background work that is due, on this thread; says whether there was any. For tests that
@@ -205,7 +212,9 @@ impl Store {
         shared.flush_signal.raise();
         shared.compaction_signal.raise();
         shared.syncs.stop();
-        for thread in threads.running.drain(..) {
+        // What is called after a sync may hold the last of the store: a thread cannot wait for itself.
+        let others = threads.running.drain(..).filter(|t| t.thread().id() != std::thread::current().id());
+        for thread in others {
             if thread.join().is_err() {
                 tracing::error!("a background thread had panicked");
             }
@@ -247,9 +256,4 @@ impl Drop for Store {
             tracing::error!("the store was not closed cleanly; nothing is lost: {e}");
         }
     }
-}
-
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    let spawned = std::thread::Builder::new().name(name.to_string()).spawn(run);
-    spawned.map_err(|e| crate::disk::DiskError::new("start the thread", name, e).into())
 }

@@ -50,7 +50,7 @@ pub const MAX_PAYLOAD_LEN: usize = 1 << 30;
 pub enum RecordKind {
     /// A batch of writes (see [`crate::lsm::batch`]).
     Batch = 1,
-    /// Nothing: fills the place of a record that failed.
+    /// Nothing: a witness of what is synced (see [`crate::lsm::log`]).
     Skip = 2,
     /// Manifest edits (see [`crate::lsm::manifest`]).
     Edits = 3,

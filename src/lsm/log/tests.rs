@@ -52,3 +52,30 @@ fn a_group_that_cannot_be_cut_off_again_ends_the_log() {
         assert_eq!(log.sync().is_ok(), op == Op::Truncate, "a failed sync is never tried again");
     }
 }
+
+#[test]
+fn a_witness_tells_damage_of_the_last_synced_record_from_a_torn_one() {
+    let synced_after = |log: &Log, disk: &SimDisk| {
+        let mut bytes = disk.read_file(&file_name(1)).unwrap();
+        bytes[SEGMENT_HEADER_LEN + HEADER_LEN] ^= 1;
+        let mut reader = SegmentReader::new(bytes.into(), log.framing, "f", 1, Some(0)).unwrap().unwrap();
+        assert!(reader.next().is_none());
+        reader.synced_after()
+    };
+    let disk = Arc::new(SimDisk::new(1));
+    let log = log(&disk);
+    log.witness().unwrap();
+    log.append(&mut [record(1, b"a")]).unwrap();
+    log.witness().unwrap();
+    assert_eq!(log.segments()[0].len, log.synced() + 81, "what is not synced gets no witness");
+    log.sync().unwrap();
+    let data_end = log.synced();
+    assert_eq!(synced_after(&log, &disk), Some(0), "it says so itself");
+    log.witness().unwrap();
+    assert_eq!(synced_after(&log, &disk), Some(data_end));
+    log.sync().unwrap();
+    log.witness().unwrap();
+    assert_eq!(log.segments()[0].len, data_end + HEADER_LEN as u64, "one witness is enough");
+    log.append(&mut [record(2, b"b")]).unwrap();
+    assert_eq!(logged(&disk), [1, 0, 2]);
+}

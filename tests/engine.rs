@@ -1,6 +1,7 @@
 //! The engine as a library, on the simulated disk: reads and writes, flushes, reopening, range
 //! filtering, what a full or failing disk does.
 
+use engine_common::{open, sim, stepped};
 use lsmfs::disk::Disk;
 use lsmfs::disk::real::RealDisk;
 use lsmfs::disk::sim::{Fault, Op, SimDisk};
@@ -10,27 +11,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// No background threads, small everything.
-fn stepped() -> Options {
-    Options {
-        memtable_size: 16 << 10,
-        memtable_stall_size: 64 << 10,
-        log_segment_size: 8 << 10,
-        block_size: 512,
-        background: false,
-        ..Options::default()
-    }
-}
-
-fn sim() -> Arc<SimDisk> {
-    Arc::new(SimDisk::new(1))
-}
-
-fn open(disk: &Arc<SimDisk>, options: Options) -> (Store, Arc<Volume>) {
-    let store = Store::open(disk.clone(), options).unwrap();
-    let volume = store.volume("main").unwrap();
-    (store, volume)
-}
+mod engine_common;
 
 fn put(volume: &Volume, key: &str, value: &str) {
     let mut batch = Batch::new();

@@ -6,7 +6,6 @@ use lsmfs::disk::Disk;
 use lsmfs::disk::sim::SimDisk;
 use lsmfs::lsm::{Batch, Error, Options, Store};
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::Arc;
 
 mod engine_common;

@@ -24,6 +24,7 @@ use crate::lsm::store::Shared;
 use crate::lsm::table::{TableBuilder, TableMeta};
 use crate::lsm::volume::{Tree, Volume};
 use std::sync::Arc;
+use std::time::Instant;
 
 impl Volume {
     /// Has a flush of this volume work to do now?
@@ -52,9 +53,11 @@ impl Volume {
     fn flush_memtable(&self, memtable: &Arc<Memtable>) -> Result<()> {
         let shared = self.shared();
         shared.commits.wait_visible(memtable.last_seq());
+        let started = Instant::now();
         let table = build_table(shared, memtable)?;
+        let bytes = table.as_ref().map_or(0, |table| table.size);
         shared.log.sync()?;
-        self.change_tree(|tree| {
+        let changed = self.change_tree(|tree| {
             let mut manifest = shared.manifest.lock();
             let mut edits = vec![Edit::Flushed { volume: self.id(), seq: memtable.last_seq() }];
             edits.extend(table.iter().map(|table| Edit::AddTable {
@@ -70,7 +73,8 @@ impl Volume {
             }
             let table = table.map(|meta| LiveTable::new(meta, shared.graveyard.clone()));
             Ok(Some(without_memtable(tree, memtable, table)))
-        })
+        });
+        changed.inspect(|()| shared.metrics.flushed(bytes, started))
     }
 
     /// Flushes every memtable, the mutable one too.

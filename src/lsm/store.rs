@@ -88,7 +88,7 @@ impl Store {
     /// are here; [`Error::Disk`]. Nothing was deleted then.
     pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Store> {
         let metrics = Metrics::new();
-        let disk = MeteredDisk::new(disk, metrics.clone());
+        let disk = MeteredDisk::over(disk, metrics.clone());
         let graveyard = Arc::new(Graveyard::default());
         let recovered = recover(&disk, &options, &graveyard)?;
         let cache = Arc::new(BlockCache::new(options.cache_size));

@@ -16,7 +16,7 @@ pub(crate) struct MeteredDisk {
 }
 
 impl MeteredDisk {
-    pub fn new(disk: Arc<dyn Disk>, metrics: Arc<Metrics>) -> Arc<dyn Disk> {
+    pub fn over(disk: Arc<dyn Disk>, metrics: Arc<Metrics>) -> Arc<dyn Disk> {
         Arc::new(MeteredDisk { disk, metrics })
     }
 }

@@ -153,6 +153,36 @@ fn patches_pile_up_and_fold_across_tables() {
 }
 
 #[test]
+fn a_patch_that_no_reader_takes_is_refused_by_the_write() {
+    let (store, volume) = open(&sim(), stepped());
+    put(&volume, "a", "v");
+    for (new_len, offset) in [((1 << 30) + 1, 0), (4, 4), (0, 0)] {
+        let mut batch = Batch::new();
+        batch.put(b"b", b"v");
+        batch.patch(b"a", new_len, &[(offset, b"x")]);
+        let refused = volume.write(batch).unwrap_err();
+        assert!(matches!(refused, Error::TooLarge { .. } | Error::BadPatch { .. }), "{refused}");
+    }
+    store.flush().unwrap();
+    assert_eq!(keys(&volume, "", "z"), ["a"]);
+}
+
+#[test]
+fn a_compaction_cuts_its_output_behind_the_longest_key_too() {
+    let (store, volume) = open(&sim(), Options { table_size: 1, ..stepped() });
+    let longest = "a".repeat(64 << 10);
+    put(&volume, "b", "old");
+    let snapshot = volume.snapshot();
+    let mut batch = Batch::new();
+    batch.delete_range(b"a", b"c");
+    batch.put(longest.as_bytes(), b"v");
+    volume.write(batch).unwrap();
+    store.compact().unwrap();
+    assert_eq!(keys(&volume, "", "z"), [longest]);
+    assert!(snapshot.get(b"b").unwrap().is_some());
+}
+
+#[test]
 fn snapshots_stay_readable_over_overwrites_deletes_and_flushes() {
     let (store, volume) = open(&sim(), stepped());
     put(&volume, "a", "old");
@@ -417,6 +447,14 @@ fn a_failed_flush_leaves_everything_and_is_tried_again() {
         let tables = disk.list().unwrap().iter().filter(|f| f.name.ends_with(".sst")).count();
         assert_eq!(tables, 1, "the failed flush left a table");
     }
+}
+
+#[test]
+fn everything_can_be_printed() {
+    let (store, volume) = open(&sim(), stepped());
+    put(&volume, "a", "1");
+    let printed = format!("{store:?} {volume:?} {:?}", volume.snapshot());
+    assert!(printed.contains("main"), "{printed}");
 }
 
 #[test]

@@ -5,16 +5,16 @@
 //! [`Signal`] and [`Syncs`] have one inner lock each, held only to look and to change; callbacks and I/O
 //! run without it.
 
-use crate::lsm::Result;
 use crate::lsm::store::Shared;
+use crate::lsm::{Error, Result};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// The flush thread looks for work this often while a flush that failed is due again.
-const TICK: Duration = Duration::from_millis(50);
-/// The longest pause between two tries of a flush that fails.
+/// The pause after a flush or compaction that failed; each further failure doubles it …
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// … up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Wakes one thread.
@@ -31,52 +31,53 @@ impl Signal {
         self.wake.notify_one();
     }
 
-    /// Waits until the signal is raised or `timeout` has passed; lowers it.
-    fn wait(&self, timeout: Option<Duration>) {
+    /// Waits until the signal is raised, and lowers it.
+    fn wait(&self) {
         let mut raised = self.raised.lock();
-        if !*raised {
-            match timeout {
-                Some(timeout) => {
-                    self.wake.wait_for(&mut raised, timeout);
-                }
-                None => self.wake.wait(&mut raised),
-            }
+        while !*raised {
+            self.wake.wait(&mut raised);
         }
         *raised = false;
+    }
+
+    /// Waits for all of `pause`, however often the signal is raised, unless `stop` holds.
+    fn sit_out(&self, pause: Duration, stop: impl Fn() -> bool) {
+        let end = Instant::now() + pause;
+        let mut raised = self.raised.lock();
+        while !stop() && !self.wake.wait_until(&mut raised, end).timed_out() {}
     }
 }
 
 /// Flushes whatever is due, until the store closes.
 pub(crate) fn run_flushes(shared: &Shared) {
-    let mut pause = None;
-    loop {
-        shared.flush_signal.wait(pause);
-        if shared.is_closed() {
-            return;
-        }
-        pause = match shared.flush_due() {
-            Ok(_) => None,
-            Err(e) => {
-                tracing::warn!("a flush failed and will be tried again: {e}");
-                Some(pause.map_or(TICK, |p: Duration| (p * 2).min(LONGEST_PAUSE)))
-            }
-        };
-    }
+    run(shared, &shared.flush_signal, "flush", || shared.flush_due().map(drop));
 }
 
 /// Compacts whatever is due, until the store closes.
 pub(crate) fn run_compactions(shared: &Shared) {
-    let mut pause = None;
+    run(shared, &shared.compaction_signal, "compaction", || {
+        shared.compact_due(usize::MAX).and_then(|_| shared.reclaim())
+    });
+}
+
+/// Does `work` whenever the signal is raised, until the store closes; and again after a pause when it failed.
+/// Nobody cuts the pause short: those who wait for room would, each time that they are refused.
+fn run(shared: &Shared, signal: &Signal, name: &str, work: impl Fn() -> Result<()>) {
+    let mut pause: Option<Duration> = None;
     loop {
-        shared.compaction_signal.wait(pause);
+        match pause {
+            Some(pause) => signal.sit_out(pause, || shared.is_closed()),
+            None => signal.wait(),
+        }
         if shared.is_closed() {
             return;
         }
-        pause = match shared.compact_due(usize::MAX).and_then(|_| shared.reclaim()) {
-            Ok(()) => None,
+        pause = match work() {
+            // Of a store that is read-only nothing more will come.
+            Ok(()) | Err(Error::ReadOnly(_)) => None,
             Err(e) => {
-                tracing::warn!("a compaction failed and will be tried again: {e}");
-                Some(pause.map_or(TICK, |p: Duration| (p * 2).min(LONGEST_PAUSE)))
+                tracing::warn!("a {name} failed and will be tried again: {e}");
+                Some(pause.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE)))
             }
         };
     }
@@ -85,6 +86,11 @@ pub(crate) fn run_compactions(shared: &Shared) {
 impl Shared {
     /// Does up to `most` compactions that are due; says whether there was any.
     pub(crate) fn compact_due(&self, most: usize) -> Result<bool> {
+        if let Err(e) = self.read_only.check() {
+            // Whoever waits for a compaction waits in vain.
+            self.volumes().iter().for_each(|volume| volume.stall.compacted(Some(e.clone())));
+            return Err(e);
+        }
         let mut jobs = 0;
         for volume in self.volumes() {
             while jobs < most && !self.is_closed() && volume.compact_one()? {
@@ -196,5 +202,38 @@ pub(crate) fn run_syncs(shared: &Arc<Shared>) {
         for done in waiting {
             done(result.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_pause_is_sat_out_however_often_the_signal_is_raised() {
+        let (signal, stopped) = (Signal::default(), AtomicBool::new(false));
+        let (looked, looks) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let (signal, stopped) = (&signal, &stopped);
+            let pausing = scope.spawn(move || {
+                let stop = || {
+                    let _ = looked.send(());
+                    stopped.load(Ordering::Acquire)
+                };
+                signal.sit_out(Duration::from_secs(3600), stop);
+            });
+            for _ in 0..5 {
+                // Each time it was woken it looks, and goes on waiting.
+                while looks.try_recv().is_err() {
+                    signal.raise();
+                    std::thread::yield_now();
+                }
+            }
+            assert!(!pausing.is_finished());
+            stopped.store(true, Ordering::Release);
+            signal.raise();
+        });
+        signal.wait();
     }
 }

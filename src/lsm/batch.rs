@@ -16,14 +16,21 @@
 //! The writes take consecutive sequence numbers, in order.
 
 use crate::lsm::key::Kind;
-use crate::lsm::log::record::HEADER_LEN;
-use crate::lsm::{Error, Result, value, varint};
+use crate::lsm::log::record::{HEADER_LEN, MAX_PAYLOAD_LEN};
+use crate::lsm::table::builder::MAX_VALUE_PART_LEN;
+use crate::lsm::value::{self, MAX_PATCHED_LEN};
+use crate::lsm::{Error, Result, varint};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// The longest key.
 pub const MAX_KEY_LEN: usize = 64 << 10;
 /// The largest batch, encoded.
 pub const MAX_BATCH_LEN: usize = 1 << 30;
+
+// What a batch may hold, everything below it takes: else it could be logged, but never flushed.
+const _: () = assert!(MAX_BATCH_LEN - HEADER_LEN <= MAX_PAYLOAD_LEN);
+const _: () = assert!(MAX_BATCH_LEN <= MAX_VALUE_PART_LEN && MAX_PATCHED_LEN <= MAX_VALUE_PART_LEN);
+const _: () = assert!(MAX_BATCH_LEN <= u32::MAX as usize);
 
 /// Where the writes begin in an encoded batch.
 const WRITES_AT: usize = HEADER_LEN + 8;
@@ -35,6 +42,8 @@ pub struct Batch {
     len: usize,
     data_len: usize,
     longest_key: usize,
+    /// What is wrong with the first write that cannot be.
+    refused: Option<Error>,
 }
 
 impl Default for Batch {
@@ -53,7 +62,7 @@ impl Batch {
     pub fn with_capacity(bytes: usize) -> Batch {
         let mut buf = BytesMut::with_capacity(WRITES_AT + bytes);
         buf.put_bytes(0, WRITES_AT);
-        Batch { buf, len: 0, data_len: 0, longest_key: 0 }
+        Batch { buf, len: 0, data_len: 0, longest_key: 0, refused: None }
     }
 
     /// Sets a key to a plain value (all head).
@@ -73,8 +82,13 @@ impl Batch {
 
     /// Changes bytes of a value's tail: the parts `(offset, bytes)` are laid over it, then it is cut or
     /// extended (with zeros) to `new_len`. Over an absent key it changes an empty value.
-    /// Parts end at or before `new_len` and do not overlap.
+    ///
+    /// A part that ends past `new_len`, or a `new_len` over [`MAX_PATCHED_LEN`], makes the whole batch one
+    /// that [`crate::lsm::Volume::write`] refuses.
     pub fn patch(&mut self, key: &[u8], new_len: u32, parts: &[(u32, &[u8])]) {
+        if let Err(e) = value::check_patch(key, new_len, parts) {
+            self.refused.get_or_insert(e);
+        }
         let mut head = Vec::with_capacity(16);
         value::encode_patch_head(&mut head, new_len, parts);
         let bytes: Vec<&[u8]> = parts.iter().map(|(_, bytes)| *bytes).collect();
@@ -132,8 +146,11 @@ impl Batch {
     /// The batch as a log record without its header filled in, for the volume `id`.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if a key or the whole is larger than the formats hold.
+    /// [`Error::TooLarge`] if a key or the whole is larger than the formats hold, [`Error::BadPatch`].
     pub(crate) fn into_record(mut self, id: u32) -> Result<BytesMut> {
+        if let Some(e) = self.refused {
+            return Err(e);
+        }
         if self.longest_key > MAX_KEY_LEN {
             return Err(Error::TooLarge { what: "key", len: self.longest_key, limit: MAX_KEY_LEN });
         }

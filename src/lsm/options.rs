@@ -56,7 +56,8 @@ pub struct Options {
     pub l0_compaction_trigger: usize,
     /// Writers are slowed when L0 has this many tables (unless nothing compacts it).
     pub l0_slowdown: usize,
-    /// Writers wait while L0 has this many tables (unless nothing compacts it).
+    /// Writers wait while L0 has this many tables, and at least as many as the trigger (unless nothing
+    /// compacts it).
     pub l0_stop: usize,
     /// Compaction cuts its output into tables of about this size.
     pub table_size: u64,

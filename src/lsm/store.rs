@@ -7,7 +7,7 @@
 //! 2. a volume's `flush_turn` and `compacting.turn`: one flush, one compaction at a time
 //! 3. a volume's `structure`: changes of its tree
 //! 4. `Shared::manifest`: held over the manifest's I/O
-//! 5. the log's `sync_turn` and `tail`: held over the log's I/O
+//! 5. the log's `tail`, then its `sync_turn`: held over the log's I/O
 //! 6. the commit lock, then a volume's `tree`, `published`, a writer's slot
 //! 7. `Shared::{volumes, obsolete, retired, graveyard}`, the log's `segments`, `Snapshots::living`, the threads'
 //!    signals: leaves, under which no other is taken.
@@ -21,6 +21,7 @@ use crate::lsm::manifest::Manifest;
 use crate::lsm::memtable::Memtable;
 use crate::lsm::metrics::{MeteredDisk, Metrics};
 use crate::lsm::obsolete::Obsolete;
+use crate::lsm::readonly::ReadOnly;
 use crate::lsm::recover::recover;
 use crate::lsm::snapshot::Snapshots;
 use crate::lsm::table::{TableCache, TableOptions};
@@ -33,12 +34,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 /// What the volumes of a store share.
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub options: Options,
     pub table_options: TableOptions,
     pub metrics: Arc<Metrics>,
     pub disk: Arc<dyn Disk>,
+    pub read_only: ReadOnly,
     pub log: Log,
     pub commits: Commits,
     pub manifest: Mutex<Manifest>,
@@ -68,13 +69,12 @@ impl Shared {
 }
 
 /// An open store. All methods may be called from any thread. Dropping it closes it.
-#[derive(Debug)]
 pub struct Store {
     shared: Arc<Shared>,
     closing: Mutex<Threads>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Threads {
     running: Vec<JoinHandle<()>>,
     closed: bool,
@@ -90,13 +90,15 @@ impl Store {
         let metrics = Metrics::new();
         let disk = MeteredDisk::over(disk, metrics.clone());
         let graveyard = Arc::new(Graveyard::default());
-        let recovered = recover(&disk, &options, &graveyard)?;
+        let read_only = ReadOnly::default();
+        let recovered = recover(&disk, &options, &graveyard, &read_only)?;
         let cache = Arc::new(BlockCache::new(options.cache_size));
         let shared = Arc::new(Shared {
             table_options: TableOptions::from(&options),
             metrics,
             tables: Arc::new(TableCache::new(disk.clone(), cache, options.open_tables)),
             disk,
+            read_only,
             log: recovered.log,
             commits: Commits::new(recovered.last_seq),
             manifest: Mutex::new(recovered.manifest),
@@ -173,6 +175,7 @@ impl Store {
     /// Flushes, and merges every volume's tables down to its deepest level.
     pub fn compact(&self) -> Result<()> {
         self.flush()?;
+        self.shared.read_only.check()?;
         self.shared.volumes().iter().try_for_each(|volume| volume.compact_all())?;
         self.shared.reclaim()
     }
@@ -189,6 +192,7 @@ impl Store {
         }
         let shared = &self.shared;
         shared.closed.store(true, Ordering::Release);
+        shared.volumes().iter().for_each(|volume| volume.stall.closed());
         shared.commits.close();
         shared.flush_signal.raise();
         shared.compaction_signal.raise();
@@ -212,6 +216,19 @@ impl Store {
         shared.log.end_segment();
         shared.retire_log()?;
         shared.settle()
+    }
+}
+
+// Volumes hold what they share, and that holds the volumes: derived, this would not end.
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("disk", &self.disk).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("shared", &self.shared).finish_non_exhaustive()
     }
 }
 

@@ -53,7 +53,6 @@ impl Tree {
 }
 
 /// One named tree of keys in a store. All methods may be called from any thread.
-#[derive(Debug)]
 pub struct Volume {
     id: VolumeId,
     name: String,
@@ -63,6 +62,12 @@ pub struct Volume {
     pub(crate) flush_turn: Mutex<()>,
     pub(crate) stall: Stall,
     pub(crate) compacting: Compacting,
+}
+
+impl std::fmt::Debug for Volume {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Volume").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl Volume {

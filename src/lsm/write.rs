@@ -154,7 +154,9 @@ impl Commits {
         }
         let first_seq = queue.next_seq;
         let last_seq = first_seq + count as u64 - 1;
-        assert!(last_seq <= MAX_SEQ, "sequence numbers last for centuries");
+        if last_seq > MAX_SEQ {
+            return Err(Error::NoSequenceNumbers);
+        }
         queue.next_seq = last_seq + 1;
         let memtable = volume.tree().memtable.clone();
         memtable.note(first_seq, last_seq);
@@ -297,7 +299,7 @@ impl Volume {
     /// Returns the sequence number of its last write (for an empty batch, of the last visible one).
     ///
     /// # Errors
-    /// Nothing of the batch was written. [`Error::TooLarge`], [`Error::Closed`], [`Error::ReadOnly`]
+    /// Nothing of the batch was written. [`Error::TooLarge`], [`Error::BadPatch`], [`Error::Closed`], [`Error::ReadOnly`]
     /// after an earlier failure of the disk, [`Error::Disk`] (a full disk: try again when there is room).
     pub fn write(&self, batch: Batch) -> Result<SeqNo> {
         if batch.is_empty() {
@@ -306,6 +308,7 @@ impl Volume {
         let shared = self.shared();
         let (started, count, data_len) = (shared.metrics.write_started(), batch.len(), batch.data_len());
         let record = batch.into_record(self.id())?;
+        shared.read_only.check()?;
         self.wait_for_room(record.len())?;
         let seq = shared.commits.commit(&shared.log, self, record, count)?;
         shared.syncs.note_write(shared.options.sync_interval);

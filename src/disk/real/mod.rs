@@ -23,7 +23,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -129,10 +129,15 @@ impl Disk for RealDisk {
         self.store.move_to_lost(name).map_err(|e| DiskError::new("move", name, e))
     }
 
-    fn sync_file(&self, name: &str) -> Result<()> {
-        check_name("sync", name)?;
-        let synced = self.store.open_file(name, OFlags::RDONLY).and_then(|file| file.sync_all());
-        synced.map_err(|e| DiskError::new("sync", name, e))
+    fn rewrite_log(&self, name: &str, contents: &[u8]) -> Result<()> {
+        check_name("rewrite", name)?;
+        let rewrite = || {
+            let file = self.store.open_file(name, OFlags::WRONLY)?;
+            file.write_all_at(contents, 0)?;
+            file.set_len(contents.len() as u64)?;
+            file.sync_all()
+        };
+        rewrite().map_err(|e| DiskError::new("rewrite", name, e))
     }
 
     fn sync_dir(&self) -> Result<()> {

@@ -26,6 +26,7 @@ pub struct Scan {
     covers: Covers,
     active: usize,
     count: ScanCount,
+    passed: u64,
     place: Place,
     /// The key that the scan stands on, or stood on last.
     key: Vec<u8>,
@@ -58,6 +59,7 @@ impl Scan {
         Ok(Scan {
             active: sources.active,
             count: ScanCount::start(&shared.metrics),
+            passed: 0,
             merge: MergeIter::new(sources.cursors),
             covers: sources.covers,
             seq,
@@ -73,6 +75,12 @@ impl Scan {
     /// Sources (memtables and tables) inside the scan's bounds, opened or not.
     pub fn num_active_iterators(&self) -> usize {
         self.active
+    }
+
+    /// Records that the scan has gone past so far: those it showed, and the deleted and overwritten ones
+    /// between them.
+    pub fn records_passed(&self) -> u64 {
+        self.passed
     }
 
     /// Moves to the next key; false at the end.
@@ -169,6 +177,7 @@ impl Scan {
             if !self.merge.valid() || self.merge.key().user != self.key {
                 return Ok(());
             }
+            self.passed += 1;
             self.merge.next()?;
         }
         // Sequence number 0 is before all writes, so this is after the oldest version.

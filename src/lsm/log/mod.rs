@@ -9,20 +9,22 @@
 //! - A sync makes every segment before the current one, and the directory, durable before it
 //!   answers: a record is durable only if all before it are.
 //! - A failed write leaves no bytes behind in the log's prefix: its place is cut off again. If
-//!   that fails too, or the failure is not a full disk, or a sync fails, the log is *poisoned*:
-//!   every later append and sync answers the first error. A failed sync is never tried again.
+//!   that fails too, or the failure is not a full disk, or a sync fails, the store is read-only
+//!   ([`ReadOnly`]). What was written before can still be synced; but a failed sync is never tried
+//!   again: every later one answers its error.
 //!
 //! # Locks
 //! `tail` is held by the one appender, over the write's system call. `segments` protects the list
 //! of live segments, never over I/O. `sync_turn` lets one sync run at a time; those who waited for
-//! it mostly find their work done. Order: `sync_turn` → `segments`; `tail` → `segments`.
+//! it mostly find their work done. Order: `tail` → `sync_turn` → `segments`.
 
 pub mod reader;
 pub mod record;
 
 use self::record::{HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::disk::{Disk, LogFile};
-use crate::lsm::{Error, Result, SeqNo};
+use crate::lsm::readonly::ReadOnly;
+use crate::lsm::{Error, Result, SeqNo, names};
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -39,7 +41,7 @@ pub fn file_name(number: u64) -> String {
 
 /// The number of the log segment named `name`, if it is one.
 pub fn parse_file_name(name: &str) -> Option<u64> {
-    name.strip_suffix(".log")?.parse().ok()
+    names::parse(name, "", ".log")
 }
 
 /// A record on its way into the log: room for the header, then the payload.
@@ -101,7 +103,9 @@ pub struct Log {
     synced: AtomicU64,
     /// The newest segment whose directory entry is durable.
     named_up_to: AtomicU64,
-    poison: OnceLock<Error>,
+    read_only: ReadOnly,
+    /// The sync that failed.
+    failed_sync: OnceLock<Error>,
 }
 
 impl Log {
@@ -112,6 +116,7 @@ impl Log {
         segments: Vec<Segment>,
         next_number: u64,
         position: u64,
+        read_only: ReadOnly,
     ) -> Log {
         Log {
             disk,
@@ -128,7 +133,8 @@ impl Log {
             written: AtomicU64::new(position),
             synced: AtomicU64::new(position),
             named_up_to: AtomicU64::new(0),
-            poison: OnceLock::new(),
+            read_only,
+            failed_sync: OnceLock::new(),
         }
     }
 
@@ -138,8 +144,8 @@ impl Log {
     /// None of the records is in the log then.
     pub fn append(&self, records: &mut [PendingRecord]) -> Result<()> {
         let Some(last_seq) = records.last().map(|r| r.last_seq) else { return Ok(()) };
-        self.check_poison()?;
         let mut tail = self.tail.lock();
+        self.read_only.check()?;
         self.ensure_segment(&mut tail)?;
         let synced = self.synced.load(Ordering::Acquire);
         for record in records.iter_mut() {
@@ -174,11 +180,15 @@ impl Log {
         Ok(())
     }
 
-    /// Cuts a failed group off again. Room may come back; any other failure poisons the log.
+    /// Cuts a failed group off again, durably: else a power cut could bring it back in place of the
+    /// group that is written there next. Room may come back; any other failure is one too many.
     fn undo(&self, file: &dyn LogFile, len: u64, error: Error) -> Error {
-        match file.truncate(len) {
+        // The system tells of a failure once: one sync at a time, or the other one takes it for its own.
+        let _turn = self.sync_turn.lock();
+        let cut = file.truncate(len).map_err(Error::from);
+        match cut.and_then(|()| file.sync().map_err(|e| self.sync_failed(e.into()))) {
             Ok(()) if error.is_full() => error,
-            _ => self.poison_with(error),
+            _ => self.read_only.set(error),
         }
     }
 
@@ -200,7 +210,7 @@ impl Log {
             // The number can be used again only if the file is gone.
             return Err(match self.disk.delete(&name) {
                 Ok(()) => e.into(),
-                Err(_) => self.poison_with(e.into()),
+                Err(_) => self.read_only.set(e.into()),
             });
         }
         tail.file = Some(file.clone());
@@ -219,16 +229,16 @@ impl Log {
     pub fn sync(&self) -> Result<()> {
         let target = self.written.load(Ordering::Acquire);
         if self.synced.load(Ordering::Acquire) >= target {
-            return self.check_poison();
+            return self.check_synced();
         }
         let _turn = self.sync_turn.lock();
-        self.check_poison()?;
+        self.check_synced()?;
         if self.synced.load(Ordering::Acquire) >= target {
             return Ok(());
         }
         // What was written while this sync waited for its turn is covered as well.
         let target = self.written.load(Ordering::Acquire);
-        self.sync_segments().map_err(|e| self.poison_with(e))?;
+        self.sync_segments().map_err(|e| self.sync_failed(e))?;
         self.synced.fetch_max(target, Ordering::AcqRel);
         Ok(())
     }
@@ -256,9 +266,9 @@ impl Log {
         Ok(())
     }
 
-    /// Has everything that was written been synced?
-    pub fn is_synced(&self) -> bool {
-        self.synced.load(Ordering::Acquire) >= self.written.load(Ordering::Acquire)
+    /// The position up to which records are durable.
+    pub fn synced(&self) -> u64 {
+        self.synced.load(Ordering::Acquire)
     }
 
     /// The live segments, oldest first.
@@ -299,14 +309,16 @@ impl Log {
         segments.drain(..keep).map(|s| s.number).collect()
     }
 
-    /// The first error that poisoned the log, as the answer to whoever would write.
-    pub fn check_poison(&self) -> Result<()> {
-        self.poison.get().map_or(Ok(()), |e| Err(Error::ReadOnly(Arc::new(e.clone()))))
+    fn sync_failed(&self, error: Error) -> Error {
+        let _ = self.failed_sync.set(error.clone());
+        self.read_only.set(error)
     }
 
-    fn poison_with(&self, error: Error) -> Error {
-        tracing::error!("the log takes no more writes: {error}");
-        let _ = self.poison.set(error.clone());
-        error
+    /// The error of an earlier sync.
+    fn check_synced(&self) -> Result<()> {
+        self.failed_sync.get().map_or(Ok(()), |e| Err(Error::ReadOnly(Arc::new(e.clone()))))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,6 +84,16 @@ impl Iterator for SegmentReader {
     }
 }
 
+/// Could `start`, the first bytes of a file (as many as a segment's header has, unless the file is
+/// shorter), be what a power cut left of segment `file`? If its header did not arrive whole there are
+/// zeros, or the file ends within it.
+pub fn may_be_segment(start: &[u8], magic: &[u8; 8], file: u64) -> bool {
+    let never_arrived = start.iter().all(|byte| *byte == 0);
+    let cut_short = start.len() < SEGMENT_HEADER_LEN && start.iter().zip(magic).all(|(a, b)| a == b);
+    let whole = || matches!(SegmentHeader::decode(start, magic, ""), Ok(Some(header)) if header.file == file);
+    never_arrived || cut_short || whole()
+}
+
 /// The highest synced position that any record header of segment `file` within `bytes` states, at
 /// whatever offset it stands.
 pub fn highest_synced(bytes: &[u8], file: u64) -> Option<u64> {

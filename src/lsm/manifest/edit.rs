@@ -11,6 +11,7 @@
 //! 5    flushed: id, sequence      the volume's writes up to here are in tables
 //! 6    add: id, level, table      a table joins a level (in L0: as its newest)
 //! 7    remove: id, level, number  a table leaves a level
+//! 8    log durable: position      the log was synced up to here
 //! ```
 
 use crate::lsm::SeqNo;
@@ -71,6 +72,8 @@ pub enum Edit {
         /// The table's number.
         number: u64,
     },
+    /// The log was synced up to this position: one that ends before is damaged.
+    LogDurable(u64),
 }
 
 impl Edit {
@@ -114,6 +117,10 @@ impl Edit {
                 put(&mut rest, *number);
                 7
             }
+            Edit::LogDurable(position) => {
+                put(&mut rest, *position);
+                8
+            }
         };
         out.push(tag);
         put_prefixed(out, &rest);
@@ -141,6 +148,7 @@ impl Edit {
                 let (volume, level) = (take(rest)?.try_into().ok()?, take_usize(rest)?);
                 Edit::RemoveTable { volume, level, number: take(rest)? }
             }
+            8 => Edit::LogDurable(take(rest)?),
             _ => return None,
         };
         Some(edit)

@@ -38,6 +38,8 @@ pub use state::{State, VolumeState};
 use crate::disk::{Disk, LogFile};
 use crate::lsm::log::reader::SegmentReader;
 use crate::lsm::log::record::{HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::lsm::names::{self, MAX_NUMBER};
+use crate::lsm::readonly::ReadOnly;
 use crate::lsm::{Error, Result};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -61,8 +63,12 @@ fn edits_name(generation: u64) -> String {
     format!("edits-{generation:06}")
 }
 
+fn snapshot_of(name: &str) -> Option<u64> {
+    names::parse(name, "manifest-", "")
+}
+
 fn generation_of(name: &str) -> Option<u64> {
-    name.strip_prefix("manifest-").or_else(|| name.strip_prefix("edits-"))?.parse().ok()
+    snapshot_of(name).or_else(|| names::parse(name, "edits-", ""))
 }
 
 /// Is `name` a manifest's file?
@@ -78,16 +84,26 @@ pub struct Manifest {
     state: State,
     edits: Arc<dyn LogFile>,
     edits_len: u64,
+    /// The log of edits is to be followed by a new generation when it is longer than this.
+    rotate_at: u64,
     next_file: u64,
     /// Commits so far, in this session.
     commits: u64,
     /// An append failed: what the file holds from here on is unknown.
-    failed: Option<Error>,
+    failed: bool,
+    read_only: ReadOnly,
 }
 
 /// A generation number that no file among `names` has.
-pub fn next_generation(names: &[String]) -> u64 {
-    names.iter().filter_map(|n| generation_of(n)).max().map_or(1, |g| g + 1)
+///
+/// # Errors
+/// [`Error::Corruption`] if there is none.
+pub fn next_generation(names: &[String]) -> Result<u64> {
+    let last = names.iter().filter_map(|n| generation_of(n)).max().unwrap_or(0);
+    if last >= MAX_NUMBER {
+        return Err(Error::corruption(snapshot_name(last), 0, "no generation can follow it"));
+    }
+    Ok(last + 1)
 }
 
 /// Reads the newest generation; `None` if `names` has none.
@@ -95,7 +111,7 @@ pub fn next_generation(names: &[String]) -> u64 {
 /// # Errors
 /// [`Error::Corruption`] if it is damaged, [`Error::NewerFormat`] if a later version wrote it.
 pub fn read(disk: &dyn Disk, names: &[String]) -> Result<Option<State>> {
-    let newest = names.iter().filter_map(|n| n.strip_prefix("manifest-")?.parse::<u64>().ok()).max();
+    let newest = names.iter().filter_map(|n| snapshot_of(n)).max();
     let Some(generation) = newest else { return Ok(None) };
     let name = snapshot_name(generation);
     let mut state = State::default();
@@ -188,12 +204,27 @@ fn replay_edits(state: &mut State, bytes: Bytes, name: &str, generation: u64) ->
 impl Manifest {
     /// Writes `state` as generation `generation` and goes on from it. The generation before, if
     /// any, is deleted.
-    pub fn start(disk: Arc<dyn Disk>, generation: u64, state: State) -> Result<Manifest> {
+    pub fn start(
+        disk: Arc<dyn Disk>,
+        generation: u64,
+        state: State,
+        read_only: ReadOnly,
+    ) -> Result<Manifest> {
         let (edits, edits_len) = write_generation(disk.as_ref(), generation, &state)?;
         let next_file = state.files;
-        let manifest =
-            Manifest { disk, generation, state, edits, edits_len, next_file, commits: 0, failed: None };
-        manifest.delete_older()?;
+        let manifest = Manifest {
+            disk,
+            generation,
+            state,
+            edits,
+            edits_len,
+            rotate_at: EDITS_LIMIT,
+            next_file,
+            commits: 0,
+            failed: false,
+            read_only,
+        };
+        manifest.delete_older();
         Ok(manifest)
     }
 
@@ -209,7 +240,7 @@ impl Manifest {
 
     /// Did a commit fail in a way that leaves open whether the next open will see it?
     pub fn has_failed(&self) -> bool {
-        self.failed.is_some()
+        self.failed
     }
 
     /// A file number that no file has had.
@@ -224,12 +255,10 @@ impl Manifest {
     /// Makes a change durable: all of its edits or, after a crash, none.
     ///
     /// # Errors
-    /// The change did not happen, unless the error is in the sync: then every later change fails
-    /// too, until the store is opened again.
+    /// The change did not happen, or ([`Manifest::has_failed`]) the next open decides whether it did,
+    /// and the store is read-only.
     pub fn commit(&mut self, edits: Vec<Edit>) -> Result<()> {
-        if let Some(e) = &self.failed {
-            return Err(Error::ReadOnly(Arc::new(e.clone())));
-        }
+        self.read_only.check()?;
         let mut next = self.state.clone();
         let mut record = vec![0; HEADER_LEN];
         edits.iter().for_each(|edit| edit.encode(&mut record));
@@ -253,34 +282,44 @@ impl Manifest {
         self.edits_len += record.len() as u64;
         self.state = next;
         self.commits += 1;
-        if self.edits_len > EDITS_LIMIT {
-            self.rotate()?;
+        if self.edits_len > self.rotate_at
+            && let Err(e) = self.rotate()
+        {
+            // The change itself is durable. Not at once again: it takes the whole state.
+            self.rotate_at = self.edits_len + EDITS_LIMIT;
+            tracing::warn!("the manifest's edits could not be gathered: {e}");
         }
         Ok(())
     }
 
-    /// Cuts a record off again that could not be written.
+    /// Cuts a record off again that could not be written, durably: what it speaks of is discarded.
     fn undo(&mut self, error: Error) -> Error {
-        match self.edits.truncate(self.edits_len) {
+        match self.edits.truncate(self.edits_len).and_then(|()| self.edits.sync()) {
             Ok(()) => error,
             Err(_) => self.poison(error),
         }
     }
 
     fn poison(&mut self, error: Error) -> Error {
-        self.failed = Some(error.clone());
-        error
+        self.failed = true;
+        self.read_only.set(error)
     }
 
-    /// Starts the next generation, so that the whole state stands under one checksum. A full disk
-    /// only puts it off.
+    /// Starts the next generation, so that the whole state stands under one checksum.
+    ///
+    /// # Errors
+    /// The present generation goes on (a full disk), unless what there is of the next one cannot be
+    /// removed: then the store is read-only.
     pub fn rotate(&mut self) -> Result<()> {
+        self.read_only.check()?;
         let generation = self.generation + 1;
         match write_generation(self.disk.as_ref(), generation, &self.state) {
             Ok((edits, len)) => {
                 (self.generation, self.edits, self.edits_len) = (generation, edits, len);
+                self.rotate_at = EDITS_LIMIT;
                 self.commits += 1;
-                self.delete_older()
+                self.delete_older();
+                Ok(())
             }
             Err(e) => self.abandon(generation).map_err(|_| self.poison(e)),
         }
@@ -298,13 +337,20 @@ impl Manifest {
         Ok(self.disk.sync_dir()?)
     }
 
-    fn delete_older(&self) -> Result<()> {
-        for listed in self.disk.list()? {
-            if generation_of(&listed.name).is_some_and(|g| g < self.generation) {
-                self.disk.delete(&listed.name)?;
+    /// Deletes the generations before this one. What cannot be deleted is tried again after the next
+    /// generation: nobody reads it.
+    fn delete_older(&self) {
+        let delete = || -> Result<()> {
+            for listed in self.disk.list()? {
+                if generation_of(&listed.name).is_some_and(|g| g < self.generation) {
+                    self.disk.delete(&listed.name)?;
+                }
             }
+            Ok(())
+        };
+        if let Err(e) = delete() {
+            tracing::warn!("an older manifest stays for now: {e}");
         }
-        Ok(())
     }
 }
 

@@ -53,8 +53,8 @@ impl Disk for MeteredDisk {
         self.disk.move_to_lost(name)
     }
 
-    fn sync_file(&self, name: &str) -> Result<()> {
-        self.disk.sync_file(name)
+    fn rewrite_log(&self, name: &str, contents: &[u8]) -> Result<()> {
+        self.disk.rewrite_log(name, contents)
     }
 
     fn sync_dir(&self) -> Result<()> {

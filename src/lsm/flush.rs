@@ -78,10 +78,15 @@ impl Volume {
         })
     }
 
-    /// Flushes every memtable, the mutable one too.
+    /// Flushes every memtable of this moment, the mutable one too. (Writers may fill others meanwhile.)
     pub(crate) fn flush_all(&self) -> Result<()> {
         self.freeze();
-        while self.flush_one()? {}
+        let Some(newest) = self.tree().immutable.first().map(|memtable| memtable.last_seq()) else {
+            return Ok(());
+        };
+        while self.tree().immutable.last().is_some_and(|earliest| earliest.last_seq() <= newest) {
+            self.flush_one()?;
+        }
         Ok(())
     }
 }

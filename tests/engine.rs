@@ -1,33 +1,17 @@
 //! The engine as a library, on the simulated disk: reads and writes, flushes, reopening, range
 //! filtering, what a full or failing disk does.
 
+use engine_common::{open, sim, stepped};
 use lsmfs::disk::Disk;
+use lsmfs::disk::real::RealDisk;
 use lsmfs::disk::sim::{Fault, Op, SimDisk};
+use lsmfs::lsm::table::PrefixRule;
 use lsmfs::lsm::{Batch, Error, Options, Store, Volume};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// No background threads, small everything.
-fn stepped() -> Options {
-    Options {
-        memtable_size: 16 << 10,
-        memtable_stall_size: 64 << 10,
-        log_segment_size: 8 << 10,
-        block_size: 512,
-        background: false,
-        ..Options::default()
-    }
-}
-
-fn sim() -> Arc<SimDisk> {
-    Arc::new(SimDisk::new(1))
-}
-
-fn open(disk: &Arc<SimDisk>, options: Options) -> (Store, Arc<Volume>) {
-    let store = Store::open(disk.clone(), options).unwrap();
-    let volume = store.volume("main").unwrap();
-    (store, volume)
-}
+mod engine_common;
 
 fn put(volume: &Volume, key: &str, value: &str) {
     let mut batch = Batch::new();
@@ -96,6 +80,24 @@ fn a_closed_store_opens_with_everything_and_an_empty_log() {
 }
 
 #[test]
+fn a_closed_store_is_free_for_others_whoever_holds_on_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = || RealDisk::open_or_create(dir.path(), Duration::ZERO);
+    let store = Store::open(Arc::new(lock().unwrap()), stepped()).unwrap();
+    let volume = store.volume("main").unwrap();
+    put(&volume, "a", "1");
+    let snapshot = volume.snapshot();
+    store.close().unwrap();
+    let next = Store::open(Arc::new(lock().unwrap()), stepped()).unwrap();
+    assert_eq!(get(&next.volume("main").unwrap(), "a").as_deref(), Some("1"));
+    assert!(matches!(snapshot.get(b"a"), Err(Error::Closed)));
+    let refused = [store.volume("main").map(drop), store.sync(), store.flush(), store.compact()];
+    assert!(refused.iter().all(|r| matches!(r, Err(Error::Closed))), "{refused:?}");
+    drop((store, volume, snapshot));
+    assert!(lock().is_err(), "the next owner has it still");
+}
+
+#[test]
 fn a_killed_process_loses_nothing() {
     let mut disk = sim();
     for round in 0..5 {
@@ -149,6 +151,36 @@ fn patches_pile_up_and_fold_across_tables() {
     assert!(scan.next().unwrap());
     assert_eq!((scan.key(), scan.tail().unwrap().as_ref()), (&b"p"[..], &want[..]));
     assert!(!scan.next().unwrap());
+}
+
+#[test]
+fn a_patch_that_no_reader_takes_is_refused_by_the_write() {
+    let (store, volume) = open(&sim(), stepped());
+    put(&volume, "a", "v");
+    for (new_len, offset) in [((1 << 30) + 1, 0), (4, 4), (0, 0)] {
+        let mut batch = Batch::new();
+        batch.put(b"b", b"v");
+        batch.patch(b"a", new_len, &[(offset, b"x")]);
+        let refused = volume.write(batch).unwrap_err();
+        assert!(matches!(refused, Error::TooLarge { .. } | Error::BadPatch { .. }), "{refused}");
+    }
+    store.flush().unwrap();
+    assert_eq!(keys(&volume, "", "z"), ["a"]);
+}
+
+#[test]
+fn a_compaction_cuts_its_output_behind_the_longest_key_too() {
+    let (store, volume) = open(&sim(), Options { table_size: 1, ..stepped() });
+    let longest = "a".repeat(64 << 10);
+    put(&volume, "b", "old");
+    let snapshot = volume.snapshot();
+    let mut batch = Batch::new();
+    batch.delete_range(b"a", b"c");
+    batch.put(longest.as_bytes(), b"v");
+    volume.write(batch).unwrap();
+    store.compact().unwrap();
+    assert_eq!(keys(&volume, "", "z"), [longest]);
+    assert!(snapshot.get(b"b").unwrap().is_some());
 }
 
 #[test]
@@ -255,6 +287,32 @@ fn reads_touch_only_the_tables_whose_range_matters() {
     assert_eq!(get(&volume, "3-07").as_deref(), Some("value"));
     let touched = reads().iter().zip(&before).filter(|(after, before)| after > before).count();
     assert_eq!(touched, 1);
+}
+
+#[test]
+fn a_scan_of_an_absent_prefix_reads_no_data_block() {
+    fn first_two(key: &[u8]) -> Option<&[u8]> {
+        key.get(..2)
+    }
+    let disk = sim();
+    let rule = PrefixRule { id: 7, extract: first_two };
+    let options = Options { prefix: Some(rule), cache_size: 0, ..stepped() };
+    let (store, volume) = open(&disk, options);
+    for table in 0..3 {
+        (0..200).step_by(2).for_each(|i| put(&volume, &format!("{i:02x}/{table}"), "value"));
+        store.flush().unwrap();
+    }
+    let reads = || disk.files().iter().map(|f| disk.reads(&f.name)).sum::<u64>();
+    // Opens the tables; what a scan without hits reads from here on is their filters.
+    assert_eq!(keys(&volume, "02/", "020"), ["02/0", "02/1", "02/2"]);
+    let (mut absent, mut looked) = (0, 0);
+    for i in (1..200).step_by(2) {
+        let before = reads();
+        assert_eq!(keys(&volume, &format!("{i:02x}"), &format!("{i:02x}~")), [""; 0]);
+        absent += 1;
+        looked += usize::from(reads() - before > 3);
+    }
+    assert!(looked * 10 < absent, "{looked} of {absent} scans read more than three filters");
 }
 
 #[test]
@@ -390,6 +448,37 @@ fn a_failed_flush_leaves_everything_and_is_tried_again() {
         let tables = disk.list().unwrap().iter().filter(|f| f.name.ends_with(".sst")).count();
         assert_eq!(tables, 1, "the failed flush left a table");
     }
+}
+
+#[test]
+fn a_scan_shows_nothing_outside_its_bounds() {
+    let (store, volume) = open(&sim(), stepped());
+    put(&volume, "b", "1");
+    put(&volume, "m", "2");
+    store.flush().unwrap();
+    put(&volume, "n", "3");
+    let shown =
+        |scan: &lsmfs::lsm::Scan| [scan.key().to_vec(), scan.head().to_vec(), scan.tail().unwrap().to_vec()];
+    let nothing = [const { Vec::new() }; 3];
+    let mut scan = volume.scan(Bound::Unbounded, Bound::Excluded(b"m")).unwrap();
+    assert_eq!(shown(&scan), nothing, "before the first");
+    while scan.next().unwrap() {}
+    assert!(!scan.next().unwrap());
+    assert_eq!(shown(&scan), nothing, "at the end");
+    let z = Bound::Included(&b"z"[..]);
+    for to in [Bound::Included(&b"a"[..]), Bound::Excluded(b"n"), Bound::Excluded(b"z")] {
+        let mut scan = volume.scan(z, to).unwrap();
+        assert_eq!(scan.num_active_iterators(), 0);
+        assert!(!scan.next().unwrap());
+    }
+}
+
+#[test]
+fn everything_can_be_printed() {
+    let (store, volume) = open(&sim(), stepped());
+    put(&volume, "a", "1");
+    let printed = format!("{store:?} {volume:?} {:?}", volume.snapshot());
+    assert!(printed.contains("main"), "{printed}");
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! Power cuts on the simulated disk: after each, the store opens, what was synced is there, and what is
 //! there is a prefix of history.
 
+use engine_common::Rng;
 use lsmfs::disk::Disk;
 use lsmfs::disk::sim::SimDisk;
 use lsmfs::lsm::{Batch, Error, Options, Store};
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::Arc;
+
+mod engine_common;
 
 fn options() -> Options {
     Options {
@@ -20,16 +22,6 @@ fn options() -> Options {
         level_base_size: 3000,
         background: false,
         ..Options::default()
-    }
-}
-
-/// A small generator of numbers: the same for a seed, everywhere.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (self.0 >> 33) % n
     }
 }
 
@@ -84,13 +76,7 @@ fn work(disk: &Arc<SimDisk>, seed: u64, history: &mut History) -> Result<(), Err
 }
 
 fn contents(store: &Store) -> Contents {
-    let volume = store.volume("main").unwrap();
-    let mut scan = volume.scan(Bound::Unbounded, Bound::Unbounded).unwrap();
-    let mut out = Contents::new();
-    while scan.next().unwrap() {
-        out.insert(scan.key().to_vec(), scan.head().to_vec());
-    }
-    out
+    engine_common::contents(store).unwrap()
 }
 
 /// Opens what a crash left and holds it against the history.

@@ -3,7 +3,7 @@
 
 use lsmfs::disk::sim::SimDisk;
 use lsmfs::lsm::options::{CompactionMode, Compression};
-use lsmfs::lsm::{Batch, Options, Snapshot, Store, Volume};
+use lsmfs::lsm::{Batch, Options, ScanBack, Snapshot, Store, Volume};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -204,8 +204,14 @@ impl Run {
             model.range::<[u8], _>((from, to)).map(|(k, v)| (k.clone(), v.clone())).collect()
         };
         assert_eq!(collect(self.volume.scan(from, to).unwrap()), want(&self.model), "scan");
+        let mut back = collect_back(self.volume.scan_back(from, to).unwrap());
+        back.reverse();
+        assert_eq!(back, want(&self.model), "scan back");
         for (snapshot, model) in &self.snapshots {
             assert_eq!(collect(snapshot.scan(from, to).unwrap()), want(model), "scan at a snapshot");
+            let mut back = collect_back(snapshot.scan_back(from, to).unwrap());
+            back.reverse();
+            assert_eq!(back, want(model), "scan back at a snapshot");
         }
     }
 
@@ -214,6 +220,15 @@ impl Run {
         let want: Vec<_> = self.model.clone().into_iter().collect();
         assert_eq!(got, want, "everything");
     }
+}
+
+fn collect_back(mut scan: ScanBack) -> Vec<(Vec<u8>, Parts)> {
+    let mut out = Vec::new();
+    while scan.next().unwrap() {
+        let value = scan.value();
+        out.push((scan.key().to_vec(), (value.head.to_vec(), value.tail.to_vec())));
+    }
+    out
 }
 
 fn collect(mut scan: lsmfs::lsm::Scan) -> Vec<(Vec<u8>, Parts)> {

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 enum Op {
     Create(usize, u8),
     Mkdir(usize, u8),
+    Link((usize, u8), (usize, u8)),
     Unlink(usize, u8),
     Rmdir(usize, u8),
     Rename((usize, u8), (usize, u8)),
@@ -28,7 +29,8 @@ fn ops() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (dir(), name()).prop_map(|(dir, name)| Op::Create(dir, name)),
         3 => (dir(), name()).prop_map(|(dir, name)| Op::Mkdir(dir, name)),
-        2 => (dir(), name()).prop_map(|(dir, name)| Op::Unlink(dir, name)),
+        3 => ((dir(), name()), (dir(), name())).prop_map(|(from, to)| Op::Link(from, to)),
+        3 => (dir(), name()).prop_map(|(dir, name)| Op::Unlink(dir, name)),
         1 => (dir(), name()).prop_map(|(dir, name)| Op::Rmdir(dir, name)),
         4 => ((dir(), name()), (dir(), name())).prop_map(|(from, to)| Op::Rename(from, to)),
         5 => (dir(), name(), 0..150_000u64, 0..80_000usize)
@@ -52,6 +54,10 @@ fn apply(f: &Fixture, dirs: &mut Vec<Ino>, op: &Op) {
     let _ = match *op {
         Op::Create(at, n) => fs.create(dir(at, dirs), &name(n), 0o644, USER).map(drop),
         Op::Mkdir(at, n) => fs.mkdir(dir(at, dirs), &name(n), 0o755, USER).map(|made| dirs.push(made.ino)),
+        Op::Link(from, to) => match find(from.0, from.1, dirs) {
+            Some(attr) => fs.link(attr.ino, dir(to.0, dirs), &name(to.1)).map(drop),
+            None => Ok(()),
+        },
         Op::Unlink(at, n) => fs.unlink(dir(at, dirs), &name(n)),
         Op::Rmdir(at, n) => fs.rmdir(dir(at, dirs), &name(n)),
         Op::Rename(from, to) => {

@@ -6,7 +6,7 @@ mod fs_common;
 use fs_common::{Fixture, USER, contents, size};
 use lsmfs::fs::entry::CHUNK_SIZE;
 use lsmfs::fs::errno::errno;
-use lsmfs::fs::{Attr, FileKind, Ino, ROOT, RenameMode, Result, SetAttr};
+use lsmfs::fs::{Attr, FileKind, Ino, ROOT, RenameMode, Result, SetAttr, XattrMode};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +16,7 @@ const FAR: u64 = 4 * CHUNK_SIZE;
 #[derive(Debug, Clone)]
 enum Op {
     Make { dir: usize, name: u8, kind: FileKind },
+    Link { file: usize, dir: usize, name: u8 },
     Unlink { dir: usize, name: u8 },
     Rmdir { dir: usize, name: u8 },
     Rename { from: (usize, u8), to: (usize, u8), mode: RenameMode },
@@ -23,6 +24,8 @@ enum Op {
     Resize { file: usize, size: u64 },
     Read { file: usize, offset: u64, len: usize },
     Chmod { file: usize, mode: u32 },
+    SetXattr { file: usize, name: u8, len: usize },
+    RemoveXattr { file: usize, name: u8 },
     Forget { orphan: usize },
     Check,
     Flush,
@@ -60,7 +63,9 @@ fn ops() -> impl Strategy<Value = Op> {
     let place = || (0..64usize, 0..6u8);
     prop_oneof![
         8 => (dir.clone(), 0..6u8, kinds()).prop_map(|(dir, name, kind)| Op::Make { dir, name, kind }),
-        3 => (dir.clone(), 0..6u8).prop_map(|(dir, name)| Op::Unlink { dir, name }),
+        4 => (file.clone(), dir.clone(), 0..6u8)
+            .prop_map(|(file, dir, name)| Op::Link { file, dir, name }),
+        4 => (dir.clone(), 0..6u8).prop_map(|(dir, name)| Op::Unlink { dir, name }),
         2 => (dir, 0..6u8).prop_map(|(dir, name)| Op::Rmdir { dir, name }),
         6 => (place(), place(), modes()).prop_map(|(from, to, mode)| Op::Rename { from, to, mode }),
         9 => (file.clone(), offsets(), lens(), 1..=255u8)
@@ -69,6 +74,9 @@ fn ops() -> impl Strategy<Value = Op> {
         3 => (file.clone(), offsets(), lens())
             .prop_map(|(file, offset, len)| Op::Read { file, offset, len }),
         1 => (file.clone(), 0..=0o7777u32).prop_map(|(file, mode)| Op::Chmod { file, mode }),
+        2 => (file.clone(), 0..3u8, 0..300usize)
+            .prop_map(|(file, name, len)| Op::SetXattr { file, name, len }),
+        1 => (file.clone(), 0..3u8).prop_map(|(file, name)| Op::RemoveXattr { file, name }),
         2 => file.prop_map(|orphan| Op::Forget { orphan }),
         1 => Just(Op::Check),
         1 => Just(Op::Flush),
@@ -85,6 +93,7 @@ struct Node {
     nlink: u32,
     contents: Vec<u8>,
     entries: BTreeMap<Vec<u8>, Ino>,
+    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 /// The model: what a file system should hold, and the operations in their simplest form.
@@ -107,6 +116,7 @@ impl Model {
             nlink: 2,
             contents: Vec::new(),
             entries: BTreeMap::new(),
+            xattrs: BTreeMap::new(),
         };
         Model { nodes: BTreeMap::from([(ROOT, root)]) }
     }
@@ -152,7 +162,8 @@ impl Model {
 
     fn make(&mut self, dir: Ino, name: u8, attr: &Attr, contents: Vec<u8>) {
         let nlink = if attr.kind == FileKind::Directory { 2 } else { 1 };
-        let node = Node { kind: attr.kind, mode: attr.mode, nlink, contents, entries: BTreeMap::new() };
+        let (entries, xattrs) = (BTreeMap::new(), BTreeMap::new());
+        let node = Node { kind: attr.kind, mode: attr.mode, nlink, contents, entries, xattrs };
         assert!(self.nodes.insert(attr.ino, node).is_none(), "an inode number was used again");
         self.link(dir, name, attr.ino);
     }
@@ -171,6 +182,22 @@ impl Model {
         ino
     }
 
+    fn drop_link(&mut self, ino: Ino) {
+        let is_dir = self.is_dir(ino);
+        let node = self.node(ino);
+        node.nlink = if is_dir { 0 } else { node.nlink - 1 };
+    }
+
+    fn add_link(&mut self, ino: Ino, dir: Ino, name: u8) -> Answer<u32> {
+        self.check_make(dir, name)?;
+        if self.nodes[&ino].nlink == 0 {
+            return Err(libc::ENOENT);
+        }
+        self.link(dir, name, ino);
+        self.node(ino).nlink += 1;
+        Ok(self.nodes[&ino].nlink)
+    }
+
     fn remove(&mut self, dir: Ino, name: u8, want_dir: bool) -> Answer<()> {
         let ino = self.find(dir, name).ok_or(libc::ENOENT)?;
         match (want_dir, self.is_dir(ino)) {
@@ -180,7 +207,7 @@ impl Model {
             _ => {}
         }
         self.unlink(dir, name);
-        self.node(ino).nlink = 0;
+        self.drop_link(ino);
         Ok(())
     }
 
@@ -221,7 +248,7 @@ impl Model {
                 _ => {}
             }
             self.unlink(to.0, to.1);
-            self.node(target).nlink = 0;
+            self.drop_link(target);
         }
         self.unlink(from.0, from.1);
         self.link(to.0, to.1, source);
@@ -261,6 +288,16 @@ impl Pair {
                 if let Ok(attr) = made {
                     let contents = if kind == FileKind::Symlink { target } else { Vec::new() };
                     model.make(dir, name, &attr, contents);
+                }
+            }
+            Op::Link { file, dir, name } => {
+                let Some(ino) = model.file(file) else { return };
+                let dir = model.dir(dir);
+                let linked = answer(fs.link(ino, dir, &name_of(name)));
+                assert_eq!(linked.map(|attr| attr.nlink), model.add_link(ino, dir, name), "{op:?}");
+                if linked.is_ok() {
+                    // The model keeps one reference to each file.
+                    fs.forget(ino, 1);
                 }
             }
             Op::Unlink { dir, name } => {
@@ -310,6 +347,18 @@ impl Pair {
                 fs.setattr(ino, &SetAttr { mode: Some(mode), ..SetAttr::default() }, USER).unwrap();
                 model.node(ino).mode = mode;
             }
+            Op::SetXattr { file, name, len } => {
+                let Some(ino) = model.file(file) else { return };
+                let (name, value) = ([b"user.", &name_of(name)[..]].concat(), vec![name; len]);
+                fs.setxattr(ino, &name, &value, XattrMode::Set, USER).unwrap();
+                model.node(ino).xattrs.insert(name, value);
+            }
+            Op::RemoveXattr { file, name } => {
+                let Some(ino) = model.file(file) else { return };
+                let name = [b"user.", &name_of(name)[..]].concat();
+                let wanted = model.node(ino).xattrs.remove(&name).map(drop).ok_or(libc::ENODATA);
+                assert_eq!(answer(fs.removexattr(ino, &name)), wanted, "{op:?}");
+            }
             Op::Forget { orphan } => {
                 let orphans = model.with(|node| node.nlink == 0);
                 let Some(&ino) = orphans.get(orphan % orphans.len().max(1)) else { return };
@@ -333,9 +382,16 @@ impl Pair {
     /// After an open nothing is referenced, and what was unlinked is gone: looks everything up again.
     fn opened(&mut self) {
         self.model.nodes.retain(|_, node| node.nlink > 0);
-        self.look_up(ROOT);
-        self.real.fs.wait_reclaimed();
+        self.look_up_all();
         self.check();
+    }
+
+    /// Takes one reference to everything.
+    fn look_up_all(&self) {
+        self.look_up(ROOT);
+        for (&ino, node) in self.model.nodes.iter().filter(|(_, node)| node.kind != FileKind::Directory) {
+            self.real.fs.forget(ino, u64::from(node.nlink) - 1);
+        }
     }
 
     fn look_up(&self, dir: Ino) {
@@ -357,6 +413,11 @@ impl Pair {
             let attr = fs.getattr(ino).unwrap();
             assert_eq!((attr.kind, attr.nlink), (node.kind, node.nlink), "{ino}");
             assert_eq!(attr.mode, node.mode, "{ino}");
+            let names: Vec<u8> = node.xattrs.keys().flat_map(|name| [name, &b"\0"[..]].concat()).collect();
+            assert_eq!(fs.listxattr(ino).unwrap(), names, "{ino}");
+            for (name, value) in &node.xattrs {
+                assert_eq!(fs.getxattr(ino, name).unwrap().unwrap(), value, "{ino}");
+            }
             match node.kind {
                 FileKind::Directory => {
                     let listed: BTreeMap<Vec<u8>, Ino> = self.list(ino);
@@ -376,8 +437,10 @@ impl Pair {
                 _ => {}
             }
         }
-        let living = self.model.with(|node| node.nlink > 0);
-        assert_eq!(self.real.keys(b'e').len(), living.len());
+        let names: usize = self.model.nodes.values().map(|node| node.entries.len()).sum();
+        assert_eq!(self.real.keys(b'e').len(), names + 1);
+        let xattrs: usize = self.model.nodes.values().map(|node| node.xattrs.len()).sum();
+        assert_eq!(self.real.keys(b'x').len(), xattrs);
         self.check_parents();
         assert!(chunks.keys().all(|ino| self.model.nodes.contains_key(ino)), "chunks of nobody");
     }

@@ -3,7 +3,7 @@
 use lsmfs::disk::real::RealDisk;
 use lsmfs::fs::fuse::{ServeOptions, Session, Stopper};
 use lsmfs::fs::{FileSystem, FsOptions};
-use lsmfs::lsm::{Options, Store};
+use lsmfs::lsm::Store;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::ffi::CString;
@@ -31,7 +31,7 @@ impl Mounted {
         let (store_dir, dir) = (home.join("store"), home.join("mnt"));
         fs::create_dir_all(&dir).unwrap();
         let disk = RealDisk::open_or_create(&store_dir, Duration::from_secs(10)).unwrap();
-        let store = Arc::new(Store::open(Arc::new(disk), Options::default()).unwrap());
+        let store = Arc::new(Store::open(Arc::new(disk), lsmfs::fs::engine_options()).unwrap());
         let fs = Arc::new(FileSystem::open(store.clone(), "main", FsOptions::default()).unwrap());
         let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap();
         let data = format!(
@@ -96,19 +96,21 @@ fn the_shells_tools_work_and_find_everything_again() {
     let m = Mounted::new(home.path());
     m.sh("echo hello > a; echo world >> a; test \"$(cat a)\" = $'hello\\nworld'");
     m.sh("mkdir -p d/e/f; for i in $(seq 300); do echo $i > d/e/$i; done; mv d/e/7 d/seven");
-    m.sh("ln -s ../a d/link; test \"$(cat d/link)\" = \"$(cat a)\"; mkfifo pipe; mknod dev c 1 3");
+    m.sh(
+        "ln -s ../a d/link; test \"$(cat d/link)\" = \"$(cat a)\"; mkfifo pipe; mknod dev c 1 3; ln a d/hard",
+    );
     m.sh("truncate -s 5G sparse; echo end >> sparse; test $(du -k sparse | cut -f1) -le 64");
     m.sh("head -c 3000000 /dev/urandom > big; cp big copy; cmp big copy; chown 5:6 copy; chmod 4750 copy");
     m.sh("touch -d '1950-02-03 04:05:06.25 UTC' a; touch -d @20000000000.5 d");
     let facts = "find . -printf '%p %y %m %U:%G %n %s %l %T@\\n' | sort; md5sum big copy a d/e/*[0-9]";
     let before = m.sh(facts);
-    assert!(before.contains("./a f 644 0:0 1 12  -628286094.2500000000"), "{before}");
+    assert!(before.contains("./a f 644 0:0 2 12  -628286094.2500000000"), "{before}");
     assert!(before.contains("./d d 755 0:0 3 4096  20000000000.5000000000"), "{before}");
     assert_eq!(m.sh("ls d/e | wc -l"), "300");
     drop(m);
     let m = Mounted::new(home.path());
     assert_eq!(m.sh(facts), before);
-    m.sh("rm -r d big; mv copy b; test $(stat -c %a:%u:%g b) = 4750:5:6; test ! -e d");
+    m.sh("test a -ef d/hard; rm -r d big; mv copy b; test $(stat -c %a:%u:%g b) = 4750:5:6; test ! -e d");
     assert_eq!(m.sh("ls"), "a\nb\ndev\npipe\nsparse");
 }
 
@@ -165,4 +167,42 @@ fn the_kernel_hands_on_what_it_should() {
     assert_eq!(long.raw_os_error(), Some(libc::ENAMETOOLONG));
     let stat = rustix::fs::statvfs(&m.dir).unwrap();
     assert_eq!((stat.f_frsize, stat.f_namemax), (4096, 255));
+}
+
+#[test]
+fn attributes_and_access_lists_reach_the_kernel() {
+    use rustix::fs::{XattrFlags, getxattr, listxattr, setxattr};
+    let Some(home) = home() else { return };
+    let m = Mounted::new(home.path());
+    let path = m.path("f");
+    fs::write(&path, b"secret").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    setxattr(&path, "user.a", b"value", XattrFlags::CREATE).unwrap();
+    let again = setxattr(&path, "user.a", b"", XattrFlags::CREATE);
+    assert_eq!(again, Err(rustix::io::Errno::EXIST));
+    let mut room = [0; 16];
+    assert_eq!(getxattr(&path, "user.a", &mut room[..4]), Err(rustix::io::Errno::RANGE));
+    assert_eq!((getxattr(&path, "user.a", &mut room), &room[..5]), (Ok(5), &b"value"[..]));
+    assert_eq!((listxattr(&path, &mut room), &room[..7]), (Ok(7), &b"user.a\0"[..]));
+    m.sh("cp -a f copy");
+    assert_eq!((getxattr(m.path("copy"), "user.a", &mut room), &room[..5]), (Ok(5), &b"value"[..]));
+    // The list lets a stranger read.
+    let as_nobody = "setpriv --reuid 65534 --clear-groups cat f";
+    m.sh(&format!("chmod 755 .; ! {as_nobody} 2> /dev/null"));
+    let entry = |tag: u16, perm: u16, id: u32| {
+        [&tag.to_le_bytes()[..], &perm.to_le_bytes(), &id.to_le_bytes()].concat()
+    };
+    let any = u32::MAX;
+    let list = [
+        2u32.to_le_bytes().to_vec(),
+        entry(1, 6, any),
+        entry(2, 4, 65534),
+        entry(4, 0, any),
+        entry(0x10, 4, any),
+        entry(0x20, 0, any),
+    ];
+    setxattr(&path, "system.posix_acl_access", &list.concat(), XattrFlags::empty()).unwrap();
+    assert_eq!(m.sh(&format!("stat -c %a f; {as_nobody}")), "640\nsecret");
+    assert_eq!(m.sh(&format!("chmod 600 f; ! {as_nobody} 2> /dev/null; stat -c %a f")), "600");
+    assert_eq!(m.sh("umask 027; touch g; mkdir e; stat -c %a g e"), "640\n750");
 }

@@ -4,8 +4,8 @@ use crate::cli::error::{CliError, Result};
 use crate::disk::real::RealDisk;
 use crate::disk::{LOCK_FILE, OpenError};
 use crate::fs::tree::Tree;
-use crate::fs::{FileSystem, FsOptions};
-use crate::lsm::{Options, Store};
+use crate::fs::{FileSystem, FsOptions, engine_options};
+use crate::lsm::Store;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ impl OpenStore {
     pub fn open(disk: RealDisk) -> Result<OpenStore> {
         let disk = Arc::new(disk);
         let failed = |error: crate::lsm::Error| CliError::engine(disk.path(), error);
-        let store = Arc::new(Store::open(disk.clone(), Options::default()).map_err(failed)?);
+        let store = Arc::new(Store::open(disk.clone(), engine_options()).map_err(failed)?);
         let files = FileSystem::open(store.clone(), VOLUME, FsOptions::default())?;
         Ok(OpenStore { disk, store, files: Arc::new(files) })
     }

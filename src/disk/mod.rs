@@ -194,14 +194,21 @@ pub trait Disk: Send + Sync + Debug {
     /// Moves a file into the folder `lost/`, under a name that is free there.
     fn move_to_lost(&self, name: &str) -> Result<()>;
 
-    /// Makes an existing file's contents durable, whoever wrote them.
-    fn sync_file(&self, name: &str) -> Result<()>;
+    /// Writes `contents`, what is read of an existing log from its start, over themselves, cuts the
+    /// log behind them and syncs it. A sync alone would not do: after one that failed, the system
+    /// counts as clean what never reached the disk, and goes on to show it to readers. Takes no
+    /// room.
+    fn rewrite_log(&self, name: &str, contents: &[u8]) -> Result<()>;
 
     /// Makes created, finished, deleted and moved names durable.
     fn sync_dir(&self) -> Result<()>;
 
     /// The room on the disk.
     fn space(&self) -> Result<Space>;
+
+    /// Lets others have the store, whoever still holds this disk or a file of it: from now on each
+    /// change through them fails. Files can still be read.
+    fn release(&self) {}
 }
 
 /// An object that is being written. Dropped unfinished, it leaves nothing behind.

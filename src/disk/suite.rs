@@ -11,6 +11,7 @@ pub(super) fn run(disk: &dyn Disk) {
     put_if_absent(disk);
     unfinished_objects(disk);
     logs(disk);
+    rewritten_logs(disk);
     ranges(disk);
     deleted_files_stay_readable(disk);
     lost_files(disk);
@@ -125,6 +126,17 @@ fn logs(disk: &dyn Disk) {
     disk.sync_dir().unwrap();
 }
 
+fn rewritten_logs(disk: &dyn Disk) {
+    assert!(disk.rewrite_log("log", b"").err().unwrap().is_not_found());
+    let log = disk.create_log("log").unwrap();
+    log.write_at(0, b"whole, torn").unwrap();
+    disk.rewrite_log("log", b"whole").unwrap();
+    assert_eq!(get(disk, "log"), b"whole");
+    log.write_at(5, b"!").unwrap();
+    assert_eq!(get(disk, "log"), b"whole!");
+    disk.delete("log").unwrap();
+}
+
 fn ranges(disk: &dyn Disk) {
     put(disk, "object", b"0123456789");
     let object = disk.open("object").unwrap();
@@ -172,10 +184,11 @@ fn bad_names(disk: &dyn Disk) {
             kind(disk.create(name)),
             kind(disk.open(name)),
             kind(disk.create_log(name)),
+            kind(disk.rewrite_log(name, b"")),
             kind(disk.delete(name)),
             kind(disk.move_to_lost(name)),
         ];
-        assert_eq!(failures, [Some(ErrorKind::InvalidInput); 5], "{name:?}");
+        assert_eq!(failures, [Some(ErrorKind::InvalidInput); 6], "{name:?}");
     }
     put(disk, &long[1..], b"just fits");
     disk.move_to_lost(&long[1..]).unwrap();

@@ -197,12 +197,14 @@ pub struct Caller {
     pub uid: u32,
     /// The group.
     pub gid: u32,
+    /// Permissions that what is made does not get, unless its directory has a default access control list.
+    pub umask: u32,
 }
 
 impl Caller {
-    /// A user and a group.
+    /// A user and a group, without a umask.
     pub fn new(uid: u32, gid: u32) -> Caller {
-        Caller { uid, gid }
+        Caller { uid, gid, umask: 0 }
     }
 
     /// May the caller change a file and leave its setuid and setgid bits (`CAP_FSETID`)? The kernel does

@@ -6,10 +6,10 @@
 
 use crate::fs::FileSystem;
 use crate::fs::attr::Ino;
-use crate::fs::entry::{Record, encode_orphan, encode_parent};
-use crate::fs::inode::Orphan;
+use crate::fs::entry::{Record, encode_link, encode_orphan, encode_parent};
+use crate::fs::inode::{Location, Orphan};
 use crate::fs::keys;
-use crate::fs::node::{Node, Outcome};
+use crate::fs::node::{Home, Node, Outcome};
 use crate::lsm::{Batch, SeqNo};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,28 +34,61 @@ impl<'a> Change<'a> {
         self.batch.first_put(&keys::entry(parent, name), &record.encode(), inline);
     }
 
-    /// Puts a file under a name, in place of what may be there.
-    pub fn put_at(&mut self, parent: Ino, name: &[u8], node: &Node) {
+    /// Gives a file a name, in place of what may have it, and writes its record, which moves along if it
+    /// is kept in the entry.
+    pub fn put_name(&mut self, parent: Ino, name: &[u8], node: &mut Node) {
+        match &mut node.home {
+            Home::Entry(at) => *at = Location::new(parent, name),
+            Home::Shared => self.put_link(parent, name, &node.record),
+            Home::Orphan => debug_assert!(false, "a file without a name does not get one again"),
+        }
+        self.save(node);
+    }
+
+    /// Makes a name point to a file that is kept at its own key.
+    pub fn put_link(&mut self, parent: Ino, name: &[u8], record: &Record) {
         self.dirs.push(parent);
-        self.batch.put_split(&keys::entry(parent, name), &node.record.encode(), &node.inline);
+        self.batch.put(&keys::entry(parent, name), &encode_link(record));
+        self.batch.put(&keys::inode_name(record.ino, parent, name), b"");
     }
 
     /// Writes a changed file where it is kept.
     pub fn save(&mut self, node: &Node) {
         debug_assert_eq!(node.inline.len(), usize::from(node.record.inline_len));
-        match &node.location {
-            Some(at) => self.put_at(at.parent, &at.name, node),
-            None => {
+        match &node.home {
+            Home::Entry(at) => {
+                self.dirs.push(at.parent);
+                let key = keys::entry(at.parent, &at.name);
+                self.batch.put_split(&key, &node.record.encode(), &node.inline);
+            }
+            Home::Shared => {
+                let key = keys::inode(node.ino());
+                self.batch.put_split(&key, &node.record.encode(), &node.inline);
+            }
+            Home::Orphan => {
                 debug_assert!(self.orphan.is_none());
                 self.orphan = Some(Orphan { record: node.record.clone(), inline: node.inline.clone() });
             }
         }
     }
 
-    /// Removes an entry.
-    pub fn remove(&mut self, parent: Ino, name: &[u8]) {
+    /// Takes a name from a file.
+    pub fn remove_name(&mut self, parent: Ino, name: &[u8], node: &Node) {
         self.dirs.push(parent);
         self.batch.delete(&keys::entry(parent, name));
+        self.remove_link(parent, name, node);
+    }
+
+    /// Forgets that a file kept at its own key had this name; the entry is another file's now, or gone.
+    pub fn remove_link(&mut self, parent: Ino, name: &[u8], node: &Node) {
+        if node.home == Home::Shared {
+            self.batch.delete(&keys::inode_name(node.ino(), parent, name));
+        }
+    }
+
+    /// Removes the record of a file kept at its own key.
+    pub fn remove_shared(&mut self, ino: Ino) {
+        self.batch.delete(&keys::inode(ino));
     }
 
     /// Notes where a directory's entry is.
@@ -68,8 +101,8 @@ impl<'a> Change<'a> {
         self.batch.delete(&keys::parent(dir));
     }
 
-    /// Notes that a file's chunks belong to nobody once it is forgotten or the process ends.
-    pub fn orphan_chunks(&mut self, ino: Ino) {
+    /// Notes that what a file holds belongs to nobody once it is forgotten or the process ends.
+    pub fn put_orphan(&mut self, ino: Ino) {
         self.batch.put(&keys::orphan(ino), &encode_orphan());
     }
 
@@ -81,10 +114,11 @@ impl<'a> Change<'a> {
                 self.fs.written.note(dir, seq);
             }
         }
-        if let Some(orphan) = self.orphan {
-            // Somebody knows the inode: it was loaded from the table, under its lock.
-            let unknown = self.fs.inodes.set_orphan(orphan.record.ino, orphan);
-            debug_assert!(unknown.is_none());
+        if let Some(orphan) = self.orphan
+            && let Some(unknown) = self.fs.inodes.set_orphan(orphan.record.ino, orphan)
+        {
+            // It was forgotten in the meantime, which the kernel does not do to what it uses.
+            self.fs.dispose(&unknown);
         }
         Ok(())
     }

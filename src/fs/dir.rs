@@ -5,7 +5,8 @@ use crate::fs::attr::{Attr, Caller, FileKind, Ino, MODE_BITS, SETGID, SYMLINK_MA
 use crate::fs::change::Change;
 use crate::fs::entry::Record;
 use crate::fs::error::{Cause, Context, Result, Subject};
-use crate::fs::node::{Node, Outcome, check_name};
+use crate::fs::inode::Location;
+use crate::fs::node::{Home, Node, Outcome, check_name};
 use bytes::Bytes;
 
 /// What is to be made.
@@ -97,23 +98,32 @@ impl FileSystem {
             return Err(Cause::Exists);
         }
         let now = Timestamp::now();
-        let record = self.new_record(&dir, &new, caller, now)?;
         let mut change = Change::new(self);
-        change.create(parent, name, &record, new.contents);
+        let mut node = self.new_node(&dir, &new, Location::new(parent, name), caller, now)?;
+        if new.kind != FileKind::Symlink {
+            self.inherit_acl(&mut change, &dir, &mut node, caller.umask)?;
+        }
+        change.create(parent, name, &node.record, &node.inline);
         dir.modified(now);
-        if new.kind == FileKind::Directory {
+        if node.is_dir() {
             dir.add_subdirectory()?;
-            change.set_parent(record.ino, parent, name);
+            change.set_parent(node.ino(), parent, name);
         }
         change.save(&dir);
         change.commit()?;
-        self.inodes.reference(record.ino, parent, name);
-        Ok(Attr::from(&record))
+        self.inodes.reference(node.ino(), parent, name);
+        Ok(Attr::from(&node.record))
     }
 
-    /// The record of a new file. In a setgid directory it gets the directory's group, and a directory the
-    /// bit as well.
-    fn new_record(&self, dir: &Node, new: &New<'_>, caller: Caller, now: Timestamp) -> Outcome<Record> {
+    /// A new file. In a setgid directory it gets the directory's group, and a directory the bit as well.
+    fn new_node(
+        &self,
+        dir: &Node,
+        new: &New<'_>,
+        at: Location,
+        caller: Caller,
+        now: Timestamp,
+    ) -> Outcome<Node> {
         let mut mode = new.mode & MODE_BITS;
         let mut owner = caller;
         if dir.record.mode & SETGID != 0 {
@@ -124,9 +134,10 @@ impl FileSystem {
         }
         let mut record = Record::new(new.kind, self.numbers.take()?, mode, owner, now);
         record.rdev = new.rdev;
-        record.inline_len = new.contents.len() as u16;
         record.size = new.contents.len() as u64;
-        Ok(record)
+        let mut node = Node { home: Home::Entry(at), record, inline: Bytes::new() };
+        node.set_inline(Bytes::copy_from_slice(new.contents));
+        Ok(node)
     }
 }
 
@@ -136,6 +147,7 @@ impl Record {
         Record {
             kind,
             mode,
+            has_xattrs: false,
             inline_len: 0,
             ino,
             uid: owner.uid,

@@ -1,12 +1,13 @@
 //! Records: the bytes of the values.
 //!
-//! **An entry** (`e directory name`) describes one file. Its head, integers big-endian:
+//! **A file record** describes one file. It stands in the file's entry (`e directory name`), or, once the
+//! file got a second name, at `i inode`. Its head, integers big-endian:
 //!
 //! ```text
 //!  0      format: 1
-//!  1      kind: a FileKind's number (8 is taken: "the attributes stand at `i inode`", for hard links)
+//!  1      kind: a FileKind's number
 //!  2..4   mode: permissions, setuid, setgid, sticky
-//!  4..6   flags: 0 (room: has extended attributes)
+//!  4..6   flags: 1 if the file has extended attributes; the rest is 0
 //!  6..8   length of the inline contents
 //!  8..16  inode number, below 2^40
 //! 16..20  owner
@@ -24,9 +25,14 @@
 //! A regular file has chunks or inline contents, never both. What neither covers, up to the size, reads
 //! as zeros: a file that was only extended has a size and nothing else.
 //!
+//! A **link** stands in each entry of a file that got a second name: format (1), 8 in the place of the
+//! kind (1), the file's kind (1), inode number (8).
+//!
 //! A **chunk** (`d inode chunk`) holds [`CHUNK_SIZE`] bytes of a file, from chunk number times chunk size
 //! on; what a stored chunk lacks of them reads as zeros. No stored byte stands at or past the file's size,
 //! so that a file which shrinks and grows again shows zeros there.
+//!
+//! An **extended attribute** (`x inode name`) has a format byte for its head; its tail is the value.
 //!
 //! A **parent record** (`p directory`) is: format (1), parent's inode number (8), name.
 //! An **orphan record** (`o inode`) is: format (1).
@@ -48,7 +54,13 @@ pub const MAX_FILE_SIZE: u64 = CHUNK_SIZE << 32;
 /// The format byte of every record.
 const FORMAT: u8 = 1;
 
-/// The length of an entry's head.
+/// What a link has in the place of the kind.
+const LINK: u8 = 8;
+
+/// The flag of a file with extended attributes.
+const HAS_XATTRS: u16 = 1;
+
+/// The length of a file record's head.
 pub(super) const HEAD_LEN: usize = 84;
 
 /// `stat` counts blocks of this size.
@@ -60,13 +72,60 @@ const PAGE: u64 = 4096;
 /// What is wrong with a record.
 pub(super) type Decoded<T> = Result<T, &'static str>;
 
-/// An entry's head.
+/// What an entry's head says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// The file itself.
+    File(Record),
+    /// Where the file is.
+    Link(Ino),
+}
+
+impl Entry {
+    /// Reads an entry's head.
+    pub fn decode(bytes: &[u8]) -> Decoded<Entry> {
+        if bytes.get(1) == Some(&LINK) {
+            return decode_link(bytes).map(Entry::Link);
+        }
+        let record = Record::decode(bytes)?;
+        if record.kind != FileKind::Directory && record.nlink != 1 {
+            return Err("a file with other than one name in its entry");
+        }
+        Ok(Entry::File(record))
+    }
+}
+
+/// The bytes of a link to a file.
+pub(super) fn encode_link(file: &Record) -> [u8; 11] {
+    let mut out = [FORMAT; 11];
+    (out[1], out[2]) = (LINK, file.kind as u8);
+    out[3..].copy_from_slice(&file.ino.to_be_bytes());
+    out
+}
+
+fn decode_link(bytes: &[u8]) -> Decoded<Ino> {
+    let mut from = Reader(bytes);
+    from.format()?;
+    let (link, kind, ino) = (from.u8()?, from.u8()?, from.u64()?);
+    from.end()?;
+    if link != LINK || FileKind::from_u8(kind).is_none_or(|kind| kind == FileKind::Directory) {
+        return Err("a link to no kind of file");
+    }
+    if ino == 0 || ino >= INO_LIMIT {
+        return Err("inode number out of range");
+    }
+    Ok(ino)
+}
+
+/// A file record's head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// What the file is.
     pub(super) kind: FileKind,
     /// Permissions, setuid, setgid, sticky.
     pub(super) mode: u32,
+    /// Has it extended attributes?
+    pub(super) has_xattrs: bool,
     /// The length of the inline contents.
     pub(super) inline_len: u16,
     /// The inode number.
@@ -97,7 +156,7 @@ impl Record {
         let mut out = Writer { bytes: [0; HEAD_LEN], at: 0 };
         out.put(&[FORMAT, self.kind as u8]);
         out.put(&(self.mode as u16).to_be_bytes());
-        out.put(&0u16.to_be_bytes());
+        out.put(&(if self.has_xattrs { HAS_XATTRS } else { 0 }).to_be_bytes());
         out.put(&self.inline_len.to_be_bytes());
         out.put(&self.ino.to_be_bytes());
         for field in [self.uid, self.gid, self.nlink, self.rdev] {
@@ -119,12 +178,14 @@ impl Record {
         from.format()?;
         let kind = FileKind::from_u8(from.u8()?).ok_or("unknown file kind")?;
         let mode = u32::from(from.u16()?);
-        if from.u16()? != 0 {
+        let flags = from.u16()?;
+        if flags & !HAS_XATTRS != 0 {
             return Err("unknown flags");
         }
         let record = Record {
             kind,
             mode,
+            has_xattrs: flags & HAS_XATTRS != 0,
             inline_len: from.u16()?,
             ino: from.u64()?,
             uid: from.u32()?,
@@ -169,6 +230,11 @@ impl Record {
         (self.chunks * CHUNK_SIZE).min(full) / STAT_BLOCK
     }
 
+    /// Does the file have keys of its own beside this record?
+    pub(super) fn has_more(&self) -> bool {
+        self.chunks > 0 || self.has_xattrs
+    }
+
     /// Does every chunk up to the size exist?
     pub(super) fn is_dense(&self) -> bool {
         self.chunks == chunks_of(self.size)
@@ -210,6 +276,11 @@ pub(super) fn decode_parent(bytes: &[u8]) -> Decoded<ParentRecord> {
         return Err("name length out of range");
     }
     Ok(ParentRecord { parent, name: from.0.into() })
+}
+
+/// The bytes of an extended attribute's head.
+pub(super) fn encode_xattr_head() -> [u8; 1] {
+    [FORMAT]
 }
 
 /// The bytes of an orphan record.
@@ -287,122 +358,4 @@ impl Reader<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn times() -> impl Strategy<Value = Timestamp> {
-        (any::<i64>(), 0u32..1_000_000_000).prop_map(|(secs, nanos)| Timestamp { secs, nanos })
-    }
-
-    prop_compose! {
-        fn records()(
-            kind in 1u8..=7, mode in 0..=MODE_BITS, ino in 1..INO_LIMIT, ids: (u32, u32, u32, u32),
-            size in 0..=MAX_FILE_SIZE, chunks: u64, inline in 0..=INLINE_MAX as u64, has_chunks: bool,
-            times in (times(), times(), times()),
-        ) -> Record {
-            Record {
-                kind: FileKind::from_u8(kind).unwrap(),
-                mode,
-                inline_len: if has_chunks { 0 } else { inline.min(size) as u16 },
-                ino,
-                uid: ids.0,
-                gid: ids.1,
-                nlink: ids.2,
-                rdev: ids.3,
-                size,
-                chunks: if has_chunks { chunks % (chunks_of(size) + 1) } else { 0 },
-                atime: times.0,
-                mtime: times.1,
-                ctime: times.2,
-            }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn entries_read_back(record in records()) {
-            prop_assert_eq!(Record::decode(&record.encode()), Ok(record));
-        }
-
-        #[test]
-        fn damaged_entries_are_refused_or_differ(record in records(), at in 0..HEAD_LEN, flip in 1u8..) {
-            let mut bytes = record.encode();
-            bytes[at] ^= flip;
-            prop_assert_ne!(Record::decode(&bytes), Ok(record));
-        }
-
-        #[test]
-        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = (Record::decode(&bytes), decode_parent(&bytes), decode_counter(&bytes));
-        }
-
-        #[test]
-        fn cut_and_extended_entries_are_refused(record in records(), len in 0..HEAD_LEN) {
-            let bytes = record.encode();
-            prop_assert!(Record::decode(&bytes[..len]).is_err());
-            prop_assert!(Record::decode(&[&bytes[..], b"x"].concat()).is_err());
-        }
-
-        #[test]
-        fn parents_and_counters_read_back(
-            parent in 1..INO_LIMIT, name in prop::collection::vec(any::<u8>(), 1..=NAME_MAX), number: u64,
-        ) {
-            let read = decode_parent(&encode_parent(parent, &name));
-            prop_assert_eq!(read, Ok(ParentRecord { parent, name: name.into() }));
-            prop_assert_eq!(decode_counter(&encode_counter(number)), Ok(number));
-        }
-    }
-
-    /// The layout is on disks: it must not move.
-    #[test]
-    fn an_entrys_bytes_are_fixed() {
-        let record = Record {
-            kind: FileKind::File,
-            mode: 0o4755,
-            inline_len: 5,
-            ino: 0x1234,
-            uid: 1000,
-            gid: 100,
-            nlink: 1,
-            rdev: 0,
-            size: 5,
-            chunks: 0,
-            atime: Timestamp { secs: -1, nanos: 500 },
-            mtime: Timestamp { secs: 1 << 33, nanos: 0 },
-            ctime: Timestamp { secs: 0, nanos: 1 },
-        };
-        let hex: String = record.encode().iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(
-            hex,
-            "010109ed00000005\
-             0000000000001234\
-             000003e800000064\
-             0000000100000000\
-             0000000000000005\
-             0000000000000000\
-             ffffffffffffffff000001f4\
-             000000020000000000000000\
-             000000000000000000000001"
-        );
-    }
-
-    #[test]
-    fn blocks_count_what_exists() {
-        let mut record = Record::decode(&{
-            let mut bytes = [0; HEAD_LEN];
-            (bytes[0], bytes[1], bytes[15]) = (FORMAT, FileKind::File as u8, 2);
-            bytes
-        })
-        .unwrap();
-        assert_eq!(record.blocks(), 0);
-        (record.size, record.inline_len) = (5, 5);
-        assert_eq!(record.blocks(), 1);
-        (record.size, record.inline_len) = (1 << 40, 0);
-        assert_eq!(record.blocks(), 0);
-        record.chunks = 3;
-        assert_eq!(record.blocks(), 3 * 128);
-        (record.size, record.chunks) = (5000, 1);
-        assert_eq!(record.blocks(), 16);
-    }
-}
+mod tests;

@@ -73,6 +73,24 @@ pub enum Cause {
     /// The request makes no sense.
     #[error("{0}")]
     Invalid(&'static str),
+    /// Not allowed, whoever asks.
+    #[error("operation not permitted: {0}")]
+    NotPermitted(&'static str),
+    /// Not allowed for this sort of file.
+    #[error("permission denied")]
+    NotAllowed,
+    /// Not a thing that this file system has.
+    #[error("operation not supported")]
+    NotSupported,
+    /// No such extended attribute.
+    #[error("no such attribute")]
+    NoAttribute,
+    /// An extended attribute's value is too long.
+    #[error("value too long")]
+    TooLong,
+    /// There are as many extended attributes as can be listed.
+    #[error("no room for more attributes")]
+    NoRoom,
     /// A name or a link's target is too long.
     #[error("name too long")]
     NameTooLong,

@@ -10,7 +10,7 @@ use crate::fs::change::Change;
 use crate::fs::entry::{CHUNK_SIZE, INLINE_MAX, MAX_FILE_SIZE, Record};
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::keys;
-use crate::fs::node::{Node, Outcome, check_file};
+use crate::fs::node::{Home, Node, Outcome, check_file};
 use bytes::{Bytes, BytesMut};
 use std::ops::Range;
 
@@ -113,6 +113,7 @@ impl FileSystem {
             self.write_chunks(&mut change, &mut node, offset, data)?;
         }
         node.modified(Timestamp::now());
+        self.drop_capabilities(&mut change, &mut node)?;
         if clear_setid {
             node.record.mode = without_setid(node.record.mode);
         }
@@ -138,8 +139,8 @@ impl FileSystem {
             chunks: node.record.chunks,
         };
         node.record.inline_len = 0;
-        if writer.chunks == 0 && node.location.is_none() {
-            change.orphan_chunks(node.ino());
+        if !node.record.has_more() && node.home == Home::Orphan {
+            change.put_orphan(node.ino());
         }
         if !writer.spilled.is_empty() && offset >= CHUNK_SIZE {
             writer.put(change, 0, &writer.spilled.clone());

@@ -9,13 +9,12 @@ use crate::fs::attr::{Attr, Caller, FileKind, INO_LIMIT, Ino, NAME_MAX, ROOT, Ti
 use crate::fs::change::{Change, Written};
 use crate::fs::entry::Record;
 use crate::fs::error::{Cause, Context, Result, Subject};
-use crate::fs::inode::{Inodes, Location};
+use crate::fs::inode::Inodes;
+use crate::fs::keys;
 use crate::fs::lock::Locks;
-use crate::fs::node::{Node, Outcome};
+use crate::fs::node::Outcome;
 use crate::fs::number::Numbers;
-use crate::fs::reclaim::Reclaimer;
-use crate::lsm::{Store, Volume};
-use bytes::Bytes;
+use crate::lsm::{Options, Store, Volume};
 use std::sync::Arc;
 
 /// The block size that [`StatFs`] counts in.
@@ -66,12 +65,16 @@ pub struct FileSystem {
     pub(super) inodes: Inodes,
     pub(super) numbers: Numbers,
     pub(super) written: Written,
-    pub(super) reclaimer: Reclaimer,
+}
+
+/// The engine's settings for a store of files.
+pub fn engine_options() -> Options {
+    Options { prefix: Some(keys::GROUPS), ..Options::default() }
 }
 
 impl FileSystem {
-    /// Opens a volume as a file system. Makes the root directory if there is none, and starts giving
-    /// back what files held that were unlinked and open when the last process ended.
+    /// Opens a volume as a file system. Makes the root directory if there is none, and gives back
+    /// what files held that were unlinked and open when the last process ended.
     pub fn open(store: Arc<Store>, volume: &str, options: FsOptions) -> Result<FileSystem> {
         Self::try_open(store, volume, options).context("open", || Subject::FileSystem)
     }
@@ -80,7 +83,6 @@ impl FileSystem {
         let volume = store.volume(volume)?;
         let fs = FileSystem {
             numbers: Numbers::open(volume.clone())?,
-            reclaimer: Reclaimer::start(volume.clone(), !options.read_only)?,
             store,
             options,
             volume,
@@ -92,6 +94,9 @@ impl FileSystem {
             fs.check_writable()?;
             fs.make_root()?;
         }
+        if !fs.options.read_only {
+            fs.reclaim_leftovers()?;
+        }
         Ok(fs)
     }
 
@@ -100,7 +105,7 @@ impl FileSystem {
         let owner = self.options.owner;
         let record = Record::new(FileKind::Directory, ROOT, 0o755, owner, Timestamp::now());
         let mut change = Change::new(self);
-        change.put_at(0, b"", &Node { location: Some(Location::new(0, b"")), record, inline: Bytes::new() });
+        change.create(0, b"", &record, b"");
         change.commit()
     }
 
@@ -150,15 +155,9 @@ impl FileSystem {
         })
     }
 
-    /// Waits until what removed files held has been given back.
-    pub fn wait_reclaimed(&self) {
-        self.reclaimer.wait_idle();
-    }
-
     /// Ends the file system's own work; the store stays open and is the caller's to close. What is
     /// unlinked and still referenced is given back at the next open. A second close does nothing.
     pub fn close(&self) -> Result<()> {
-        self.reclaimer.stop();
         self.numbers.give_back().context("close", || Subject::FileSystem)
     }
 }

@@ -12,6 +12,9 @@
 //! - Every listing brings the attributes along (READDIRPLUS).
 //! - `FUSE_HANDLE_KILLPRIV_V2`: setuid and setgid are cleared here, on the writes that say so, on changes
 //!   of owner and of size.
+//! - `FUSE_POSIX_ACL` with `FUSE_DONT_MASK`: the kernel checks permissions by access control lists, and
+//!   remembers where there are none; the umask is applied here, where a directory's default list overrides
+//!   it. Not `FUSE_SETXATTR_EXT`, of whose longer requests fuser reads the short form.
 //! - Locks stay in the kernel; its write-back cache is not used, for it would lose answered writes when
 //!   this process is killed.
 //!
@@ -65,11 +68,14 @@ pub struct ServeOptions {
     pub threads: usize,
     /// Give each thread a device descriptor of its own.
     pub clone_fd: bool,
+    /// Serve extended attributes and access control lists. Without them the kernel is told, once, that
+    /// there are none: it then stops asking for them, which it does before first writes.
+    pub xattrs: bool,
 }
 
 impl Default for ServeOptions {
     fn default() -> ServeOptions {
-        ServeOptions { threads: 4, clone_fd: true }
+        ServeOptions { threads: 4, clone_fd: true, xattrs: true }
     }
 }
 
@@ -85,7 +91,13 @@ impl Session {
     /// When this returns, requests are queued by the kernel; [`Session::run`] answers them.
     pub fn start(fs: Arc<FileSystem>, device: OwnedFd, options: &ServeOptions) -> Result<Session> {
         let stopped = Arc::new(AtomicBool::new(false));
-        let face = Face { fs, stopped: stopped.clone(), dirs: Mutex::default(), next_dir: AtomicU64::new(1) };
+        let face = Face {
+            fs,
+            stopped: stopped.clone(),
+            xattrs: options.xattrs,
+            dirs: Mutex::default(),
+            next_dir: AtomicU64::new(1),
+        };
         let mut config = Config::default();
         config.n_threads = Some(options.threads.max(1));
         config.clone_fd = options.clone_fd;
@@ -126,6 +138,7 @@ fn failed(what: &'static str, e: &io::Error) -> Error {
 struct Face {
     fs: Arc<FileSystem>,
     stopped: Arc<AtomicBool>,
+    xattrs: bool,
     dirs: Mutex<HashMap<u64, Arc<DirHandle>>>,
     next_dir: AtomicU64,
 }

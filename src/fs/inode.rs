@@ -47,9 +47,11 @@ pub(super) struct Orphan {
 /// Where an inode's record is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
-    /// In an entry.
+    /// In this entry, or where it points to.
     Entry(Location),
-    /// Here.
+    /// At its own key: it has, or had, several names.
+    Shared,
+    /// Here: it has no name any more.
     Orphan(Box<Orphan>),
 }
 
@@ -110,14 +112,14 @@ impl Inodes {
         }
         match known.remove().place {
             Place::Orphan(orphan) => Some(*orphan),
-            Place::Entry(_) => None,
+            Place::Entry(_) | Place::Shared => None,
         }
     }
 
-    /// Notes that an inode's entry moved.
-    pub fn moved(&self, ino: Ino, parent: Ino, name: &[u8]) {
+    /// Notes that an inode's record moved.
+    pub fn moved(&self, ino: Ino, place: Place) {
         if let Some(known) = self.shard(ino).lock().get_mut(&ino) {
-            known.place = Place::Entry(Location::new(parent, name));
+            known.place = place;
         }
     }
 
@@ -156,8 +158,10 @@ mod tests {
         assert_eq!(table.place(9), None);
         table.reference(9, 1, b"a");
         table.reference(9, 1, b"a");
-        table.moved(9, 2, b"b");
+        table.moved(9, Place::Entry(Location::new(2, b"b")));
         assert_eq!(table.place(9), Some(Place::Entry(Location::new(2, b"b"))));
+        table.moved(9, Place::Shared);
+        assert_eq!(table.place(9), Some(Place::Shared));
         assert_eq!(table.forget(9, 1), None);
         assert_eq!(table.len(), 1);
         assert_eq!(table.forget(9, 1), None);

@@ -3,16 +3,19 @@
 //! ```text
 //! e directory (8) name    an entry: see entry.rs. The root's own entry is `e` 0 and no name
 //! d inode (8) chunk (4)   a chunk of a file's contents: the head is empty, the tail is the bytes
+//! i inode (8)             a file that has, or had, several names: its entries only point here
+//! i inode (8) dir (8) name   one of its names; the value is empty
 //! p directory (8)         a directory's parent and name: an id becomes a path again
-//! o inode (8)             an unlinked file whose chunks are still there: they belong to nobody
+//! o inode (8)             an unlinked file of which chunks or attributes are still there
+//! x inode (8) name        an extended attribute: the tail is the value
 //! s name                  the volume's own counters
 //! ```
 //!
-//! `i` (files with several names) and `x` (extended attributes) are taken, but not yet written.
 //! Integers are big-endian, so that byte order is numeric order. Inode numbers stay below 2^40, hence
 //! "the next inode's keys" is a bound that always exists.
 
 use crate::fs::attr::{Ino, NAME_MAX};
+use crate::lsm::table::PrefixRule;
 
 /// The counter that hands out inode numbers.
 pub(super) const INODE_COUNTER: &[u8] = b"sino";
@@ -20,8 +23,10 @@ pub(super) const INODE_COUNTER: &[u8] = b"sino";
 /// The first byte of a key.
 const ENTRY: u8 = b'e';
 const CHUNK: u8 = b'd';
+const INODE: u8 = b'i';
 const PARENT: u8 = b'p';
 const ORPHAN: u8 = b'o';
+const XATTR: u8 = b'x';
 
 /// The length of a first byte and an inode number.
 const PREFIX_LEN: usize = 9;
@@ -36,6 +41,15 @@ fn prefix(first: u8, ino: Ino) -> Prefix {
     let mut key = [first; PREFIX_LEN];
     key[1..].copy_from_slice(&ino.to_be_bytes());
     key
+}
+
+/// What is scanned together: a directory's entries, a file's chunks, its attributes. Filters answer for
+/// each whole, so that a scan of what has none reads no data.
+pub(super) const GROUPS: PrefixRule = PrefixRule { id: 1, extract: group };
+
+fn group(key: &[u8]) -> Option<&[u8]> {
+    let grouped = matches!(key.first(), Some(&(ENTRY | CHUNK | XATTR)));
+    key.get(..PREFIX_LEN).filter(|_| grouped)
 }
 
 /// The key of a directory's entry.
@@ -65,9 +79,9 @@ pub(super) fn chunk(ino: Ino, chunk: u32) -> ChunkKey {
     key
 }
 
-/// The key after all of a file's chunks.
-pub(super) fn chunks_end(ino: Ino) -> Prefix {
-    prefix(CHUNK, ino + 1)
+/// The bounds of a file's chunks: the first is included, the second is not.
+pub(super) fn chunks(ino: Ino) -> (Prefix, Prefix) {
+    (prefix(CHUNK, ino), prefix(CHUNK, ino + 1))
 }
 
 /// The chunk's number in a chunk's key.
@@ -76,12 +90,41 @@ pub(super) fn chunk_number(key: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(*number))
 }
 
+/// The key of an extended attribute.
+pub(super) fn xattr(ino: Ino, name: &[u8]) -> Vec<u8> {
+    [&prefix(XATTR, ino)[..], name].concat()
+}
+
+/// The bounds of a file's extended attributes: the first is included, the second is not.
+pub(super) fn xattrs(ino: Ino) -> (Prefix, Prefix) {
+    (prefix(XATTR, ino), prefix(XATTR, ino + 1))
+}
+
+/// The name in an extended attribute's key.
+pub(super) fn xattr_name(key: &[u8]) -> &[u8] {
+    key.get(PREFIX_LEN..).unwrap_or_default()
+}
+
+/// The key of a file with several names.
+pub(super) fn inode(ino: Ino) -> Prefix {
+    prefix(INODE, ino)
+}
+
+/// The key of one of the names of a file with several.
+pub(super) fn inode_name(ino: Ino, dir: Ino, name: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(PREFIX_LEN + 8 + name.len());
+    key.extend_from_slice(&inode(ino));
+    key.extend_from_slice(&dir.to_be_bytes());
+    key.extend_from_slice(name);
+    key
+}
+
 /// The key of a directory's parent record.
 pub(super) fn parent(dir: Ino) -> Prefix {
     prefix(PARENT, dir)
 }
 
-/// The key of an unlinked file that still has chunks.
+/// The key of an unlinked file that still has chunks or attributes.
 pub(super) fn orphan(ino: Ino) -> Prefix {
     prefix(ORPHAN, ino)
 }
@@ -131,7 +174,7 @@ mod tests {
     #[test]
     fn a_files_chunks_are_one_range_in_numeric_order() {
         let keys =
-            [chunk(7, 0).to_vec(), chunk(7, 255).to_vec(), chunk(7, 256).to_vec(), chunks_end(7).to_vec()];
+            [chunk(7, 0).to_vec(), chunk(7, 255).to_vec(), chunk(7, 256).to_vec(), chunks(7).1.to_vec()];
         assert!(keys.is_sorted());
         assert_eq!(chunk_number(&keys[2]), Some(256));
         assert_eq!(chunk_number(&keys[3]), None);

@@ -1,15 +1,17 @@
 //! Locks, and the order in which they are taken.
 //!
-//! 1. The **rename lock**: moving a directory to another parent. While it is held no directory's
-//!    ancestors change.
+//! 1. The **rename lock**: moving anything to another parent. While it is held no directory's ancestors
+//!    change.
 //! 2. The **name locks**, of directories: which name stands for which inode. Shared to look up and to
 //!    list, exclusive to create, remove and rename.
 //! 3. The **inode locks**: a file's record, its contents and where its record is kept. Shared to read,
 //!    exclusive to change. A directory's own attributes belong to it as a file, so that a create takes
 //!    its parent's name lock and then its parent's inode lock.
 //! 4. Leaves, each held for a few instructions and never with another lock sought: the shards of the
-//!    table of inodes, the inode numbers, the reclaimer's queue. (The inode numbers' lock is held over
+//!    table of inodes, the inode numbers. (The inode numbers' lock is held over
 //!    one write to the engine, which takes none of these.)
+//!
+//! An open directory's own lock, around its listing's position, comes before all of these.
 //!
 //! Name and inode locks are striped: many inodes share a lock. Whoever needs several of one sort takes
 //! them in one call, which sorts the stripes and takes each once; nobody who holds a lock of a sort

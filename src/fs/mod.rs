@@ -10,13 +10,14 @@
 //! | `inode`, `node`, `change` | what the outside knows; a file in hand; one request's batch |
 //! | `lock` | all locks and their order |
 //! | `number`, `reclaim` | inode numbers; giving back what removed files held |
-//! | `setattr`, `file`, `truncate` | attributes, contents |
-//! | `dir`, `remove`, `rename`, [`readdir`] | names |
+//! | `setattr`, `xattr`, `acl`, `file`, `truncate` | attributes, contents |
+//! | `dir`, `link`, `remove`, [`rename`], [`readdir`] | names |
 //! | [`error`], [`errno`] | what can go wrong, and the system's number for it |
 //! | [`fuse`] | the kernel's face |
 //! | [`mount`] | making and ending mounts |
 //! | [`tree`] | whole files by their paths, for who has no mount |
 
+mod acl;
 pub mod attr;
 mod change;
 mod dir;
@@ -28,6 +29,7 @@ pub mod filesystem;
 pub mod fuse;
 mod inode;
 mod keys;
+mod link;
 mod lock;
 pub mod mount;
 mod node;
@@ -39,10 +41,12 @@ pub mod rename;
 mod setattr;
 pub mod tree;
 mod truncate;
+mod xattr;
 
 pub use attr::{Attr, Caller, FileKind, Ino, NAME_MAX, ROOT, SetAttr, SetTime, Timestamp};
 pub use error::{Cause, Error, Result, Subject};
-pub use filesystem::{FileSystem, FsOptions, StatFs};
+pub use filesystem::{FileSystem, FsOptions, StatFs, engine_options};
 pub use keys::readable as readable_key;
 pub use readdir::{DirEntry, DirHandle};
 pub use rename::RenameMode;
+pub use xattr::XattrMode;

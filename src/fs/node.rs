@@ -5,20 +5,32 @@
 
 use crate::fs::FileSystem;
 use crate::fs::attr::{FileKind, Ino, NAME_MAX, Timestamp};
-use crate::fs::entry::{INLINE_MAX, Record};
+use crate::fs::entry::{Entry, INLINE_MAX, Record};
 use crate::fs::error::Cause;
 use crate::fs::inode::{Location, Orphan, Place};
 use crate::fs::keys;
+use crate::lsm::SeqNo;
 use bytes::Bytes;
 
 /// The result of a step inside an operation.
 pub(super) type Outcome<T> = Result<T, Cause>;
 
+/// Where a file's record is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Home {
+    /// In its entry.
+    Entry(Location),
+    /// At its own key; its entries point there.
+    Shared,
+    /// In the table of inodes: it has no name.
+    Orphan,
+}
+
 /// A file's record and inline contents.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
-    /// Where its entry is; `None` if it is an orphan.
-    pub location: Option<Location>,
+    /// Where it is kept.
+    pub home: Home,
     /// Its attributes.
     pub record: Record,
     /// Its inline contents.
@@ -59,36 +71,67 @@ pub(super) fn check_file(record: &Record) -> Outcome<()> {
     }
 }
 
-/// Reads an entry's head; `key` is for the error.
-pub(super) fn decode_entry(key: &[u8], head: &[u8]) -> Outcome<Record> {
-    Record::decode(head).map_err(|what| Cause::bad_record(key, what))
+/// A name's file as it was before its inode was locked.
+pub(super) struct Glimpse<'a> {
+    parent: Ino,
+    name: &'a [u8],
+    seq: SeqNo,
+    /// What was seen.
+    pub node: Option<Node>,
 }
 
 impl FileSystem {
-    /// The entry of a name, if there is one.
+    /// The file of a name, if there is one.
     pub(super) fn find(&self, parent: Ino, name: &[u8]) -> Outcome<Option<Node>> {
         let key = keys::entry(parent, name);
         let Some(value) = self.volume.get(&key)? else { return Ok(None) };
-        let record = decode_entry(&key, &value.head)?;
-        if value.tail.len() != usize::from(record.inline_len) {
-            return Err(Cause::bad_record(&key, "inline contents of another length"));
+        match decode_entry(&key, &value.head)? {
+            Entry::File(record) => {
+                let home = Home::Entry(Location::new(parent, name));
+                node(home, &key, record, value.tail).map(Some)
+            }
+            Entry::Link(ino) => self.load_shared(ino).map(Some),
         }
-        Ok(Some(Node { location: Some(Location::new(parent, name)), record, inline: value.tail }))
     }
 
     /// As [`FileSystem::find`], the attributes only.
     pub(super) fn find_record(&self, parent: Ino, name: &[u8]) -> Outcome<Option<Record>> {
         let key = keys::entry(parent, name);
         let head = self.volume.get_head(&key)?;
-        head.map(|head| decode_entry(&key, &head)).transpose()
+        head.map(|head| self.record_of(&key, &head)).transpose()
+    }
+
+    /// The attributes of the file that an entry describes or points to.
+    pub(super) fn record_of(&self, key: &[u8], head: &[u8]) -> Outcome<Record> {
+        match decode_entry(key, head)? {
+            Entry::File(record) => Ok(record),
+            Entry::Link(ino) => self.load_shared_record(ino),
+        }
+    }
+
+    /// The file of a name before its inode is locked, to learn which inode that is. The caller holds the
+    /// parent's name lock.
+    pub(super) fn glimpse<'a>(&self, parent: Ino, name: &'a [u8]) -> Outcome<Glimpse<'a>> {
+        let seq = self.volume.visible_seq();
+        Ok(Glimpse { parent, name, seq, node: self.find(parent, name)? })
+    }
+
+    /// The same file now that its inode is locked: it may have been written to meanwhile.
+    pub(super) fn confirm(&self, seen: Glimpse<'_>) -> Outcome<Option<Node>> {
+        match seen.node {
+            Some(node) if node.home == Home::Shared => self.load_shared(node.ino()).map(Some),
+            Some(_) if self.written.since(seen.parent, seen.seq) => self.find(seen.parent, seen.name),
+            node => Ok(node),
+        }
     }
 
     /// A file that somebody looked up.
     pub(super) fn load(&self, ino: Ino) -> Outcome<Node> {
         match self.inodes.place(ino).ok_or(Cause::Stale)? {
             Place::Entry(at) => same_inode(ino, self.find(at.parent, &at.name)?, Node::ino),
+            Place::Shared => self.load_shared(ino),
             Place::Orphan(orphan) => {
-                Ok(Node { location: None, record: orphan.record, inline: orphan.inline })
+                Ok(Node { home: Home::Orphan, record: orphan.record, inline: orphan.inline })
             }
         }
     }
@@ -97,23 +140,44 @@ impl FileSystem {
     pub(super) fn load_record(&self, ino: Ino) -> Outcome<Record> {
         match self.inodes.place(ino).ok_or(Cause::Stale)? {
             Place::Entry(at) => same_inode(ino, self.find_record(at.parent, &at.name)?, |r| r.ino),
+            Place::Shared => self.load_shared_record(ino),
             Place::Orphan(orphan) => Ok(orphan.record),
         }
+    }
+
+    fn load_shared(&self, ino: Ino) -> Outcome<Node> {
+        let key = keys::inode(ino);
+        let (head, tail) = self.volume.get(&key)?.map(|value| (value.head, value.tail)).unzip();
+        node(Home::Shared, &key, decode_shared(&key, head, ino)?, tail.unwrap_or_default())
+    }
+
+    fn load_shared_record(&self, ino: Ino) -> Outcome<Record> {
+        let key = keys::inode(ino);
+        decode_shared(&key, self.volume.get_head(&key)?, ino)
     }
 
     /// A directory that can take a name: it has not been removed.
     pub(super) fn load_parent(&self, ino: Ino) -> Outcome<Node> {
         let node = self.load(ino)?;
-        match node.location {
+        match node.home {
             _ if !node.is_dir() => Err(Cause::NotDirectory),
-            None => Err(Cause::NotFound),
-            Some(_) => Ok(node),
+            Home::Orphan => Err(Cause::NotFound),
+            _ => Ok(node),
+        }
+    }
+
+    /// Notes where a file is kept now, or, if it lost its last name, hands it over as an orphan.
+    pub(super) fn settle(&self, node: Node) {
+        match node.home {
+            Home::Entry(at) => self.inodes.moved(node.record.ino, Place::Entry(at)),
+            Home::Shared => self.inodes.moved(node.record.ino, Place::Shared),
+            Home::Orphan => self.bury(node),
         }
     }
 
     /// Hands over a file that lost its last name: it stays reachable as an orphan as long as somebody
     /// knows it, else what it holds is given back.
-    pub(super) fn bury(&self, node: Node) {
+    fn bury(&self, node: Node) {
         let Node { record, inline, .. } = node;
         // A copy: what was read may be a part of a block, all of which it would keep in memory.
         let inline = Bytes::copy_from_slice(&inline);
@@ -124,10 +188,34 @@ impl FileSystem {
 
     /// Gives back what an unreachable orphan holds.
     pub(super) fn dispose(&self, orphan: &Orphan) {
-        if orphan.record.chunks > 0 {
-            self.reclaimer.reclaim(orphan.record.ino, orphan.record.chunks);
+        if orphan.record.has_more() {
+            self.reclaim(orphan.record.ino);
         }
     }
+}
+
+/// A node of what was read, which must fit together.
+fn node(home: Home, key: &[u8], record: Record, inline: Bytes) -> Outcome<Node> {
+    if inline.len() != usize::from(record.inline_len) {
+        return Err(Cause::bad_record(key, "inline contents of another length"));
+    }
+    Ok(Node { home, record, inline })
+}
+
+/// Reads an entry's head; `key` is for the error.
+pub(super) fn decode_entry(key: &[u8], head: &[u8]) -> Outcome<Entry> {
+    Entry::decode(head).map_err(|what| Cause::bad_record(key, what))
+}
+
+/// Reads the record at an inode's own key, where an entry points to.
+pub(super) fn decode_shared(key: &[u8], head: Option<Bytes>, ino: Ino) -> Outcome<Record> {
+    let bad = |what| Cause::bad_record(key, what);
+    let head = head.ok_or_else(|| bad("missing, though an entry points here"))?;
+    let record = Record::decode(&head).map_err(bad)?;
+    if record.ino != ino || record.kind == FileKind::Directory || record.nlink == 0 {
+        return Err(bad("not the file that its key says"));
+    }
+    Ok(record)
 }
 
 /// What an entry holds is the inode that the table says, or one of the two is wrong.

@@ -6,21 +6,22 @@
 //! meanwhile; one that was removed since is left out.
 //!
 //! Memory stays small however large the directory is: a handle keeps where it stopped, and the name at
-//! every [`MARK_EVERY`]th cookie that it passed, from which any cookie is reached by a short scan.
+//! every 1024th cookie that it passed, from which any cookie is reached by a short scan.
 //!
 //! Attributes that the kernel keeps must be the present ones, not the snapshot's: an entry that may have
 //! been written since is read again.
 
 use crate::fs::FileSystem;
 use crate::fs::attr::{Attr, FileKind, Ino, ROOT};
-use crate::fs::entry::Record;
+use crate::fs::entry::{Entry, Record};
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::inode::Place;
 use crate::fs::keys;
-use crate::fs::node::{Outcome, decode_entry};
-use crate::lsm::{Scan, SeqNo, Snapshot};
+use crate::fs::node::{Outcome, decode_entry, decode_shared};
+use crate::lsm::{Scan, Snapshot};
 use parking_lot::Mutex;
 use std::ops::Bound;
+use std::sync::Arc;
 
 /// Names between two that are kept to find a cookie.
 const MARK_EVERY: u64 = 1024;
@@ -38,7 +39,7 @@ pub struct DirHandle {
 /// The names of one moment, and what was seen of them. Names are numbered from 0.
 #[derive(Debug, Default)]
 struct Listing {
-    snapshot: Option<Snapshot>,
+    snapshot: Option<Arc<Snapshot>>,
     /// The name before number `MARK_EVERY`, the one before twice that, and so on.
     marks: Vec<Box<[u8]>>,
     /// Where reading stopped: a number (0: nowhere yet), and the name before it.
@@ -138,13 +139,12 @@ impl FileSystem {
         show: Show,
         add: &mut dyn FnMut(DirEntry<'_>) -> bool,
     ) -> Outcome<()> {
-        let snapshot = listing.snapshot.get_or_insert_with(|| self.volume.snapshot());
-        let seq = snapshot.seq();
+        let snapshot = listing.snapshot.get_or_insert_with(|| Arc::new(self.volume.snapshot())).clone();
         let mut cursor = listing.seek(dir, first)?;
         let mut taken = 0u64;
         loop {
             let next = cursor.next(listing).and_then(|number| match number {
-                Some(number) => Ok(Some((number, self.shown(dir, &cursor, seq, show)?))),
+                Some(number) => Ok(Some((number, self.shown(dir, &snapshot, &cursor, show)?))),
                 None => Ok(None),
             });
             let (number, record) = match next {
@@ -170,12 +170,14 @@ impl FileSystem {
         }
     }
 
-    /// What is shown for an entry of the snapshot at `seq`; `None` if it was removed since.
-    fn shown(&self, dir: Ino, cursor: &Cursor, seq: SeqNo, show: Show) -> Outcome<Option<Record>> {
-        if show == Show::Present && self.written.since(dir, seq) {
-            return self.find_record(dir, cursor.name()?);
+    /// What is shown for an entry of the snapshot; `None` if it was removed since.
+    fn shown(&self, dir: Ino, snapshot: &Snapshot, cursor: &Cursor, show: Show) -> Outcome<Option<Record>> {
+        let (key, head) = (cursor.scan.key(), cursor.scan.head());
+        match show {
+            Show::Snapshot => record_at(snapshot, key, head).map(Some),
+            Show::Present if self.written.since(dir, snapshot.seq()) => self.find_record(dir, cursor.name()?),
+            Show::Present => self.record_of(key, head).map(Some),
         }
-        decode_entry(cursor.scan.key(), cursor.scan.head()).map(Some)
     }
 
     /// The directory that `..` means; one that was removed means itself.
@@ -183,6 +185,17 @@ impl FileSystem {
         match self.inodes.place(dir) {
             Some(Place::Entry(at)) if dir != ROOT => at.parent,
             _ => dir,
+        }
+    }
+}
+
+/// The record of an entry as it was at a snapshot.
+fn record_at(snapshot: &Snapshot, key: &[u8], head: &[u8]) -> Outcome<Record> {
+    match decode_entry(key, head)? {
+        Entry::File(record) => Ok(record),
+        Entry::Link(ino) => {
+            let shared = keys::inode(ino);
+            decode_shared(&shared, snapshot.get(&shared)?.map(|value| value.head), ino)
         }
     }
 }

@@ -1,160 +1,40 @@
 //! Giving back what removed files held.
 //!
-//! When a file with chunks loses its last name, the same batch writes an orphan record (`o inode`); its
-//! chunks are removed when nobody can reach them any more, in batches of [`WINDOW`], the record in the
-//! last. A process that ends before that leaves the record, and the next open goes on.
+//! When a file with chunks or extended attributes loses its last name, the same batch writes an orphan
+//! record (`o inode`). When nobody can reach the file any more, one batch removes what it held and the
+//! record. A process that ends before that leaves the record, and the next open goes on.
 //!
-//! Few chunks are removed by whoever asks, many by a thread, so that no request waits for a large file.
 //! A failure is logged and leaves the rest to the next open.
-//!
-//! The queue's lock is a leaf: see lock.rs.
 
+use crate::fs::FileSystem;
 use crate::fs::attr::Ino;
 use crate::fs::error::Cause;
 use crate::fs::keys;
 use crate::fs::node::Outcome;
-use crate::fs::truncate::{WINDOW, scan_chunks};
-use crate::lsm::{Batch, Snapshot, Volume};
-use parking_lot::{Condvar, Mutex};
-use std::collections::VecDeque;
+use crate::lsm::{Batch, Scan, Volume};
 use std::ops::Bound;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 
-/// With more chunks than this, 4 MiB, a file is left to the thread.
-const HERE_MAX: u64 = 64;
-
-/// Files that wait for the thread; with more, whoever asks removes the chunks himself.
-const QUEUE_MAX: usize = 1 << 16;
+/// So many keys are deleted one by one; more, with one range tombstone. Every read of a memtable that has
+/// range tombstones asks them too: a few point tombstones are cheaper for all.
+pub(super) const FEW: usize = 64;
 
 /// Orphan records read at a time.
 const ORPHANS_AT_ONCE: usize = 1024;
 
-/// Removes chunks that belong to nobody.
-#[derive(Debug)]
-pub(super) struct Reclaimer {
-    work: Arc<Work>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-#[derive(Debug)]
-struct Work {
-    volume: Arc<Volume>,
-    stop: AtomicBool,
-    queue: Mutex<Queue>,
-    /// Signals more work, or the stop.
-    more: Condvar,
-    /// Signals that nothing is left to do.
-    idle: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    files: VecDeque<Ino>,
-    busy: bool,
-}
-
-impl Reclaimer {
-    /// Starts the thread. With `leftovers` it first removes what earlier processes left.
-    pub fn start(volume: Arc<Volume>, leftovers: bool) -> Outcome<Reclaimer> {
-        // Taken before anything is unlinked: later orphan records are of files that may be open.
-        let leftovers = leftovers.then(|| volume.snapshot());
-        let work = Arc::new(Work {
-            volume,
-            stop: AtomicBool::new(false),
-            queue: Mutex::new(Queue { files: VecDeque::new(), busy: true }),
-            more: Condvar::new(),
-            idle: Condvar::new(),
-        });
-        let thread = std::thread::Builder::new().name("lsmfs-reclaim".into()).spawn({
-            let work = work.clone();
-            move || work.run(leftovers)
-        });
-        let failed = |e: std::io::Error| Cause::System {
-            what: "start a thread",
-            errno: rustix::io::Errno::from_io_error(&e).unwrap_or(rustix::io::Errno::AGAIN),
-        };
-        Ok(Reclaimer { work, thread: Mutex::new(Some(thread.map_err(failed)?)) })
-    }
-
-    /// Removes an orphan's chunks, now or soon.
-    pub fn reclaim(&self, ino: Ino, chunks: u64) {
-        if chunks > HERE_MAX {
-            let mut queue = self.work.queue.lock();
-            if queue.files.len() < QUEUE_MAX {
-                queue.files.push_back(ino);
-                self.work.more.notify_one();
-                return;
-            }
-        }
-        self.work.remove_or_log(ino);
-    }
-
-    /// Waits until the thread has nothing to do.
-    pub fn wait_idle(&self) {
-        let mut queue = self.work.queue.lock();
-        while queue.busy || !queue.files.is_empty() {
-            if self.work.stop.load(Ordering::Acquire) {
-                return;
-            }
-            self.work.idle.wait(&mut queue);
+impl FileSystem {
+    /// Gives back what an unreachable file held.
+    pub(super) fn reclaim(&self, ino: Ino) {
+        if let Err(e) = self.remove_contents(ino) {
+            tracing::error!("space of removed inode {ino} is not given back before the next mount: {e}");
         }
     }
 
-    /// Ends the thread, after the batch that it is at.
-    pub fn stop(&self) {
-        self.work.stop.store(true, Ordering::Release);
-        // Under the lock, or the signals could fall between a thread's look at `stop` and its wait.
-        drop(self.work.queue.lock());
-        self.work.more.notify_all();
-        self.work.idle.notify_all();
-        let thread = self.thread.lock().take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread that gives back removed files' space panicked");
-        }
-    }
-}
-
-impl Drop for Reclaimer {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-impl Work {
-    fn run(&self, leftovers: Option<Snapshot>) {
-        let removed = leftovers.map_or(Ok(()), |snapshot| self.remove_leftovers(&snapshot));
-        if let Err(e) = removed {
-            tracing::error!("space of removed files is not given back before the next mount: {e}");
-        }
-        while let Some(ino) = self.next() {
-            self.remove_or_log(ino);
-        }
-    }
-
-    /// The next file to remove; `None` at the end.
-    fn next(&self) -> Option<Ino> {
-        let mut queue = self.queue.lock();
-        loop {
-            queue.busy = false;
-            if self.stop.load(Ordering::Acquire) {
-                return None;
-            }
-            if let Some(ino) = queue.files.pop_front() {
-                queue.busy = true;
-                return Some(ino);
-            }
-            self.idle.notify_all();
-            self.more.wait(&mut queue);
-        }
-    }
-
-    /// Removes the orphans that a snapshot shows.
-    fn remove_leftovers(&self, snapshot: &Snapshot) -> Outcome<()> {
+    /// Gives back what files held that were unlinked and open when the last process ended. Before anything
+    /// is unlinked in this one: later orphan records are of files that may be open.
+    pub(super) fn reclaim_leftovers(&self) -> Outcome<()> {
         let (mut from, to) = (Bound::Included(keys::orphans().0.to_vec()), keys::orphans().1);
         loop {
-            let mut scan = snapshot.scan(from.as_ref().map(Vec::as_slice), Bound::Excluded(&to))?;
+            let mut scan = self.volume.scan(from.as_ref().map(Vec::as_slice), Bound::Excluded(&to))?;
             let mut inos = Vec::new();
             while inos.len() < ORPHANS_AT_ONCE && scan.next()? {
                 let ino = keys::orphan_ino(scan.key());
@@ -162,37 +42,43 @@ impl Work {
             }
             let Some(last) = inos.last() else { return Ok(()) };
             from = Bound::Excluded(keys::orphan(*last).to_vec());
-            for ino in inos {
-                if self.stop.load(Ordering::Acquire) {
-                    return Ok(());
-                }
-                self.remove_or_log(ino);
-            }
+            inos.into_iter().for_each(|ino| self.reclaim(ino));
         }
     }
 
-    fn remove_or_log(&self, ino: Ino) {
-        if let Err(e) = self.remove(ino) {
-            tracing::error!("space of removed inode {ino} is not given back before the next mount: {e}");
+    /// Removes a file's chunks, its extended attributes and its orphan record.
+    fn remove_contents(&self, ino: Ino) -> Outcome<()> {
+        let mut batch = Batch::new();
+        for (from, to) in [keys::chunks(ino), keys::xattrs(ino)] {
+            remove_range(&mut batch, &self.volume, &from, &to)?;
         }
+        batch.delete(&keys::orphan(ino));
+        self.volume.write(batch)?;
+        Ok(())
     }
+}
 
-    /// Removes a file's chunks and its orphan record.
-    fn remove(&self, ino: Ino) -> Outcome<()> {
-        let mut scan = scan_chunks(&self.volume, ino, 0)?;
-        loop {
-            let mut batch = Batch::new();
-            while batch.len() < WINDOW && scan.next()? {
-                batch.delete(scan.key());
-            }
-            let last = batch.len() < WINDOW;
-            if last {
-                batch.delete(&keys::orphan(ino));
-            }
-            self.volume.write(batch)?;
-            if last || self.stop.load(Ordering::Acquire) {
-                return Ok(());
-            }
-        }
+/// Adds the removal of all keys from `from` up to `to` to a batch. Looks at no more than [`FEW`] of them.
+fn remove_range(batch: &mut Batch, volume: &Volume, from: &[u8], to: &[u8]) -> Outcome<()> {
+    let mut scan = volume.scan(Bound::Included(from), Bound::Excluded(to))?;
+    let keys = first_keys(&mut scan)?;
+    match scan_has_more(&mut scan, &keys)? {
+        true => batch.delete_range(from, to),
+        false => keys.iter().for_each(|key| batch.delete(key)),
     }
+    Ok(())
+}
+
+/// The next [`FEW`] keys of a scan, or all that are left.
+pub(super) fn first_keys(scan: &mut Scan) -> Outcome<Vec<Vec<u8>>> {
+    let mut keys = Vec::new();
+    while keys.len() < FEW && scan.next()? {
+        keys.push(scan.key().to_vec());
+    }
+    Ok(keys)
+}
+
+/// After [`first_keys`]: is there another key? Moves on to it.
+pub(super) fn scan_has_more(scan: &mut Scan, keys: &[Vec<u8>]) -> Outcome<bool> {
+    Ok(keys.len() == FEW && scan.next()?)
 }

@@ -1,8 +1,8 @@
 //! Names: moving one.
 //!
-//! A rename moves one entry, whatever lies below it. Locks: for a directory that may change its parent
-//! the rename lock, then the name locks of both parents, then the inode locks of both parents, of what
-//! is moved and of what is replaced.
+//! A rename moves one entry, whatever lies below it. Locks: if the parents differ the rename lock (what is
+//! moved may be a directory), then the name locks of both parents, then the inode locks of both parents,
+//! of what is moved and of what is replaced.
 
 use crate::fs::FileSystem;
 use crate::fs::attr::{Ino, ROOT, Timestamp};
@@ -54,8 +54,10 @@ impl FileSystem {
         check_name(to.name)?;
         let _rename = (from.dir != to.dir).then(|| self.locks.rename());
         let _names = self.locks.names.exclusive_all([from.dir, to.dir]);
-        let source = self.find_record(from.dir, from.name)?.ok_or(Cause::NotFound)?.ino;
-        let target = self.find_record(to.dir, to.name)?.map(|record| record.ino);
+        let seen_source = self.glimpse(from.dir, from.name)?;
+        let seen_target = self.glimpse(to.dir, to.name)?;
+        let source = seen_source.node.as_ref().ok_or(Cause::NotFound)?.ino();
+        let target = seen_target.node.as_ref().map(Node::ino);
         match (mode, target) {
             (RenameMode::NoReplace, Some(_)) => return Err(Cause::Exists),
             (RenameMode::Exchange, None) => return Err(Cause::NotFound),
@@ -64,8 +66,8 @@ impl FileSystem {
         }
         let inodes = [from.dir, to.dir, source, target.unwrap_or(source)];
         let _inodes = self.locks.inodes.exclusive_all(inodes);
-        let source = self.find(from.dir, from.name)?.ok_or(Cause::NotFound)?;
-        let target = self.find(to.dir, to.name)?;
+        let source = self.confirm(seen_source)?.ok_or(Cause::NotFound)?;
+        let target = self.confirm(seen_target)?;
         self.check_ancestors(from, to, &source, target.as_ref(), mode)?;
         match (mode, target) {
             (RenameMode::Exchange, Some(target)) => self.exchange(from, to, source, target),
@@ -81,13 +83,13 @@ impl FileSystem {
         mut source: Node,
         mut target: Option<Node>,
     ) -> Outcome<()> {
+        let mut change = Change::new(self);
         if let Some(target) = &target {
-            self.check_replace(&source, target)?;
+            self.check_replace(&mut change, &source, target)?;
         }
         let now = Timestamp::now();
         let mut parents = Parents::load(self, from.dir, to.dir)?;
-        let mut change = Change::new(self);
-        change.remove(from.dir, from.name);
+        change.remove_name(from.dir, from.name, &source);
         self.place(&mut change, &mut source, to, now);
         if source.is_dir() {
             parents.from().remove_subdirectory();
@@ -97,14 +99,13 @@ impl FileSystem {
             if target.is_dir() {
                 parents.to().remove_subdirectory();
             }
-            change.unname(target, now);
+            change.remove_link(to.dir, to.name, target);
+            change.drop_link(target, now);
         }
         parents.save(&mut change, now);
         change.commit()?;
-        self.inodes.moved(source.ino(), to.dir, to.name);
-        if let Some(target) = target {
-            self.bury(target);
-        }
+        self.settle(source);
+        target.into_iter().for_each(|target| self.settle(target));
         Ok(())
     }
 
@@ -113,6 +114,8 @@ impl FileSystem {
         let now = Timestamp::now();
         let mut parents = Parents::load(self, from.dir, to.dir)?;
         let mut change = Change::new(self);
+        change.remove_link(from.dir, from.name, &source);
+        change.remove_link(to.dir, to.name, &target);
         self.place(&mut change, &mut source, to, now);
         self.place(&mut change, &mut target, from, now);
         match (source.is_dir(), target.is_dir()) {
@@ -128,27 +131,27 @@ impl FileSystem {
         }
         parents.save(&mut change, now);
         change.commit()?;
-        self.inodes.moved(source.ino(), to.dir, to.name);
-        self.inodes.moved(target.ino(), from.dir, from.name);
+        self.settle(source);
+        self.settle(target);
         Ok(())
     }
 
     /// Writes a node under another name.
     fn place(&self, change: &mut Change<'_>, node: &mut Node, at: Name<'_>, now: Timestamp) {
         node.record.ctime = now;
-        change.put_at(at.dir, at.name, node);
+        change.put_name(at.dir, at.name, node);
         if node.is_dir() {
             change.set_parent(node.ino(), at.dir, at.name);
         }
     }
 
     /// A file replaces a file, a directory an empty directory.
-    fn check_replace(&self, source: &Node, target: &Node) -> Outcome<()> {
+    fn check_replace(&self, change: &mut Change<'_>, source: &Node, target: &Node) -> Outcome<()> {
         match (source.is_dir(), target.is_dir()) {
             (false, false) => Ok(()),
             (false, true) => Err(Cause::IsDirectory),
             (true, false) => Err(Cause::NotDirectory),
-            (true, true) => self.check_empty(target.ino()),
+            (true, true) => self.check_empty(change, target.ino()),
         }
     }
 

@@ -25,7 +25,13 @@ impl FileSystem {
             check_file(&node.record)?;
             self.resize(&mut change, &mut node, size, now)?;
         }
+        if set.uid.is_some() || set.gid.is_some() {
+            self.drop_capabilities(&mut change, &mut node)?;
+        }
         apply(&mut node, set, caller, now);
+        if set.mode.is_some() {
+            self.acl_follows_mode(&mut change, &mut node)?;
+        }
         change.save(&node);
         change.commit()?;
         Ok(Attr::from(&node.record))

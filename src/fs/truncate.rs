@@ -1,9 +1,8 @@
 //! A regular file's size.
 //!
 //! Growing sets the size and nothing else: what is not stored reads as zeros. Shrinking removes what is
-//! stored past the new size, at a cost of what exists there, not of the range: a sparse file of hundreds
-//! of gigabytes is cut at once. One change removes [`WINDOW`] chunks; a file with more to remove is cut
-//! from its end in several changes, each of which leaves a whole file of an intermediate size.
+//! stored past the new size: a few chunks one by one, more with one range tombstone. The chunks that go are
+//! counted by their heads, so a sparse file of hundreds of gigabytes is cut at the cost of what exists.
 
 use crate::fs::FileSystem;
 use crate::fs::attr::{Ino, Timestamp};
@@ -12,15 +11,11 @@ use crate::fs::entry::{CHUNK_SIZE, MAX_FILE_SIZE};
 use crate::fs::error::Cause;
 use crate::fs::keys;
 use crate::fs::node::{Node, Outcome};
-use crate::lsm::{Scan, Volume};
+use crate::fs::reclaim::{first_keys, scan_has_more};
 use std::ops::Bound;
 
-/// Chunks removed in one batch: 256 MiB of a file without holes.
-pub(super) const WINDOW: usize = 4096;
-
 impl FileSystem {
-    /// Adds a change of a file's size to a change. What a large cut does before its last step is applied
-    /// at once.
+    /// Adds a change of a file's size to a change.
     pub(super) fn resize(
         &self,
         change: &mut Change<'_>,
@@ -32,6 +27,7 @@ impl FileSystem {
             return Err(Cause::FileTooLarge);
         }
         node.modified(now);
+        self.drop_capabilities(change, node)?;
         if size < node.record.size {
             if node.record.chunks == 0 {
                 let len = node.inline.len().min(usize::try_from(size).unwrap_or(usize::MAX));
@@ -53,19 +49,8 @@ impl FileSystem {
         let cut = (size / CHUNK_SIZE) as u32;
         let cut_exists = kept > 0 && self.chunk_exists(&node.record, cut)?;
 
-        let windows = self.windows(ino, first)?;
-        for &start in windows.iter().skip(1).rev() {
-            let mut step = Change::new(self);
-            let removed = remove_chunks(&mut step, &mut scan_chunks(&self.volume, ino, start)?)?;
-            node.record.chunks -= removed.min(node.record.chunks);
-            node.record.size = u64::from(start) * CHUNK_SIZE;
-            step.save(node);
-            step.commit()?;
-        }
-        if let Some(&start) = windows.first() {
-            let removed = remove_chunks(change, &mut scan_chunks(&self.volume, ino, start)?)?;
-            node.record.chunks -= removed.min(node.record.chunks);
-        }
+        let removed = self.remove_chunks(change, ino, first)?;
+        node.record.chunks -= removed.min(node.record.chunks);
         if cut_exists {
             self.cut_chunk(change, ino, cut, kept)?;
         }
@@ -84,39 +69,22 @@ impl FileSystem {
         Ok(())
     }
 
-    /// The chunk that each [`WINDOW`] of the existing chunks from `first` on starts with.
-    fn windows(&self, ino: Ino, first: u64) -> Outcome<Vec<u32>> {
-        let mut starts = Vec::new();
-        let Ok(first) = u32::try_from(first) else { return Ok(starts) };
-        let mut scan = scan_chunks(&self.volume, ino, first)?;
-        let mut seen = 0;
-        while scan.next()? {
-            if seen % WINDOW == 0 {
-                starts.push(chunk_number(scan.key())?);
-            }
-            seen += 1;
+    /// Adds the removal of a file's chunks from `first` on, and returns how many those are.
+    fn remove_chunks(&self, change: &mut Change<'_>, ino: Ino, first: u64) -> Outcome<u64> {
+        let Ok(first) = u32::try_from(first) else { return Ok(0) };
+        let (from, to) = (keys::chunk(ino, first), keys::chunks(ino).1);
+        let mut scan = self.volume.scan(Bound::Included(&from), Bound::Excluded(&to))?;
+        let few = first_keys(&mut scan)?;
+        let mut removed = few.len() as u64;
+        if !scan_has_more(&mut scan, &few)? {
+            few.iter().for_each(|key| change.batch.delete(key));
+            return Ok(removed);
         }
-        Ok(starts)
-    }
-}
-
-/// A file's chunks from `first` on, by their heads.
-pub(super) fn scan_chunks(volume: &Volume, ino: Ino, first: u32) -> Outcome<Scan> {
-    let (from, to) = (keys::chunk(ino, first), keys::chunks_end(ino));
-    Ok(volume.scan(Bound::Included(&from), Bound::Excluded(&to))?)
-}
-
-/// Adds the removal of what a scan finds to a change, and returns how many chunks that were.
-fn remove_chunks(change: &mut Change<'_>, scan: &mut Scan) -> Outcome<u64> {
-    let mut removed = 0;
-    while scan.next()? {
-        change.batch.delete(scan.key());
+        change.batch.delete_range(&from, &to);
         removed += 1;
+        while scan.next()? {
+            removed += 1;
+        }
+        Ok(removed)
     }
-    debug_assert!(removed <= WINDOW as u64);
-    Ok(removed)
-}
-
-fn chunk_number(key: &[u8]) -> Outcome<u32> {
-    keys::chunk_number(key).ok_or_else(|| Cause::bad_record(key, "not a chunk's key"))
 }

@@ -16,14 +16,21 @@
 //! The writes take consecutive sequence numbers, in order.
 
 use crate::lsm::key::Kind;
-use crate::lsm::log::record::HEADER_LEN;
-use crate::lsm::{Error, Result, value, varint};
-use bytes::{BufMut, Bytes, BytesMut};
+use crate::lsm::log::record::{HEADER_LEN, MAX_PAYLOAD_LEN};
+use crate::lsm::table::builder::MAX_VALUE_PART_LEN;
+use crate::lsm::value::{self, MAX_PATCHED_LEN};
+use crate::lsm::{Error, Result, varint};
+use bytes::{BufMut, Bytes};
 
 /// The longest key.
 pub const MAX_KEY_LEN: usize = 64 << 10;
 /// The largest batch, encoded.
 pub const MAX_BATCH_LEN: usize = 1 << 30;
+
+// What a batch may hold, everything below it takes: else it could be logged, but never flushed.
+const _: () = assert!(MAX_BATCH_LEN - HEADER_LEN <= MAX_PAYLOAD_LEN);
+const _: () = assert!(MAX_BATCH_LEN <= MAX_VALUE_PART_LEN && MAX_PATCHED_LEN <= MAX_VALUE_PART_LEN);
+const _: () = assert!(MAX_BATCH_LEN <= u32::MAX as usize);
 
 /// Where the writes begin in an encoded batch.
 const WRITES_AT: usize = HEADER_LEN + 8;
@@ -31,9 +38,11 @@ const WRITES_AT: usize = HEADER_LEN + 8;
 /// Writes that are applied in order and atomically.
 #[derive(Debug)]
 pub struct Batch {
-    buf: BytesMut,
+    buf: Vec<u8>,
     len: usize,
     longest_key: usize,
+    /// What is wrong with the first write that cannot be.
+    refused: Option<Error>,
 }
 
 impl Default for Batch {
@@ -50,9 +59,9 @@ impl Batch {
 
     /// An empty batch with room for `bytes` bytes of keys and values.
     pub fn with_capacity(bytes: usize) -> Batch {
-        let mut buf = BytesMut::with_capacity(WRITES_AT + bytes);
+        let mut buf = Vec::with_capacity(WRITES_AT + bytes);
         buf.put_bytes(0, WRITES_AT);
-        Batch { buf, len: 0, longest_key: 0 }
+        Batch { buf, len: 0, longest_key: 0, refused: None }
     }
 
     /// Sets a key to a plain value (all head).
@@ -72,8 +81,13 @@ impl Batch {
 
     /// Changes bytes of a value's tail: the parts `(offset, bytes)` are laid over it, then it is cut or
     /// extended (with zeros) to `new_len`. Over an absent key it changes an empty value.
-    /// Parts end at or before `new_len` and do not overlap.
+    ///
+    /// A part that ends past `new_len`, or a `new_len` over [`MAX_PATCHED_LEN`], makes the whole batch one
+    /// that [`crate::lsm::Volume::write`] refuses.
     pub fn patch(&mut self, key: &[u8], new_len: u32, parts: &[(u32, &[u8])]) {
+        if let Err(e) = value::check_patch(key, new_len, parts) {
+            self.refused.get_or_insert(e);
+        }
         let mut head = Vec::with_capacity(16);
         value::encode_patch_head(&mut head, new_len, parts);
         let bytes: Vec<&[u8]> = parts.iter().map(|(_, bytes)| *bytes).collect();
@@ -121,11 +135,15 @@ impl Batch {
         self.len += 1;
     }
 
-    /// The batch as a log record without its header filled in, for the volume `id`.
+    /// The batch as a log record without its header filled in, for the volume `id`. It takes no more room
+    /// than it has bytes: memtables keep it.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] if a key or the whole is larger than the formats hold.
-    pub(crate) fn into_record(mut self, id: u32) -> Result<BytesMut> {
+    /// [`Error::TooLarge`] if a key or the whole is larger than the formats hold, [`Error::BadPatch`].
+    pub(crate) fn into_record(mut self, id: u32) -> Result<Vec<u8>> {
+        if let Some(e) = self.refused {
+            return Err(e);
+        }
         if self.longest_key > MAX_KEY_LEN {
             return Err(Error::TooLarge { what: "key", len: self.longest_key, limit: MAX_KEY_LEN });
         }
@@ -134,6 +152,7 @@ impl Batch {
         }
         self.buf[HEADER_LEN..HEADER_LEN + 4].copy_from_slice(&id.to_be_bytes());
         self.buf[HEADER_LEN + 4..WRITES_AT].copy_from_slice(&(self.len as u32).to_be_bytes());
+        self.buf.shrink_to_fit();
         Ok(self.buf)
     }
 }
@@ -225,7 +244,7 @@ mod tests {
         batch.first_put(b"", b"", b"");
         batch.patch(b"d", 9, &[(0, b"xx"), (4, b"y")]);
         assert_eq!(batch.len(), 5);
-        let record = batch.into_record(7).unwrap().freeze();
+        let record = Bytes::from(batch.into_record(7).unwrap());
         let writes = Writes::new(record.slice(HEADER_LEN..)).unwrap();
         assert_eq!((writes.volume, writes.left()), (7, 5));
         let got: Vec<Write> = writes.map(|w| w.unwrap()).collect();

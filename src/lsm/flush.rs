@@ -2,9 +2,10 @@
 //!
 //! One flush of one volume, in order:
 //! 1. Take the *earliest* immutable memtable, once no batch is being inserted into it any more.
-//! 2. Build its table, under no lock of the engine. The table's file and the directory are synced.
-//! 3. Sync the log past the table's highest sequence number, so that after a power cut no volume
-//!    has writes that are younger than another's lost ones.
+//! 2. Sync the log past the memtable's highest sequence number, so that after a power cut no volume
+//!    has writes that are younger than another's lost ones. A store that is read-only ends here:
+//!    a table that cannot be installed is not built, time and again.
+//! 3. Build its table, under no lock of the engine. The table's file and the directory are synced.
 //! 4. Log the edit in the manifest, then swap the tree: the memtable out and the table in, in one step.
 //! 5. Log segments that no memtable needs any more become obsolete (`obsolete.rs`).
 //!
@@ -37,7 +38,7 @@ impl Volume {
     pub(crate) fn flush_one(&self) -> Result<bool> {
         let _turn = self.flush_turn.lock();
         let Some(memtable) = self.tree().immutable.last().cloned() else { return Ok(false) };
-        let flushed = self.flush_memtable(&memtable);
+        let flushed = self.shared().caught(|| self.flush_memtable(&memtable));
         self.stall.flushed(flushed.as_ref().err().cloned());
         flushed?;
         self.shared().retire_memtable(memtable);
@@ -52,11 +53,15 @@ impl Volume {
     fn flush_memtable(&self, memtable: &Arc<Memtable>) -> Result<()> {
         let shared = self.shared();
         shared.commits.wait_visible(memtable.last_seq());
-        let table = build_table(shared, memtable)?;
         shared.log.sync()?;
+        shared.read_only.check()?;
+        let table = build_table(shared, memtable)?;
         self.change_tree(|tree| {
             let mut manifest = shared.manifest.lock();
-            let mut edits = vec![Edit::Flushed { volume: self.id(), seq: memtable.last_seq() }];
+            let mut edits = vec![
+                Edit::LogDurable(shared.log.synced()),
+                Edit::Flushed { volume: self.id(), seq: memtable.last_seq() },
+            ];
             edits.extend(table.iter().map(|table| Edit::AddTable {
                 volume: self.id(),
                 level: 0,
@@ -75,7 +80,7 @@ impl Volume {
 
     /// Flushes every memtable, the mutable one too.
     pub(crate) fn flush_all(&self) -> Result<()> {
-        self.freeze(|_| true);
+        self.freeze();
         while self.flush_one()? {}
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The engine's settings.
 
+use crate::lsm::table::PrefixRule;
 use std::time::Duration;
 
 /// How blocks are compressed.
@@ -55,7 +56,8 @@ pub struct Options {
     pub l0_compaction_trigger: usize,
     /// Writers are slowed when L0 has this many tables (unless nothing compacts it).
     pub l0_slowdown: usize,
-    /// Writers wait while L0 has this many tables (unless nothing compacts it).
+    /// Writers wait while L0 has this many tables, and at least as many as the trigger (unless nothing
+    /// compacts it).
     pub l0_stop: usize,
     /// Compaction cuts its output into tables of about this size.
     pub table_size: u64,
@@ -63,6 +65,8 @@ pub struct Options {
     pub level_base_size: u64,
     /// Each level holds this many times as much as the one above.
     pub level_multiplier: u64,
+    /// How keys fall into groups that scans ask for: the tables' filters answer for them too.
+    pub prefix: Option<PrefixRule>,
     /// Run the background threads. Without them, tests step the work: [`crate::lsm::Store::step`].
     pub background: bool,
 }
@@ -87,6 +91,7 @@ impl Default for Options {
             table_size: 32 << 20,
             level_base_size: 128 << 20,
             level_multiplier: 10,
+            prefix: None,
             background: true,
         }
     }

@@ -1,25 +1,32 @@
 //! Opening a store: from the files on the disk to volumes with memtables and tables.
 //!
-//! 1. The manifest is read whole, or the open refuses.
+//! 1. The manifest is read whole, or the open refuses; so it does unless every table that the manifest
+//!    refers to is there in its length.
 //! 2. The log is replayed from the manifest's log start. It ends at the first record that is not
-//!    whole; what a later record proves to have been durable makes that damage instead, and the
-//!    open refuses ([`crate::lsm::log::reader`]). A missing segment counts as a bad record at its start.
-//! 3. The segments that hold records are synced, and a new manifest generation says where each of
-//!    them ends: from now on that is firm, and what a power cut left after the end stays dead.
+//!    whole; what a later record, or the manifest, proves to have been durable makes that damage
+//!    instead, and the open refuses ([`crate::lsm::log::reader`]). A missing segment counts as a bad
+//!    record at its start.
+//! 3. What was read of the last session's segments is written again, cut behind its end and synced, and
+//!    the names are synced. (A sync alone would not make durable what an earlier, failed sync passed over.)
+//!    Then a new manifest generation says where each segment ends: from now on that is firm.
 //! 4. Only then are files deleted: log segments before the start and after the end, and tables
-//!    that no volume refers to and whose number was handed out. Any other table moves to `lost/`.
+//!    that no volume refers to and whose number was handed out. What is neither, nor the manifest's,
+//!    moves to `lost/`.
 
-use crate::disk::Disk;
+use crate::disk::{Disk, LOST_DIR, Listed};
 use crate::lsm::batch::Writes;
+use crate::lsm::key::MAX_SEQ;
 use crate::lsm::levels::{Graveyard, Levels};
-use crate::lsm::log::reader::{Record, SegmentReader, highest_synced};
-use crate::lsm::log::record::RecordKind;
-use crate::lsm::log::{self, Log, Segment};
+use crate::lsm::log::reader::{Record, SegmentReader, highest_synced, may_be_segment};
+use crate::lsm::log::record::{RecordKind, SEGMENT_HEADER_LEN};
+use crate::lsm::log::{self, Log, Resume, Segment};
 use crate::lsm::manifest::{self, Manifest, State, VolumeId, VolumeState};
+use crate::lsm::readonly::ReadOnly;
 use crate::lsm::volume::Tree;
 use crate::lsm::{Error, Options, Result, SeqNo, table};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 /// The volume that every store has from its birth.
@@ -39,23 +46,30 @@ pub(crate) fn recover(
     disk: &Arc<dyn Disk>,
     options: &Options,
     graveyard: &Arc<Graveyard>,
+    read_only: &ReadOnly,
 ) -> Result<Recovered> {
-    let names: Vec<String> = disk.list()?.into_iter().map(|listed| listed.name).collect();
+    let listed = disk.list()?;
+    let names: Vec<String> = listed.iter().map(|listed| listed.name.clone()).collect();
     let mut state = match manifest::read(disk.as_ref(), &names)? {
         Some(state) => state,
         None => new_state(&names)?,
     };
-    let replay = Replay::run(disk.as_ref(), options, &state, graveyard, &names)?.log;
-    for segment in &replay.segments {
-        if state.sealed.insert(segment.number, segment.len).is_none() {
-            disk.sync_file(&log::file_name(segment.number))?;
-        }
+    check_tables(&state, &listed)?;
+    let mut replay = Replay::run(disk.as_ref(), options, &state, graveyard, &names)?.log;
+    for (number, contents) in std::mem::take(&mut replay.unsealed) {
+        disk.rewrite_log(&log::file_name(number), &contents)?;
+        state.sealed.insert(number, contents.len() as u64);
     }
-    let manifest = Manifest::start(disk.clone(), manifest::next_generation(&names), state)?;
+    disk.sync_dir()?;
+    state.log_durable = replay.position;
+    let manifest =
+        Manifest::start(disk.clone(), manifest::next_generation(&names)?, state, read_only.clone())?;
     let kept: BTreeSet<u64> = replay.segments.iter().map(|s| s.number).collect();
     clean_up(disk.as_ref(), &names, manifest.state(), &kept)?;
     let next = replay.segments.last().map_or(manifest.state().log_start.0, |s| s.number + 1);
-    let log = Log::new(disk.clone(), options.log_segment_size, replay.segments, next, replay.position);
+    let resume = Resume { segments: replay.segments, next_number: next, position: replay.position };
+    let store = manifest.state().store;
+    let log = Log::new(disk.clone(), store, options.log_segment_size, resume, read_only.clone());
     Ok(Recovered { manifest, log, last_seq: replay.last_seq, trees: replay.trees })
 }
 
@@ -75,7 +89,35 @@ fn new_state(names: &[String]) -> Result<State> {
         )));
     }
     let main = VolumeState { name: FIRST_VOLUME.to_string(), ..VolumeState::default() };
-    Ok(State { files: 1, log_start: (1, 0), volumes: BTreeMap::from([(1, main)]), ..State::default() })
+    Ok(State {
+        store: random_id(),
+        files: 1,
+        log_start: (1, 0),
+        volumes: BTreeMap::from([(1, main)]),
+        ..State::default()
+    })
+}
+
+/// The keys of hash maps are the system's random numbers: so is what they make of nothing.
+fn random_id() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// Every table that the manifest refers to must be there, whole.
+fn check_tables(state: &State, listed: &[Listed]) -> Result<()> {
+    let lens: HashMap<&str, u64> = listed.iter().map(|listed| (listed.name.as_str(), listed.len)).collect();
+    for table in state.live_tables() {
+        let name = table::file_name(table.number);
+        match lens.get(name.as_str()) {
+            Some(len) if *len == table.size => {}
+            Some(len) => {
+                let what = format!("it has {len} bytes and should have {}", table.size);
+                return Err(Error::corruption(name, *len, what));
+            }
+            None => return Err(Error::corruption(name, 0, "it is missing")),
+        }
+    }
+    Ok(())
 }
 
 /// What the log and the manifest give together.
@@ -84,6 +126,8 @@ struct Replayed {
     trees: BTreeMap<VolumeId, (String, Tree)>,
     /// The segments that count, whole.
     segments: Vec<Segment>,
+    /// What counts of those whose length the manifest does not know yet.
+    unsealed: Vec<(u64, Bytes)>,
     /// The log position after the last whole record.
     position: u64,
     last_seq: SeqNo,
@@ -114,12 +158,14 @@ impl<'a> Replay<'a> {
             state.volumes.values().map(|v| v.flushed).chain(state.live_tables().map(|t| t.largest_seq));
         let last_seq = in_tables.max().unwrap_or(0);
         let (first, position) = state.log_start;
-        let log = Replayed { trees, segments: Vec::new(), position, last_seq };
+        let log = Replayed { trees, position, last_seq, ..Replayed::default() };
         let mut replay = Replay { disk, options, state, log, logged: 0 };
         let numbers: BTreeSet<u64> =
             names.iter().filter_map(|n| log::parse_file_name(n)).filter(|n| *n >= first).collect();
         let Some(&last) = numbers.last() else {
-            return replay.none_may_be_missing().map(|()| replay);
+            replay.none_may_be_missing()?;
+            replay.durable_part_is_there()?;
+            return Ok(replay);
         };
         for number in first..=last {
             if !numbers.contains(&number) || !replay.segment(number)? {
@@ -128,6 +174,7 @@ impl<'a> Replay<'a> {
             }
         }
         replay.none_may_be_missing()?;
+        replay.durable_part_is_there()?;
         Ok(replay)
     }
 
@@ -147,7 +194,9 @@ impl<'a> Replay<'a> {
             Some(len) => bytes.slice(..len as usize),
             None => bytes,
         };
-        let Some(mut reader) = SegmentReader::new(bytes, log::MAGIC, &name, number, Some(self.log.position))?
+        let base = Some(self.log.position);
+        let Some(mut reader) =
+            SegmentReader::new(bytes.clone(), log::framing(self.state.store), &name, number, base)?
         else {
             return if sealed.is_some() {
                 Err(Error::corruption(name, 0, "its header is damaged"))
@@ -161,6 +210,9 @@ impl<'a> Replay<'a> {
         }
         let last_seq = if self.logged > before { self.logged } else { 0 };
         self.log.segments.push(Segment::sealed(number, self.log.position, reader.offset(), last_seq));
+        if sealed.is_none() {
+            self.log.unsealed.push((number, bytes.slice(..reader.offset() as usize)));
+        }
         self.log.position += reader.offset();
         match (reader.at_end(), sealed) {
             (true, _) => Ok(true),
@@ -181,9 +233,12 @@ impl<'a> Replay<'a> {
             RecordKind::Edits => return Err(damaged("a record does not belong in a log")),
             RecordKind::Batch => {}
         }
-        let writes = Writes::new(record.payload.clone()).ok_or_else(|| damaged("a batch is malformed"))?;
+        // A copy: a slice would keep the whole segment in memory.
+        let payload = Bytes::copy_from_slice(&record.payload);
+        let writes = Writes::new(payload).ok_or_else(|| damaged("a batch is malformed"))?;
         let first = record.header.first_seq;
-        let last = first + u64::from(writes.left()).saturating_sub(1);
+        let last = u64::from(writes.left()).checked_sub(1).and_then(|more| first.checked_add(more));
+        let last = last.filter(|last| *last <= MAX_SEQ).ok_or_else(|| damaged("no such sequence numbers"))?;
         let volume = self.state.volumes.get(&writes.volume).ok_or_else(|| damaged("no such volume"))?;
         if first <= self.logged || (first <= volume.flushed && last > volume.flushed) {
             return Err(damaged("its sequence numbers are out of order"));
@@ -195,9 +250,8 @@ impl<'a> Replay<'a> {
         }
         let (_, tree) = self.log.trees.get_mut(&writes.volume).ok_or_else(|| damaged("no such volume"))?;
         tree.memtable.note(first, last);
-        for (seq, write) in (first..).zip(writes) {
-            tree.memtable.insert(seq, write.map_err(|()| damaged("a batch is malformed"))?);
-        }
+        let inserted = tree.memtable.insert_all(first, writes, record.payload.len());
+        inserted.map_err(|()| damaged("a batch is malformed"))?;
         if tree.memtable.size() >= self.options.memtable_size {
             tree.immutable.insert(0, std::mem::take(&mut tree.memtable));
         }
@@ -209,16 +263,27 @@ impl<'a> Replay<'a> {
         for &number in rest {
             let name = log::file_name(number);
             let bytes = self.read(&name)?;
-            if highest_synced(&bytes, number).is_some_and(|synced| synced > self.log.position) {
-                let what = format!("the log breaks off here, but {name} shows that more was durable");
-                let (file, offset) = match self.log.segments.last() {
-                    Some(segment) => (log::file_name(segment.number), segment.len),
-                    None => (log::file_name(self.state.log_start.0), 0),
-                };
-                return Err(Error::corruption(file, offset, what));
+            if highest_synced(&bytes, &log::framing(self.state.store), number)
+                .is_some_and(|synced| synced > self.log.position)
+            {
+                return Err(self.breaks_off(&name));
             }
         }
         Ok(())
+    }
+
+    /// What the manifest knows to be durable must have been read.
+    fn durable_part_is_there(&self) -> Result<()> {
+        if self.log.position < self.state.log_durable { Err(self.breaks_off("the manifest")) } else { Ok(()) }
+    }
+
+    fn breaks_off(&self, witness: &str) -> Error {
+        let what = format!("the log breaks off here, but {witness} shows that more was durable");
+        let (file, offset) = match self.log.segments.last() {
+            Some(segment) => (log::file_name(segment.number), segment.len),
+            None => (log::file_name(self.state.log_start.0), 0),
+        };
+        Error::corruption(file, offset, what)
     }
 
     /// Every segment that the manifest knows to be durable must have been there.
@@ -236,18 +301,75 @@ fn clean_up(disk: &dyn Disk, names: &[String], state: &State, segments: &BTreeSe
     let live: BTreeSet<u64> = state.live_tables().map(|t| t.number).collect();
     let mut changed = false;
     for name in names {
-        if log::parse_file_name(name).is_some_and(|number| !segments.contains(&number)) {
-            disk.delete(name)?;
-            changed = true;
-        } else if let Some(number) = table::parse_file_name(name).filter(|number| !live.contains(number)) {
-            if number < state.files {
-                disk.delete(name)?;
-            } else {
-                disk.move_to_lost(name)?;
+        let is_ours = if let Some(number) = log::parse_file_name(name) {
+            if segments.contains(&number) {
+                continue;
             }
-            changed = true;
+            may_be_segment(&first_bytes(disk, name, SEGMENT_HEADER_LEN)?, &log::framing(state.store), number)
+        } else if let Some(number) = table::parse_file_name(name) {
+            if live.contains(&number) {
+                continue;
+            }
+            number < state.files
+        } else if manifest::is_manifest_file(name) {
+            continue;
+        } else {
+            false
+        };
+        if is_ours {
+            disk.delete(name)?;
+        } else {
+            tracing::warn!("{name} is not this store's: it moves to {LOST_DIR}/");
+            disk.move_to_lost(name)?;
         }
+        changed = true;
     }
     // The numbers of deleted segments are used again: their names must be gone for good.
     if changed { Ok(disk.sync_dir()?) } else { Ok(()) }
+}
+
+/// The first `len` bytes of a file, or all if it is shorter.
+fn first_bytes(disk: &dyn Disk, name: &str, len: usize) -> Result<Bytes> {
+    let object = disk.open(name)?;
+    let len = object.len()?.min(len as u64);
+    Ok(object.read_at(0, len as usize)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::SimDisk;
+    use crate::lsm::Store;
+    use crate::lsm::log::record::{HEADER_LEN, Header, SegmentHeader};
+
+    /// Opens a store whose log is one record of two writes, the first with this sequence number.
+    fn open_with_record(first_seq: SeqNo) -> Result<Store> {
+        let disk = Arc::new(SimDisk::new(1));
+        let options = Options { background: false, ..Options::default() };
+        drop(Store::open(disk.clone(), options.clone())?);
+        let names: Vec<String> = disk.list()?.into_iter().map(|listed| listed.name).collect();
+        let store = manifest::read(&*disk, &names)?.map_or(0, |state| state.store);
+        let framing = log::framing(store);
+        let mut record = vec![0; HEADER_LEN];
+        record.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 2, 0, 1, b'a', 0, 1, b'b']);
+        let payload_len = (record.len() - HEADER_LEN) as u32;
+        let header = Header { kind: RecordKind::Batch, payload_len, file: 1, first_seq, synced: 0 };
+        header.fill(&framing, &mut record);
+        let header = SegmentHeader { file: 1, base: 0 }.encode(&framing);
+        disk.write_file(&log::file_name(1), &[&header[..], &record].concat())?;
+        Store::open(disk, options)
+    }
+
+    #[test]
+    fn sequence_numbers_that_cannot_be_are_damage() {
+        for first_seq in [0, MAX_SEQ, MAX_SEQ + 1, u64::MAX] {
+            let refused = open_with_record(first_seq).unwrap_err();
+            assert!(matches!(refused, Error::Corruption { .. }), "{first_seq}: {refused}");
+        }
+        let store = open_with_record(MAX_SEQ - 1).unwrap();
+        let mut batch = crate::lsm::Batch::new();
+        batch.put(b"c", b"");
+        let refused = store.volume("main").unwrap().write(batch).unwrap_err();
+        assert!(matches!(refused, Error::NoSequenceNumbers), "{refused}");
+    }
 }

@@ -5,6 +5,7 @@
 //! it in one step, and by a flush or compaction to learn which versions it must keep.
 
 use crate::lsm::iter::scan::Scan;
+use crate::lsm::iter::scan_back::ScanBack;
 use crate::lsm::volume::Volume;
 use crate::lsm::write::Commits;
 use crate::lsm::{Result, SeqNo, Value};
@@ -75,6 +76,12 @@ impl Snapshot {
     pub fn scan(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Scan> {
         self.volume.check_open()?;
         Scan::new(self.volume.shared(), &self.volume.tree(), self.seq, from, to)
+    }
+
+    /// As [`Volume::scan_back`], at the snapshot.
+    pub fn scan_back(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<ScanBack> {
+        self.volume.check_open()?;
+        ScanBack::new(self.volume.shared(), &self.volume.tree(), self.seq, from, to)
     }
 }
 

@@ -8,7 +8,8 @@
 //!   carry, and waiting is rare.
 //! - A writer that waits does so before its batch has taken anything (a sequence number, a place in
 //!   the log). It has raised the flush signal and the compaction signal, so there is work under way that ends
-//!   the stall; if that work fails, the writer gets its error instead of waiting on.
+//!   the stall; if that work fails, the writer gets its error instead of waiting on. What failed before
+//!   the writer came is no answer: there may be room again.
 //!
 //! Each volume is judged by its own memtables and tables. Stalls are counted by cause, with their time.
 //!
@@ -63,24 +64,50 @@ pub(crate) struct Stall {
 
 #[derive(Debug, Default)]
 struct Outcome {
-    /// What the last flush failed with.
-    flush: Option<Error>,
-    /// What the last compaction failed with.
-    compaction: Option<Error>,
+    flushes: Attempts,
+    compactions: Attempts,
     /// Writers that wait.
     waiting: usize,
+}
+
+/// Attempts to make room.
+#[derive(Debug, Default)]
+struct Attempts {
+    /// How many have ended.
+    ended: u64,
+    /// What the last one failed with.
+    error: Option<Error>,
+}
+
+impl Attempts {
+    fn end(&mut self, error: Option<Error>) {
+        self.ended += 1;
+        self.error = error;
+    }
+
+    /// The error of the last attempt, if it ended after the first `seen`.
+    fn error_after(&self, seen: u64) -> Option<&Error> {
+        self.error.as_ref().filter(|_| self.ended > seen)
+    }
 }
 
 impl Stall {
     /// A flush ended.
     pub fn flushed(&self, error: Option<Error>) {
-        self.outcome.lock().flush = error;
+        self.outcome.lock().flushes.end(error);
         self.changed.notify_all();
     }
 
     /// A compaction ended.
     pub fn compacted(&self, error: Option<Error>) {
-        self.outcome.lock().compaction = error;
+        self.outcome.lock().compactions.end(error);
+        self.changed.notify_all();
+    }
+
+    /// The store is closed: nobody needs to wait any more.
+    pub fn closed(&self) {
+        // Who looked before the close is waiting once the lock can be had.
+        drop(self.outcome.lock());
         self.changed.notify_all();
     }
 
@@ -110,7 +137,9 @@ impl Volume {
         let (bytes, l0) = self.load();
         let full = bytes as f64 / options.memtable_stall_size.max(1) as f64;
         let memtables = (full - MEMTABLE_SLOWDOWN) / (1.0 - MEMTABLE_SLOWDOWN);
-        let (slow, stop) = (options.l0_slowdown as f64, options.l0_stop.max(options.l0_slowdown + 1) as f64);
+        // Not before a compaction is due: who waits must wait for something.
+        let stop = options.l0_stop.max(options.l0_slowdown + 1).max(options.l0_compaction_trigger);
+        let (slow, stop) = (options.l0_slowdown as f64, stop as f64);
         let l0 = match options.compaction {
             CompactionMode::None => -1.0,
             _ => (l0 as f64 - slow) / (stop - slow),
@@ -160,6 +189,7 @@ impl Volume {
         self.freeze_if_full();
         let mut outcome = self.stall.outcome.lock();
         outcome.waiting += 1;
+        let (flushes, compactions) = (outcome.flushes.ended, outcome.compactions.ended);
         shared.flush_signal.raise();
         shared.compaction_signal.raise();
         let result = loop {
@@ -169,8 +199,8 @@ impl Volume {
             let error = match cause {
                 // Nothing is frozen, so nothing will be flushed: one batch alone is over the limit.
                 Cause::Memtables if self.tree().immutable.is_empty() => break Ok(()),
-                Cause::Memtables => &outcome.flush,
-                Cause::L0 => &outcome.compaction,
+                Cause::Memtables => outcome.flushes.error_after(flushes),
+                Cause::L0 => outcome.compactions.error_after(compactions),
             };
             if let Some(error) = error {
                 break Err(error.clone());
@@ -194,5 +224,43 @@ impl Volume {
             Cause::Memtables => self.flush_one().map(drop),
             Cause::L0 => self.compact_one().map(drop),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::SimDisk;
+    use crate::lsm::{Batch, Options, Store};
+    use std::sync::{Arc, mpsc};
+
+    /// Far longer than anything here takes: a test that hangs fails instead.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn writers_that_wait_learn_of_a_close_at_once() {
+        let options = Options { memtable_size: 1000, memtable_stall_size: 2000, ..Options::default() };
+        let store = Store::open(Arc::new(SimDisk::new(1)), options).unwrap();
+        let volume = store.volume("main").unwrap();
+        // No flush comes about, before the close or in it.
+        let flush_turn = volume.flush_turn.lock();
+        let (refused, refusal) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let error = (0..100u32).find_map(|i| {
+                    let mut batch = Batch::new();
+                    batch.put(&i.to_be_bytes(), &[0; 200]);
+                    volume.write(batch).err()
+                });
+                refused.send(error).unwrap();
+            });
+            while !volume.stall.has_waiting() {
+                std::thread::yield_now();
+            }
+            scope.spawn(|| store.close());
+            let error = refusal.recv_timeout(PATIENCE);
+            drop(flush_turn);
+            assert!(matches!(error, Ok(Some(Error::Closed))), "{error:?}");
+        });
     }
 }

@@ -32,12 +32,24 @@ pub struct Value {
     pub tail: Bytes,
 }
 
+/// Refuses a patch that no reader would take.
+pub(crate) fn check_patch(key: &[u8], new_len: u32, parts: &[(u32, &[u8])]) -> Result<()> {
+    if new_len as usize > MAX_PATCHED_LEN {
+        return Err(Error::TooLarge { what: "value", len: new_len as usize, limit: MAX_PATCHED_LEN });
+    }
+    let fits = |(offset, bytes): &(u32, &[u8])| *offset as usize + bytes.len() <= new_len as usize;
+    if !parts.iter().all(fits) {
+        let key = key.escape_ascii().to_string();
+        return Err(Error::BadPatch { key, what: "a part ends past the new length" });
+    }
+    Ok(())
+}
+
 /// Encodes a patch's head.
 pub(crate) fn encode_patch_head(out: &mut Vec<u8>, new_len: u32, parts: &[(u32, &[u8])]) {
     varint::put(out, u64::from(new_len));
     varint::put(out, parts.len() as u64);
     for (offset, bytes) in parts {
-        debug_assert!(*offset as usize + bytes.len() <= new_len as usize, "a part ends past the new length");
         varint::put(out, u64::from(*offset));
         varint::put(out, bytes.len() as u64);
     }

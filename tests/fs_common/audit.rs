@@ -42,7 +42,6 @@ fn walk(f: &Fixture) -> BTreeMap<String, (Attr, Vec<u8>)> {
 
 /// Checks that a volume's records fit together. Nothing may be unlinked and referenced.
 pub fn audit(f: &Fixture) {
-    f.fs.wait_reclaimed();
     let found = walk(f);
     let mut links: BTreeMap<Ino, u32> = BTreeMap::new();
     let mut subdirectories: BTreeMap<Ino, u32> = BTreeMap::new();
@@ -71,7 +70,31 @@ pub fn audit(f: &Fixture) {
     });
     assert_eq!(recorded.collect::<BTreeSet<_>>(), parents, "parent records");
     assert_eq!(f.keys(b'o'), [[0; 0]; 0], "orphan records");
+    let inos: BTreeSet<Ino> = found.values().map(|(attr, _)| attr.ino).collect();
+    for key in f.keys(b'x') {
+        let ino = Ino::from_be_bytes(key[1..9].try_into().unwrap());
+        assert!(inos.contains(&ino), "extended attribute of nobody, {ino}");
+    }
+    audit_links(f, &found);
     audit_chunks(f, &found);
+}
+
+/// Whoever has several names is kept at its own key, with all its names.
+fn audit_links(f: &Fixture, found: &BTreeMap<String, (Attr, Vec<u8>)>) {
+    let (records, names): (Vec<_>, Vec<_>) = f.keys(b'i').into_iter().partition(|key| key.len() == 9);
+    let shared: BTreeSet<Ino> =
+        records.iter().map(|key| Ino::from_be_bytes(key[1..].try_into().unwrap())).collect();
+    let mut wanted = BTreeSet::new();
+    for (path, (attr, _)) in found.iter().filter(|(_, (attr, _))| attr.kind != FileKind::Directory) {
+        assert!(attr.nlink == 1 || shared.contains(&attr.ino), "{path} is not shared");
+        if shared.contains(&attr.ino) {
+            let (parent, name) = path.rsplit_once('/').unwrap();
+            let parent = found[parent].0.ino.to_be_bytes();
+            wanted.insert([b"i", &attr.ino.to_be_bytes()[..], &parent, name.as_bytes()].concat());
+        }
+    }
+    assert_eq!(names.into_iter().collect::<BTreeSet<_>>(), wanted, "names of shared files");
+    assert!(shared.iter().all(|ino| found.values().any(|(attr, _)| attr.ino == *ino)), "shared by nobody");
 }
 
 /// Every chunk belongs to a file and lies below its size, and the files' blocks count them.

@@ -8,12 +8,12 @@ pub mod audit;
 use lsmfs::disk::Disk;
 use lsmfs::disk::sim::SimDisk;
 use lsmfs::fs::errno::errno;
-use lsmfs::fs::{Attr, Caller, DirHandle, FileSystem, FsOptions, Ino, ROOT, Result, SetAttr};
+use lsmfs::fs::{Attr, Caller, DirHandle, FileSystem, FsOptions, Ino, ROOT, Result, SetAttr, engine_options};
 use lsmfs::lsm::{Options, Store};
 use std::sync::Arc;
 
 /// Who does things in tests.
-pub const USER: Caller = Caller { uid: 1000, gid: 100 };
+pub const USER: Caller = Caller { uid: 1000, gid: 100, umask: 0 };
 
 /// A file system on a simulated disk.
 pub struct Fixture {
@@ -26,12 +26,12 @@ pub struct Fixture {
 impl Fixture {
     /// An empty file system.
     pub fn new() -> Fixture {
-        Fixture::with(Options::default())
+        Fixture::with(engine_options())
     }
 
     /// An empty file system on an engine that flushes all the time.
     pub fn small_memtables() -> Fixture {
-        Fixture::with(Options { memtable_size: 16 << 10, ..Options::default() })
+        Fixture::with(Options { memtable_size: 16 << 10, ..engine_options() })
     }
 
     pub fn with(options: Options) -> Fixture {

@@ -223,10 +223,13 @@ impl Disk for SimDisk {
         self.state.lock().move_to_lost(name)
     }
 
-    fn sync_file(&self, name: &str) -> Result<()> {
-        check_name("sync", name)?;
+    /// Three operations: `Write`, `Truncate`, `Sync`.
+    fn rewrite_log(&self, name: &str, contents: &[u8]) -> Result<()> {
+        check_name("rewrite", name)?;
         let mut state = self.state.lock();
-        let file = state.find(Op::Sync, name)?;
+        let file = state.find(Op::Write, name)?;
+        state.write(name, file, 0, contents)?;
+        state.truncate(name, file, contents.len() as u64)?;
         state.sync(name, file)
     }
 

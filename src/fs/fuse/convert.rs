@@ -3,12 +3,18 @@
 use crate::fs::attr::{Attr, Caller, FileKind, Ino, MODE_BITS, SetTime, Timestamp};
 use crate::fs::filesystem::BLOCK_SIZE;
 use crate::fs::rename::RenameMode;
+use crate::fs::xattr::XattrMode;
 use fuser::{FileAttr, FileType, INodeNo, RenameFlags, Request, TimeOrNow};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Who made a request.
 pub(super) fn caller(request: &Request) -> Caller {
     Caller::new(request.uid(), request.gid())
+}
+
+/// Who asks for something to be made.
+pub(super) fn maker(request: &Request, umask: u32) -> Caller {
+    Caller { umask: umask & 0o777, ..caller(request) }
 }
 
 /// A kind in the kernel's words.
@@ -110,6 +116,16 @@ pub(super) fn rename_mode(flags: RenameFlags) -> Option<RenameMode> {
         _ if flags.is_empty() => Some(RenameMode::Replace),
         RenameFlags::RENAME_NOREPLACE => Some(RenameMode::NoReplace),
         RenameFlags::RENAME_EXCHANGE => Some(RenameMode::Exchange),
+        _ => None,
+    }
+}
+
+/// Whether an attribute must be there to be set; `None` for flags that are not known.
+pub(super) fn xattr_mode(flags: i32) -> Option<XattrMode> {
+    match flags {
+        0 => Some(XattrMode::Set),
+        libc::XATTR_CREATE => Some(XattrMode::Create),
+        libc::XATTR_REPLACE => Some(XattrMode::Replace),
         _ => None,
     }
 }

@@ -3,14 +3,16 @@
 use crate::fs::FileSystem;
 use crate::fs::attr::{Attr, FileKind, SetAttr};
 use crate::fs::fuse::convert::{
-    bare_attr, caller, file_attr, file_type, kind_of_mode, rename_mode, requested_time, set_time,
+    bare_attr, caller, file_attr, file_type, kind_of_mode, maker, rename_mode, requested_time, set_time,
+    xattr_mode,
 };
 use crate::fs::fuse::{Face, GENERATION, MAX_BACKGROUND, MAX_WRITE, TTL, WANTED};
 use crate::fs::readdir::DirEntry;
 use fuser::{
-    BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, KernelConfig, LockOwner,
-    OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags,
+    IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use std::ffi::OsStr;
 use std::io;
@@ -41,6 +43,15 @@ fn reply_empty(reply: ReplyEmpty, answer: std::result::Result<(), Errno>) {
     }
 }
 
+/// Answers with a value, or, to a request without room for any, with its length.
+fn reply_xattr(reply: ReplyXattr, value: &[u8], room: u32) {
+    match u32::try_from(value.len()) {
+        Ok(len) if room == 0 => reply.size(len),
+        Ok(len) if len <= room => reply.data(value),
+        _ => reply.error(Errno::ERANGE),
+    }
+}
+
 impl Filesystem for Face {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
         if !config.capabilities().contains(InitFlags::FUSE_NO_OPEN_SUPPORT) {
@@ -50,6 +61,11 @@ impl Filesystem for Face {
             if config.add_capabilities(flag).is_err() {
                 tracing::info!("the kernel does not know {flag:?}");
             }
+        }
+        // Without the lists' flag the kernel would check by the mode alone, and apply the umask itself.
+        if self.xattrs {
+            let lists = InitFlags::FUSE_POSIX_ACL | InitFlags::FUSE_DONT_MASK;
+            let _ = config.add_capabilities(lists);
         }
         // Both refuse only what is out of range, and say what would not be.
         let _ = config.set_max_write(MAX_WRITE).or_else(|nearest| config.set_max_write(nearest));
@@ -119,13 +135,13 @@ impl Filesystem for Face {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         rdev: u32,
         reply: ReplyEntry,
     ) {
         let Some(kind) = kind_of_mode(mode) else { return reply.error(Errno::EINVAL) };
-        let made =
-            self.ask("mknod", |fs| fs.mknod(parent.0, name.as_bytes(), kind, mode, rdev, caller(request)));
+        let made = self
+            .ask("mknod", |fs| fs.mknod(parent.0, name.as_bytes(), kind, mode, rdev, maker(request, umask)));
         reply_entry(reply, made);
     }
 
@@ -135,10 +151,10 @@ impl Filesystem for Face {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         reply: ReplyEntry,
     ) {
-        let made = self.ask("mkdir", |fs| fs.mkdir(parent.0, name.as_bytes(), mode, caller(request)));
+        let made = self.ask("mkdir", |fs| fs.mkdir(parent.0, name.as_bytes(), mode, maker(request, umask)));
         reply_entry(reply, made);
     }
 
@@ -172,18 +188,22 @@ impl Filesystem for Face {
         reply_empty(reply, renamed);
     }
 
+    fn link(&self, _request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        reply_entry(reply, self.ask("link", |fs| fs.link(ino.0, parent.0, name.as_bytes())));
+    }
+
     fn create(
         &self,
         request: &Request,
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         _flags: i32,
         reply: ReplyCreate,
     ) {
         let flags = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
-        match self.ask("create", |fs| fs.create(parent.0, name.as_bytes(), mode, caller(request))) {
+        match self.ask("create", |fs| fs.create(parent.0, name.as_bytes(), mode, maker(request, umask))) {
             Ok(attr) => reply.created(&TTL, &file_attr(&attr), GENERATION, FileHandle(0), flags),
             Err(e) => reply.error(e),
         }
@@ -356,26 +376,103 @@ impl Filesystem for Face {
 
     fn setxattr(
         &self,
+        request: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        if !self.xattrs {
+            return reply.error(Errno::ENOSYS);
+        }
+        let Some(mode) = xattr_mode(flags) else { return reply.error(Errno::EINVAL) };
+        let name = name.as_bytes();
+        let set = self.ask("setxattr", |fs| fs.setxattr(ino.0, name, value, mode, caller(request)));
+        reply_empty(reply, set);
+    }
+
+    fn getxattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        if !self.xattrs {
+            return reply.error(Errno::ENOSYS);
+        }
+        match self.ask("getxattr", |fs| fs.getxattr(ino.0, name.as_bytes())) {
+            Ok(Some(value)) => reply_xattr(reply, &value, size),
+            Ok(None) => reply.error(Errno::NO_XATTR),
+            Err(e) => reply.error(e),
+        }
+    }
+
+    fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        if !self.xattrs {
+            return reply.error(Errno::ENOSYS);
+        }
+        match self.ask("listxattr", |fs| fs.listxattr(ino.0)) {
+            Ok(names) => reply_xattr(reply, &names, size),
+            Err(e) => reply.error(e),
+        }
+    }
+
+    fn removexattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        if !self.xattrs {
+            return reply.error(Errno::ENOSYS);
+        }
+        reply_empty(reply, self.ask("removexattr", |fs| fs.removexattr(ino.0, name.as_bytes())));
+    }
+
+    fn ioctl(
+        &self,
         _request: &Request,
         _ino: INodeNo,
-        _name: &OsStr,
-        _value: &[u8],
-        _flags: i32,
-        _position: u32,
+        _handle: FileHandle,
+        _flags: IoctlFlags,
+        _command: u32,
+        _data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(Errno::ENOTTY);
+    }
+
+    fn fallocate(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _offset: u64,
+        _len: u64,
+        _mode: i32,
         reply: ReplyEmpty,
     ) {
         reply.error(Errno::ENOSYS);
     }
 
-    fn getxattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, _size: u32, reply: ReplyXattr) {
+    fn lseek(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _handle: FileHandle,
+        _offset: i64,
+        _whence: i32,
+        reply: ReplyLseek,
+    ) {
         reply.error(Errno::ENOSYS);
     }
 
-    fn listxattr(&self, _request: &Request, _ino: INodeNo, _size: u32, reply: ReplyXattr) {
-        reply.error(Errno::ENOSYS);
-    }
-
-    fn removexattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+    fn copy_file_range(
+        &self,
+        _request: &Request,
+        _from: INodeNo,
+        _from_handle: FileHandle,
+        _from_offset: u64,
+        _to: INodeNo,
+        _to_handle: FileHandle,
+        _to_offset: u64,
+        _len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
         reply.error(Errno::ENOSYS);
     }
 }

@@ -1,19 +1,25 @@
 //! A cursor over a run of tables whose ranges are disjoint and ascending: a level, or one table.
-//! It opens a table only when it gets there.
+//! It opens a table only when it gets there, and passes over those whose filter excludes the prefix
+//! that is asked for.
 
 use crate::lsm::Result;
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::key::KeyRef;
 use crate::lsm::levels::LiveTable;
-use crate::lsm::table::{TableCache, TableIter};
+use crate::lsm::table::{PrefixRule, TableCache, TableIter};
 use bytes::Bytes;
 use std::sync::Arc;
+
+/// The one prefix that a scan asks for, and the rule by which it is one.
+pub(crate) type Prefix = (PrefixRule, Bytes);
 
 /// A cursor over tables that follow one another.
 #[derive(Debug)]
 pub(crate) struct LevelIter {
     cache: Arc<TableCache>,
     tables: Vec<Arc<LiveTable>>,
+    /// Only keys with this prefix matter.
+    prefix: Option<Prefix>,
     /// Keep blocks that are read out of the block cache?
     uncached: bool,
     /// The table that `current` is on.
@@ -22,49 +28,64 @@ pub(crate) struct LevelIter {
 }
 
 impl LevelIter {
-    pub fn new(cache: &Arc<TableCache>, tables: Vec<Arc<LiveTable>>) -> LevelIter {
-        LevelIter { cache: cache.clone(), tables, uncached: false, at: 0, current: None }
+    pub fn new(cache: &Arc<TableCache>, tables: Vec<Arc<LiveTable>>, prefix: Option<Prefix>) -> LevelIter {
+        LevelIter { cache: cache.clone(), tables, prefix, uncached: false, at: 0, current: None }
     }
 
-    /// As [`LevelIter::new`], for a job that reads everything once.
+    /// For a job that reads everything once.
     pub fn uncached(cache: &Arc<TableCache>, tables: Vec<Arc<LiveTable>>) -> LevelIter {
-        LevelIter { uncached: true, ..LevelIter::new(cache, tables) }
+        LevelIter { uncached: true, ..LevelIter::new(cache, tables, None) }
     }
 
     fn cursor(&self) -> &TableIter {
         self.current.as_ref().expect("the cursor is valid")
     }
 
-    /// Goes to table `at`, positioned by `place`; invalid past the ends.
-    fn enter(&mut self, at: usize, place: impl FnOnce(&mut TableIter) -> Result<()>) -> Result<()> {
+    /// Makes table `at` the current one; `None` if its filter excludes the prefix.
+    fn open(&mut self, at: usize) -> Result<Option<&mut TableIter>> {
         if self.current.is_none() || self.at != at {
             self.current = None;
-            let Some(live) = self.tables.get(at) else { return Ok(()) };
-            let table = self.cache.get(live)?;
+            let table = self.cache.get(&self.tables[at])?;
+            if let Some((rule, prefix)) = &self.prefix
+                && !table.may_contain_prefix(rule, prefix)?
+            {
+                return Ok(None);
+            }
             self.current = Some(if self.uncached { table.iter_uncached() } else { table.iter() });
             self.at = at;
         }
-        match &mut self.current {
-            Some(cursor) => place(cursor),
-            None => Ok(()),
-        }
+        Ok(self.current.as_mut())
     }
 
-    /// Tables hold at least one record, so the neighbour's first (or last) is what follows.
-    fn skip_forward(&mut self) -> Result<()> {
-        if self.current.as_ref().is_some_and(|cursor| !cursor.valid()) {
-            self.enter(self.at + 1, |cursor| cursor.seek_to_first())?;
+    /// Stands on the first record from table `from` on that is at or after `target`.
+    fn forward(&mut self, from: usize, target: Option<KeyRef<'_>>) -> Result<()> {
+        for at in from..self.tables.len() {
+            let Some(cursor) = self.open(at)? else { continue };
+            match target {
+                Some(target) => cursor.seek(target)?,
+                None => cursor.seek_to_first()?,
+            }
+            if cursor.valid() {
+                return Ok(());
+            }
         }
+        self.current = None;
         Ok(())
     }
 
-    fn skip_backward(&mut self) -> Result<()> {
-        if self.current.as_ref().is_some_and(|cursor| !cursor.valid()) {
-            match self.at.checked_sub(1) {
-                Some(before) => self.enter(before, |cursor| cursor.seek_to_last())?,
-                None => self.current = None,
+    /// Stands on the last record of the tables before `end` that is before `target`.
+    fn backward(&mut self, end: usize, target: Option<KeyRef<'_>>) -> Result<()> {
+        for at in (0..end).rev() {
+            let Some(cursor) = self.open(at)? else { continue };
+            match target {
+                Some(target) => cursor.seek_before(target)?,
+                None => cursor.seek_to_last()?,
+            }
+            if cursor.valid() {
+                return Ok(());
             }
         }
+        self.current = None;
         Ok(())
     }
 }
@@ -87,42 +108,32 @@ impl InternalIterator for LevelIter {
     }
 
     fn seek(&mut self, target: KeyRef<'_>) -> Result<()> {
-        let at = self.tables.partition_point(|table| table.largest.as_ref() < target.user);
-        self.enter(at, |cursor| cursor.seek(target))?;
-        self.skip_forward()
+        let from = self.tables.partition_point(|table| table.largest.as_ref() < target.user);
+        self.forward(from, Some(target))
     }
 
     fn seek_before(&mut self, target: KeyRef<'_>) -> Result<()> {
-        let after = self.tables.partition_point(|table| table.smallest.as_ref() <= target.user);
-        match after.checked_sub(1) {
-            Some(at) => self.enter(at, |cursor| cursor.seek_before(target))?,
-            None => self.current = None,
-        }
-        self.skip_backward()
+        let end = self.tables.partition_point(|table| table.smallest.as_ref() <= target.user);
+        self.backward(end, Some(target))
     }
 
     fn seek_to_first(&mut self) -> Result<()> {
-        self.enter(0, |cursor| cursor.seek_to_first())
+        self.forward(0, None)
     }
 
     fn seek_to_last(&mut self) -> Result<()> {
-        match self.tables.len().checked_sub(1) {
-            Some(last) => self.enter(last, |cursor| cursor.seek_to_last()),
-            None => Ok(()),
-        }
+        self.backward(self.tables.len(), None)
     }
 
     fn next(&mut self) -> Result<()> {
-        if let Some(cursor) = &mut self.current {
-            cursor.next()?;
-        }
-        self.skip_forward()
+        let Some(cursor) = &mut self.current else { return Ok(()) };
+        cursor.next()?;
+        if cursor.valid() { Ok(()) } else { self.forward(self.at + 1, None) }
     }
 
     fn prev(&mut self) -> Result<()> {
-        if let Some(cursor) = &mut self.current {
-            cursor.prev()?;
-        }
-        self.skip_backward()
+        let Some(cursor) = &mut self.current else { return Ok(()) };
+        cursor.prev()?;
+        if cursor.valid() { Ok(()) } else { self.backward(self.at, None) }
     }
 }

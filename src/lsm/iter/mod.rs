@@ -7,6 +7,7 @@
 pub(crate) mod level;
 pub(crate) mod merge;
 pub mod scan;
+pub mod scan_back;
 pub(crate) mod source;
 pub(crate) mod stripes;
 

@@ -2,7 +2,7 @@
 
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::iter::merge::MergeIter;
-use crate::lsm::iter::source::{Ranges, Source};
+use crate::lsm::iter::source::{Covers, Source};
 use crate::lsm::key::{KeyRef, Kind, KindOrBound, MAX_SEQ};
 use crate::lsm::store::Shared;
 use crate::lsm::value::Fold;
@@ -22,9 +22,9 @@ pub struct Scan {
     seq: SeqNo,
     from: Bound<Bytes>,
     to: Bound<Bytes>,
-    /// The sources that have range tombstones, by age.
-    ranges: Vec<(usize, Ranges)>,
+    covers: Covers,
     active: usize,
+    passed: u64,
     place: Place,
     /// The key that the scan stands on, or stood on last.
     key: Vec<u8>,
@@ -56,8 +56,9 @@ impl Scan {
         let sources = tree.sources(shared, from, to)?;
         Ok(Scan {
             active: sources.active,
+            passed: 0,
             merge: MergeIter::new(sources.cursors),
-            ranges: sources.ranges,
+            covers: sources.covers,
             seq,
             from: owned(from),
             to: owned(to),
@@ -73,6 +74,12 @@ impl Scan {
         self.active
     }
 
+    /// Records that the scan has gone past so far: those it showed, and the deleted and overwritten ones
+    /// between them.
+    pub fn records_passed(&self) -> u64 {
+        self.passed
+    }
+
     /// Moves to the next key; false at the end.
     ///
     /// # Errors
@@ -86,23 +93,24 @@ impl Scan {
         moved
     }
 
-    /// The key. Only after [`Scan::next`] said true.
+    /// The key. Empty before the first and at the end.
     pub fn key(&self) -> &[u8] {
-        debug_assert_eq!(self.place, Place::OnKey);
-        &self.key
+        if self.place == Place::OnKey { &self.key } else { &[] }
     }
 
-    /// The head of the value. Only after [`Scan::next`] said true.
+    /// The head of the value. Empty before the first and at the end.
     pub fn head(&self) -> &[u8] {
         match &self.folded {
+            _ if self.place != Place::OnKey => &[],
             Some(value) => &value.head,
             None => self.merge.head(),
         }
     }
 
-    /// The tail of the value; may read it from the disk. Only after [`Scan::next`] said true.
+    /// The tail of the value; may read it from the disk. Empty before the first and at the end.
     pub fn tail(&self) -> Result<Bytes> {
         match &self.folded {
+            _ if self.place != Place::OnKey => Ok(Bytes::new()),
             Some(value) => Ok(value.tail.clone()),
             None => self.merge.tail(),
         }
@@ -125,7 +133,7 @@ impl Scan {
             if key.seq > self.seq && !self.skip_invisible()? {
                 continue;
             }
-            if !self.ranges.is_empty() && self.skip_deleted()? {
+            if !self.covers.is_empty() && self.skip_deleted()? {
                 continue;
             }
             match self.merge.key().kind {
@@ -166,6 +174,7 @@ impl Scan {
             if !self.merge.valid() || self.merge.key().user != self.key {
                 return Ok(());
             }
+            self.passed += 1;
             self.merge.next()?;
         }
         // Sequence number 0 is before all writes, so this is after the oldest version.
@@ -187,24 +196,15 @@ impl Scan {
         Ok(self.merge.valid() && self.merge.key().user == self.key)
     }
 
-    /// The newest range tombstone over `self.key`: its sequence number, its source's age, its end.
-    fn covering(&self) -> Option<(SeqNo, usize, Bytes)> {
-        let over = |(age, ranges): &(usize, Ranges)| {
-            let (seq, end) = ranges.covering(&self.key, self.seq)?;
-            Some((seq, *age, end))
-        };
-        self.ranges.iter().filter_map(over).max_by_key(|(seq, _, _)| *seq)
-    }
-
     /// If a range tombstone deletes the record that the cursor stands on, moves on: the sources older
     /// than the tombstone's past all that it deletes, its own by one key.
     fn skip_deleted(&mut self) -> Result<bool> {
-        let Some((seq, age, end)) = self.covering().filter(|(seq, _, _)| *seq > self.merge.key().seq) else {
+        let at = self.merge.key().seq;
+        let Some(cover) = self.covers.newest_over(&self.key, self.seq).filter(|cover| cover.seq > at) else {
             return Ok(false);
         };
-        debug_assert!(seq <= self.seq);
-        if self.merge.age() > age {
-            self.merge.skip_older(age, KeyRef::bound(&end, MAX_SEQ))?;
+        if self.merge.age() > cover.age {
+            self.merge.skip_older(cover.age, KeyRef::bound(&cover.end, MAX_SEQ))?;
         } else {
             self.skip_key()?;
         }
@@ -214,7 +214,7 @@ impl Scan {
     /// Folds the versions of `self.key` from the cursor on.
     fn fold_versions(&mut self) -> Result<()> {
         self.fold.clear();
-        let deleted = self.covering().map_or(0, |(seq, _, _)| seq);
+        let deleted = self.covers.newest_over(&self.key, self.seq).map_or(0, |cover| cover.seq);
         while self.merge.valid() && self.merge.key().user == self.key && self.merge.key().seq >= deleted {
             if let KindOrBound::Kind(kind) = self.merge.key().kind {
                 let merge = &self.merge;

@@ -66,19 +66,46 @@ impl InternalIterator for Source {
 
 /// The range tombstones of one source.
 #[derive(Debug)]
-pub(crate) enum Ranges {
+enum Ranges {
     Memtable(Arc<Memtable>),
     Table(Arc<Table>),
 }
 
-impl Ranges {
-    /// The newest range tombstone over `key` that a reader at `seq` sees, and where it ends.
-    pub fn covering(&self, key: &[u8], seq: SeqNo) -> Option<(SeqNo, Bytes)> {
-        let found = |ranges: &RangeSet| ranges.covering(key, seq).map(|(seq, end)| (seq, end.clone()));
-        match self {
-            Ranges::Memtable(memtable) => memtable.with_ranges(found),
-            Ranges::Table(table) => found(table.ranges()),
-        }
+/// The range tombstones of a scan's sources.
+#[derive(Debug, Default)]
+pub(crate) struct Covers {
+    /// By the sources' places among the cursors.
+    ranges: Vec<(usize, Ranges)>,
+}
+
+/// A range tombstone over a key.
+#[derive(Debug)]
+pub(crate) struct Cover {
+    pub seq: SeqNo,
+    /// The place of its source among the cursors: those behind it hold only older records of the range.
+    pub age: usize,
+    /// Where its fragment ends.
+    pub end: Bytes,
+}
+
+impl Covers {
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// The newest range tombstone over `key` that a reader at `seq` sees.
+    pub fn newest_over(&self, key: &[u8], seq: SeqNo) -> Option<Cover> {
+        let over = |(age, ranges): &(usize, Ranges)| {
+            let found = |set: &RangeSet| {
+                let (seq, end) = set.covering(key, seq)?;
+                Some(Cover { seq, age: *age, end: end.clone() })
+            };
+            match ranges {
+                Ranges::Memtable(memtable) => memtable.with_ranges(found),
+                Ranges::Table(table) => found(table.ranges()),
+            }
+        };
+        self.ranges.iter().filter_map(over).max_by_key(|cover| cover.seq)
     }
 }
 
@@ -87,10 +114,21 @@ impl Ranges {
 pub(crate) struct Sources {
     /// Newest first. A level's tables share one cursor, which opens them as it gets to them.
     pub cursors: Vec<Source>,
-    /// The sources that have range tombstones, by their place among the cursors.
-    pub ranges: Vec<(usize, Ranges)>,
+    /// Their range tombstones.
+    pub covers: Covers,
     /// The memtables and tables behind the cursors.
     pub active: usize,
+}
+
+/// Can no key be between the bounds?
+fn is_empty_range(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
+    match (from, to) {
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        (Bound::Included(from), Bound::Included(to)) => from > to,
+        (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => {
+            from >= to
+        }
+    }
 }
 
 impl Tree {
@@ -99,9 +137,16 @@ impl Tree {
     /// with range tombstones are opened already.
     pub fn sources(&self, shared: &Shared, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Sources> {
         let mut sources = Sources::default();
+        if is_empty_range(from, to) {
+            return Ok(sources);
+        }
+        let prefix = shared.table_options.prefix.and_then(|rule| {
+            let prefix = rule.of_range(from, to)?;
+            Some((rule, Bytes::copy_from_slice(prefix)))
+        });
         for memtable in self.memtables().filter(|m| m.overlaps(from, to)) {
             if memtable.has_ranges() {
-                sources.ranges.push((sources.cursors.len(), Ranges::Memtable(memtable.clone())));
+                sources.covers.ranges.push((sources.cursors.len(), Ranges::Memtable(memtable.clone())));
             }
             sources.cursors.push(Source::Memtable(memtable.iter()));
         }
@@ -114,9 +159,12 @@ impl Tree {
                 if n == 0 { tables.into_iter().map(|table| vec![table]).collect() } else { vec![tables] };
             for run in runs.into_iter().filter(|run| !run.is_empty()) {
                 for table in run.iter().filter(|table| table.range_tombstones > 0) {
-                    sources.ranges.push((sources.cursors.len(), Ranges::Table(shared.tables.get(table)?)));
+                    sources
+                        .covers
+                        .ranges
+                        .push((sources.cursors.len(), Ranges::Table(shared.tables.get(table)?)));
                 }
-                sources.cursors.push(Source::Level(LevelIter::new(&shared.tables, run)));
+                sources.cursors.push(Source::Level(LevelIter::new(&shared.tables, run, prefix.clone())));
             }
         }
         Ok(sources)

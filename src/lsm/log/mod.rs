@@ -6,31 +6,38 @@
 //! - Log order is sequence order; positions grow and never have a gap between segments.
 //! - Each open of a store starts a new segment (created at the first write). A segment that is
 //!   full, or whose session ended, is never written again.
+//! - What is durable, a later record says (each states the position that was synced before it), or
+//!   the manifest. If none follows for a while, a *witness* does: a record without a payload. It is not
+//!   synced itself, the system gets around to it. Until then a bit that flips in the last synced
+//!   records makes them look torn, and nobody can tell.
 //! - A sync makes every segment before the current one, and the directory, durable before it
 //!   answers: a record is durable only if all before it are.
 //! - A failed write leaves no bytes behind in the log's prefix: its place is cut off again. If
-//!   that fails too, or the failure is not a full disk, or a sync fails, the log is *poisoned*:
-//!   every later append and sync answers the first error. A failed sync is never tried again.
+//!   that fails too, or the failure is not a full disk, or a sync fails, the store is read-only
+//!   ([`ReadOnly`]). What was written before can still be synced; but a failed sync is never tried
+//!   again: every later one answers its error.
 //!
 //! # Locks
 //! `tail` is held by the one appender, over the write's system call. `segments` protects the list
 //! of live segments, never over I/O. `sync_turn` lets one sync run at a time; those who waited for
-//! it mostly find their work done. Order: `sync_turn` → `segments`; `tail` → `segments`.
+//! it mostly find their work done. Order: `tail` → `sync_turn` → `segments`.
 
 pub mod reader;
 pub mod record;
 
-use self::record::{HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
+use self::record::{Framing, HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::disk::{Disk, LogFile};
-use crate::lsm::{Error, Result, SeqNo};
-use bytes::BytesMut;
+use crate::lsm::readonly::ReadOnly;
+use crate::lsm::{Error, Result, SeqNo, names};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// The magic of a log segment.
-pub const MAGIC: &[u8; 8] = b"lsmfslog";
+/// The framing of a store's log segments.
+pub fn framing(store: u64) -> Framing {
+    Framing { magic: b"lsmfslog", store }
+}
 
 /// The file name of segment `number`.
 pub fn file_name(number: u64) -> String {
@@ -39,14 +46,14 @@ pub fn file_name(number: u64) -> String {
 
 /// The number of the log segment named `name`, if it is one.
 pub fn parse_file_name(name: &str) -> Option<u64> {
-    name.strip_suffix(".log")?.parse().ok()
+    names::parse(name, "", ".log")
 }
 
 /// A record on its way into the log: room for the header, then the payload.
 #[derive(Debug)]
 pub struct PendingRecord {
     /// [`HEADER_LEN`] bytes of room and the payload.
-    pub bytes: BytesMut,
+    pub bytes: Vec<u8>,
     /// The sequence number of its first write.
     pub first_seq: SeqNo,
     /// The sequence number of its last write.
@@ -83,14 +90,33 @@ struct Tail {
     /// The current segment's base and length.
     base: u64,
     len: u64,
+    /// The position after the last record that holds something.
+    data_end: u64,
+    /// The highest synced position that a record states.
+    stated: u64,
     /// Records of a group, end to end. Kept for its room.
     group: Vec<u8>,
+}
+
+/// More room than this is not kept for groups.
+const GROUP_ROOM_KEPT: usize = 8 << 20;
+
+/// Where a log goes on.
+#[derive(Debug, Default)]
+pub struct Resume {
+    /// What there is of it, all of it durable.
+    pub segments: Vec<Segment>,
+    /// The number of the next segment.
+    pub next_number: u64,
+    /// The position of its first byte.
+    pub position: u64,
 }
 
 /// The log's writer.
 #[derive(Debug)]
 pub struct Log {
     disk: Arc<dyn Disk>,
+    framing: Framing,
     segment_size: u64,
     tail: Mutex<Tail>,
     segments: Mutex<VecDeque<Segment>>,
@@ -101,26 +127,32 @@ pub struct Log {
     synced: AtomicU64,
     /// The newest segment whose directory entry is durable.
     named_up_to: AtomicU64,
-    poison: OnceLock<Error>,
+    read_only: ReadOnly,
+    /// The sync that failed.
+    failed_sync: OnceLock<Error>,
 }
 
 impl Log {
-    /// A log that goes on after `segments` (all durable), at `position`, in segment `next_number`.
+    /// The log of the store of this id, which goes on at `resume`.
     pub fn new(
         disk: Arc<dyn Disk>,
+        store: u64,
         segment_size: u64,
-        segments: Vec<Segment>,
-        next_number: u64,
-        position: u64,
+        resume: Resume,
+        read_only: ReadOnly,
     ) -> Log {
+        let Resume { segments, next_number, position } = resume;
         Log {
             disk,
+            framing: framing(store),
             segment_size,
             tail: Mutex::new(Tail {
                 file: None,
                 number: next_number,
                 base: position,
                 len: 0,
+                data_end: position,
+                stated: position,
                 group: Vec::new(),
             }),
             segments: Mutex::new(segments.into()),
@@ -128,7 +160,8 @@ impl Log {
             written: AtomicU64::new(position),
             synced: AtomicU64::new(position),
             named_up_to: AtomicU64::new(0),
-            poison: OnceLock::new(),
+            read_only,
+            failed_sync: OnceLock::new(),
         }
     }
 
@@ -138,8 +171,8 @@ impl Log {
     /// None of the records is in the log then.
     pub fn append(&self, records: &mut [PendingRecord]) -> Result<()> {
         let Some(last_seq) = records.last().map(|r| r.last_seq) else { return Ok(()) };
-        self.check_poison()?;
         let mut tail = self.tail.lock();
+        self.read_only.check()?;
         self.ensure_segment(&mut tail)?;
         let synced = self.synced.load(Ordering::Acquire);
         for record in records.iter_mut() {
@@ -150,35 +183,66 @@ impl Log {
                 first_seq: record.first_seq,
                 synced,
             };
-            header.fill(&mut record.bytes);
+            header.fill(&self.framing, &mut record.bytes);
         }
-        let tail = &mut *tail;
-        let group: &[u8] = match records {
-            [one] => &one.bytes,
-            many => {
-                tail.group.clear();
-                many.iter().for_each(|record| tail.group.extend_from_slice(&record.bytes));
-                &tail.group
-            }
-        };
+        if let [one] = records {
+            self.write(&mut tail, &one.bytes, last_seq)?;
+        } else {
+            let mut group = std::mem::take(&mut tail.group);
+            records.iter().for_each(|record| group.extend_from_slice(&record.bytes));
+            let written = self.write(&mut tail, &group, last_seq);
+            group.clear();
+            group.shrink_to(GROUP_ROOM_KEPT);
+            tail.group = group;
+            written?;
+        }
+        tail.data_end = tail.base + tail.len;
+        tail.stated = synced;
+        Ok(())
+    }
+
+    /// Writes a witness, if all is synced and no record says so yet.
+    pub fn witness(&self) -> Result<()> {
+        let mut tail = self.tail.lock();
+        self.read_only.check()?;
+        let synced = self.synced.load(Ordering::Acquire);
+        if synced < tail.data_end || tail.stated >= tail.data_end {
+            return Ok(());
+        }
+        self.ensure_segment(&mut tail)?;
+        let header =
+            Header { kind: RecordKind::Skip, payload_len: 0, file: tail.number, first_seq: 0, synced };
+        let mut record = [0; HEADER_LEN];
+        header.fill(&self.framing, &mut record);
+        self.write(&mut tail, &record, 0)?;
+        tail.stated = synced;
+        Ok(())
+    }
+
+    /// Writes whole records at the end of the current segment.
+    fn write(&self, tail: &mut Tail, bytes: &[u8], last_seq: SeqNo) -> Result<()> {
         let Some(file) = &tail.file else { unreachable!("ensure_segment made one") };
-        if let Err(e) = file.write_at(tail.len, group) {
+        if let Err(e) = file.write_at(tail.len, bytes) {
             return Err(self.undo(file.as_ref(), tail.len, e.into()));
         }
-        tail.len += group.len() as u64;
+        tail.len += bytes.len() as u64;
         if let Some(segment) = self.segments.lock().back_mut() {
             segment.len = tail.len;
-            segment.last_seq = last_seq;
+            segment.last_seq = segment.last_seq.max(last_seq);
         }
         self.written.store(tail.base + tail.len, Ordering::Release);
         Ok(())
     }
 
-    /// Cuts a failed group off again. Room may come back; any other failure poisons the log.
+    /// Cuts a failed group off again, durably: else a power cut could bring it back in place of the
+    /// group that is written there next. Room may come back; any other failure is one too many.
     fn undo(&self, file: &dyn LogFile, len: u64, error: Error) -> Error {
-        match file.truncate(len) {
+        // The system tells of a failure once: one sync at a time, or the other one takes it for its own.
+        let _turn = self.sync_turn.lock();
+        let cut = file.truncate(len).map_err(Error::from);
+        match cut.and_then(|()| file.sync().map_err(|e| self.sync_failed(e.into()))) {
             Ok(()) if error.is_full() => error,
-            _ => self.poison_with(error),
+            _ => self.read_only.set(error),
         }
     }
 
@@ -195,12 +259,12 @@ impl Log {
         }
         let name = file_name(tail.number);
         let file = self.disk.create_log(&name)?;
-        let header = SegmentHeader { file: tail.number, base: tail.base }.encode(MAGIC);
+        let header = SegmentHeader { file: tail.number, base: tail.base }.encode(&self.framing);
         if let Err(e) = file.write_at(0, &header) {
             // The number can be used again only if the file is gone.
             return Err(match self.disk.delete(&name) {
                 Ok(()) => e.into(),
-                Err(_) => self.poison_with(e.into()),
+                Err(_) => self.read_only.set(e.into()),
             });
         }
         tail.file = Some(file.clone());
@@ -219,16 +283,16 @@ impl Log {
     pub fn sync(&self) -> Result<()> {
         let target = self.written.load(Ordering::Acquire);
         if self.synced.load(Ordering::Acquire) >= target {
-            return self.check_poison();
+            return self.check_synced();
         }
         let _turn = self.sync_turn.lock();
-        self.check_poison()?;
+        self.check_synced()?;
         if self.synced.load(Ordering::Acquire) >= target {
             return Ok(());
         }
         // What was written while this sync waited for its turn is covered as well.
         let target = self.written.load(Ordering::Acquire);
-        self.sync_segments().map_err(|e| self.poison_with(e))?;
+        self.sync_segments().map_err(|e| self.sync_failed(e))?;
         self.synced.fetch_max(target, Ordering::AcqRel);
         Ok(())
     }
@@ -256,9 +320,9 @@ impl Log {
         Ok(())
     }
 
-    /// Has everything that was written been synced?
-    pub fn is_synced(&self) -> bool {
-        self.synced.load(Ordering::Acquire) >= self.written.load(Ordering::Acquire)
+    /// The position up to which records are durable.
+    pub fn synced(&self) -> u64 {
+        self.synced.load(Ordering::Acquire)
     }
 
     /// The live segments, oldest first.
@@ -299,14 +363,16 @@ impl Log {
         segments.drain(..keep).map(|s| s.number).collect()
     }
 
-    /// The first error that poisoned the log, as the answer to whoever would write.
-    pub fn check_poison(&self) -> Result<()> {
-        self.poison.get().map_or(Ok(()), |e| Err(Error::ReadOnly(Arc::new(e.clone()))))
+    fn sync_failed(&self, error: Error) -> Error {
+        let _ = self.failed_sync.set(error.clone());
+        self.read_only.set(error)
     }
 
-    fn poison_with(&self, error: Error) -> Error {
-        tracing::error!("the log takes no more writes: {error}");
-        let _ = self.poison.set(error.clone());
-        error
+    /// The error of an earlier sync.
+    fn check_synced(&self) -> Result<()> {
+        self.failed_sync.get().map_or(Ok(()), |e| Err(Error::ReadOnly(Arc::new(e.clone()))))
     }
 }
+
+#[cfg(test)]
+mod tests;

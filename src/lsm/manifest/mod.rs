@@ -18,7 +18,8 @@
 //!
 //! # Invariants
 //! - Each open writes a new generation, and so does a log of edits that has grown long. The one
-//!   before is deleted when the new one is durable.
+//!   before is deleted when the new one is durable. Its log of edits is durable before its snapshot has
+//!   a name: a snapshot without one is damage.
 //! - A record of edits is synced before its effect is used. So only the last may be torn, and the
 //!   "synced" position in each record's header is its own offset: a bad record before a whole one
 //!   is damage, and open refuses.
@@ -37,7 +38,9 @@ pub use state::{State, VolumeState};
 
 use crate::disk::{Disk, LogFile};
 use crate::lsm::log::reader::SegmentReader;
-use crate::lsm::log::record::{HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::lsm::log::record::{Framing, HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::lsm::names::{self, MAX_NUMBER};
+use crate::lsm::readonly::ReadOnly;
 use crate::lsm::{Error, Result};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -46,12 +49,15 @@ use xxhash_rust::xxh3::Xxh3Default;
 /// The version of the format that this program writes, and the newest that it reads.
 pub const VERSION: u32 = 1;
 const MAGIC: &[u8; 8] = b"lsmfsman";
-const EDITS_MAGIC: &[u8; 8] = b"lsmfsedt";
 const SNAPSHOT_HEADER_LEN: usize = 40;
 /// A log of edits longer than this is followed by a new generation.
 const EDITS_LIMIT: u64 = 1 << 20;
 /// File numbers reserved at once.
 const FILE_BLOCK: u64 = 256;
+
+fn edits_framing(state: &State) -> Framing {
+    Framing { magic: b"lsmfsedt", store: state.store }
+}
 
 fn snapshot_name(generation: u64) -> String {
     format!("manifest-{generation:06}")
@@ -61,8 +67,12 @@ fn edits_name(generation: u64) -> String {
     format!("edits-{generation:06}")
 }
 
+fn snapshot_of(name: &str) -> Option<u64> {
+    names::parse(name, "manifest-", "")
+}
+
 fn generation_of(name: &str) -> Option<u64> {
-    name.strip_prefix("manifest-").or_else(|| name.strip_prefix("edits-"))?.parse().ok()
+    snapshot_of(name).or_else(|| names::parse(name, "edits-", ""))
 }
 
 /// Is `name` a manifest's file?
@@ -78,16 +88,26 @@ pub struct Manifest {
     state: State,
     edits: Arc<dyn LogFile>,
     edits_len: u64,
+    /// The log of edits is to be followed by a new generation when it is longer than this.
+    rotate_at: u64,
     next_file: u64,
     /// Commits so far, in this session.
     commits: u64,
     /// An append failed: what the file holds from here on is unknown.
-    failed: Option<Error>,
+    failed: bool,
+    read_only: ReadOnly,
 }
 
 /// A generation number that no file among `names` has.
-pub fn next_generation(names: &[String]) -> u64 {
-    names.iter().filter_map(|n| generation_of(n)).max().map_or(1, |g| g + 1)
+///
+/// # Errors
+/// [`Error::Corruption`] if there is none.
+pub fn next_generation(names: &[String]) -> Result<u64> {
+    let last = names.iter().filter_map(|n| generation_of(n)).max().unwrap_or(0);
+    if last >= MAX_NUMBER {
+        return Err(Error::corruption(snapshot_name(last), 0, "no generation can follow it"));
+    }
+    Ok(last + 1)
 }
 
 /// Reads the newest generation; `None` if `names` has none.
@@ -95,7 +115,7 @@ pub fn next_generation(names: &[String]) -> u64 {
 /// # Errors
 /// [`Error::Corruption`] if it is damaged, [`Error::NewerFormat`] if a later version wrote it.
 pub fn read(disk: &dyn Disk, names: &[String]) -> Result<Option<State>> {
-    let newest = names.iter().filter_map(|n| n.strip_prefix("manifest-")?.parse::<u64>().ok()).max();
+    let newest = names.iter().filter_map(|n| snapshot_of(n)).max();
     let Some(generation) = newest else { return Ok(None) };
     let name = snapshot_name(generation);
     let mut state = State::default();
@@ -103,10 +123,11 @@ pub fn read(disk: &dyn Disk, names: &[String]) -> Result<Option<State>> {
     let edits = decode_snapshot(&bytes, &name, generation)?;
     apply_all(&mut state, edits, &name, SNAPSHOT_HEADER_LEN as u64)?;
     let name = edits_name(generation);
-    if names.contains(&name) {
-        let bytes = read_whole(disk, &name)?;
-        replay_edits(&mut state, bytes, &name, generation)?;
+    if !names.contains(&name) {
+        return Err(Error::corruption(name, 0, "it is missing"));
     }
+    let bytes = read_whole(disk, &name)?;
+    replay_edits(&mut state, bytes, &name, generation)?;
     Ok(Some(state))
 }
 
@@ -169,13 +190,9 @@ fn decode_snapshot<'a>(bytes: &'a [u8], name: &str, generation: u64) -> Result<&
 
 fn replay_edits(state: &mut State, bytes: Bytes, name: &str, generation: u64) -> Result<()> {
     let damaged = |offset| Error::corruption(name, offset, "a record is damaged that was once durable");
-    let Some(mut reader) = SegmentReader::new(bytes.clone(), EDITS_MAGIC, name, generation, Some(0))? else {
-        // Its first record follows a synced header: without one there was none.
-        return match crate::lsm::log::reader::highest_synced(&bytes, generation) {
-            None => Ok(()),
-            Some(_) => Err(damaged(0)),
-        };
-    };
+    let framing = edits_framing(state);
+    let reader = SegmentReader::new(bytes, framing, name, generation, Some(0))?;
+    let mut reader = reader.ok_or_else(|| Error::corruption(name, 0, "its header is damaged"))?;
     for record in reader.by_ref() {
         apply_all(state, &record.payload, name, record.offset)?;
     }
@@ -188,12 +205,27 @@ fn replay_edits(state: &mut State, bytes: Bytes, name: &str, generation: u64) ->
 impl Manifest {
     /// Writes `state` as generation `generation` and goes on from it. The generation before, if
     /// any, is deleted.
-    pub fn start(disk: Arc<dyn Disk>, generation: u64, state: State) -> Result<Manifest> {
+    pub fn start(
+        disk: Arc<dyn Disk>,
+        generation: u64,
+        state: State,
+        read_only: ReadOnly,
+    ) -> Result<Manifest> {
         let (edits, edits_len) = write_generation(disk.as_ref(), generation, &state)?;
         let next_file = state.files;
-        let manifest =
-            Manifest { disk, generation, state, edits, edits_len, next_file, commits: 0, failed: None };
-        manifest.delete_older()?;
+        let manifest = Manifest {
+            disk,
+            generation,
+            state,
+            edits,
+            edits_len,
+            rotate_at: EDITS_LIMIT,
+            next_file,
+            commits: 0,
+            failed: false,
+            read_only,
+        };
+        manifest.delete_older();
         Ok(manifest)
     }
 
@@ -209,7 +241,7 @@ impl Manifest {
 
     /// Did a commit fail in a way that leaves open whether the next open will see it?
     pub fn has_failed(&self) -> bool {
-        self.failed.is_some()
+        self.failed
     }
 
     /// A file number that no file has had.
@@ -224,12 +256,10 @@ impl Manifest {
     /// Makes a change durable: all of its edits or, after a crash, none.
     ///
     /// # Errors
-    /// The change did not happen, unless the error is in the sync: then every later change fails
-    /// too, until the store is opened again.
+    /// The change did not happen, or ([`Manifest::has_failed`]) the next open decides whether it did,
+    /// and the store is read-only.
     pub fn commit(&mut self, edits: Vec<Edit>) -> Result<()> {
-        if let Some(e) = &self.failed {
-            return Err(Error::ReadOnly(Arc::new(e.clone())));
-        }
+        self.read_only.check()?;
         let mut next = self.state.clone();
         let mut record = vec![0; HEADER_LEN];
         edits.iter().for_each(|edit| edit.encode(&mut record));
@@ -245,7 +275,7 @@ impl Manifest {
             first_seq: 0,
             synced: self.edits_len,
         };
-        header.fill(&mut record);
+        header.fill(&edits_framing(&self.state), &mut record);
         if let Err(e) = self.edits.write_at(self.edits_len, &record) {
             return Err(self.undo(e.into()));
         }
@@ -253,34 +283,44 @@ impl Manifest {
         self.edits_len += record.len() as u64;
         self.state = next;
         self.commits += 1;
-        if self.edits_len > EDITS_LIMIT {
-            self.rotate()?;
+        if self.edits_len > self.rotate_at
+            && let Err(e) = self.rotate()
+        {
+            // The change itself is durable. Not at once again: it takes the whole state.
+            self.rotate_at = self.edits_len + EDITS_LIMIT;
+            tracing::warn!("the manifest's edits could not be gathered: {e}");
         }
         Ok(())
     }
 
-    /// Cuts a record off again that could not be written.
+    /// Cuts a record off again that could not be written, durably: what it speaks of is discarded.
     fn undo(&mut self, error: Error) -> Error {
-        match self.edits.truncate(self.edits_len) {
+        match self.edits.truncate(self.edits_len).and_then(|()| self.edits.sync()) {
             Ok(()) => error,
             Err(_) => self.poison(error),
         }
     }
 
     fn poison(&mut self, error: Error) -> Error {
-        self.failed = Some(error.clone());
-        error
+        self.failed = true;
+        self.read_only.set(error)
     }
 
-    /// Starts the next generation, so that the whole state stands under one checksum. A full disk
-    /// only puts it off.
+    /// Starts the next generation, so that the whole state stands under one checksum.
+    ///
+    /// # Errors
+    /// The present generation goes on (a full disk), unless what there is of the next one cannot be
+    /// removed: then the store is read-only.
     pub fn rotate(&mut self) -> Result<()> {
+        self.read_only.check()?;
         let generation = self.generation + 1;
         match write_generation(self.disk.as_ref(), generation, &self.state) {
             Ok((edits, len)) => {
                 (self.generation, self.edits, self.edits_len) = (generation, edits, len);
+                self.rotate_at = EDITS_LIMIT;
                 self.commits += 1;
-                self.delete_older()
+                self.delete_older();
+                Ok(())
             }
             Err(e) => self.abandon(generation).map_err(|_| self.poison(e)),
         }
@@ -298,24 +338,31 @@ impl Manifest {
         Ok(self.disk.sync_dir()?)
     }
 
-    fn delete_older(&self) -> Result<()> {
-        for listed in self.disk.list()? {
-            if generation_of(&listed.name).is_some_and(|g| g < self.generation) {
-                self.disk.delete(&listed.name)?;
+    /// Deletes the generations before this one. What cannot be deleted is tried again after the next
+    /// generation: nobody reads it.
+    fn delete_older(&self) {
+        let delete = || -> Result<()> {
+            for listed in self.disk.list()? {
+                if generation_of(&listed.name).is_some_and(|g| g < self.generation) {
+                    self.disk.delete(&listed.name)?;
+                }
             }
+            Ok(())
+        };
+        if let Err(e) = delete() {
+            tracing::warn!("an older manifest stays for now: {e}");
         }
-        Ok(())
     }
 }
 
-/// Writes a generation's snapshot and its empty log of edits, both durable.
+/// Writes a generation, durably: its empty log of edits, then the snapshot, which makes it one.
 fn write_generation(disk: &dyn Disk, generation: u64, state: &State) -> Result<(Arc<dyn LogFile>, u64)> {
+    let edits = disk.create_log(&edits_name(generation))?;
+    edits.write_at(0, &SegmentHeader { file: generation, base: 0 }.encode(&edits_framing(state)))?;
+    edits.sync()?;
+    disk.sync_dir()?;
     let mut writer = disk.create(&snapshot_name(generation))?;
     writer.write(&encode_snapshot(state, generation))?;
     writer.finish()?;
-    let edits = disk.create_log(&edits_name(generation))?;
-    edits.write_at(0, &SegmentHeader { file: generation, base: 0 }.encode(EDITS_MAGIC))?;
-    edits.sync()?;
-    disk.sync_dir()?;
     Ok((edits, SEGMENT_HEADER_LEN as u64))
 }

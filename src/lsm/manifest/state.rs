@@ -2,6 +2,8 @@
 
 use super::edit::{Edit, VolumeId};
 use crate::lsm::SeqNo;
+use crate::lsm::key::MAX_SEQ;
+use crate::lsm::names::MAX_NUMBER;
 use crate::lsm::table::TableMeta;
 use std::collections::BTreeMap;
 
@@ -22,30 +24,44 @@ pub struct VolumeState {
 /// A store's shape.
 #[derive(Debug, Clone, Default)]
 pub struct State {
+    /// The store's id: random, and known to the manifest only ([`crate::lsm::log::record`]).
+    pub store: u64,
     /// File numbers below this one may be in use.
     pub files: u64,
     /// The oldest log segment that is needed, and its base.
     pub log_start: (u64, u64),
+    /// The log was synced up to this position.
+    pub log_durable: u64,
     /// The lengths of earlier sessions' segments.
     pub sealed: BTreeMap<u64, u64>,
     /// The volumes.
     pub volumes: BTreeMap<VolumeId, VolumeState>,
 }
 
+/// Numbers and positions are counted on from: what is near overflow was never written.
+fn sane(number: u64) -> Result<u64, String> {
+    if number < MAX_NUMBER / 2 { Ok(number) } else { Err(format!("{number} is no number that is reached")) }
+}
+
 impl State {
     /// Applies one edit; `Err` says why it does not fit.
     pub fn apply(&mut self, edit: Edit) -> Result<(), String> {
         match edit {
-            Edit::Files(number) => self.files = self.files.max(number),
+            Edit::Store(id) => self.store = id,
+            Edit::Files(number) => self.files = self.files.max(sane(number)?),
             Edit::LogStart { number, base } => {
-                self.log_start = (number, base);
+                self.log_start = (sane(number)?, sane(base)?);
                 self.sealed = self.sealed.split_off(&number);
             }
+            Edit::LogDurable(position) => self.log_durable = sane(position)?,
             Edit::Sealed { number, len } => {
-                self.sealed.insert(number, len);
+                self.sealed.insert(sane(number)?, sane(len)?);
             }
             Edit::Volume { id, name } => {
                 self.volumes.entry(id).or_default().name = name;
+            }
+            Edit::Flushed { volume, seq } if seq > MAX_SEQ => {
+                return Err(format!("volume {volume} is flushed up to {seq}, past all sequence numbers"));
             }
             Edit::Flushed { volume, seq } => self.volume(volume)?.flushed = seq,
             Edit::AddTable { volume, level, table } => self.add_table(volume, level, table)?,
@@ -59,6 +75,12 @@ impl State {
     }
 
     fn add_table(&mut self, volume: VolumeId, level: usize, table: TableMeta) -> Result<(), String> {
+        if table.number >= self.files {
+            return Err(format!("table {} has a number that was never handed out", table.number));
+        }
+        if table.largest_seq > MAX_SEQ {
+            return Err(format!("table {} goes past all sequence numbers", table.number));
+        }
         let tables = self.level(volume, level)?;
         if tables.iter().any(|t| t.number == table.number) {
             return Err(format!("table {} joins level {level} twice", table.number));
@@ -89,7 +111,12 @@ impl State {
     /// The edits that build this state from nothing.
     pub fn to_edits(&self) -> Vec<Edit> {
         let (number, base) = self.log_start;
-        let mut edits = vec![Edit::Files(self.files), Edit::LogStart { number, base }];
+        let mut edits = vec![
+            Edit::Store(self.store),
+            Edit::Files(self.files),
+            Edit::LogStart { number, base },
+            Edit::LogDurable(self.log_durable),
+        ];
         edits.extend(self.sealed.iter().map(|(&number, &len)| Edit::Sealed { number, len }));
         for (&id, volume) in &self.volumes {
             edits.push(Edit::Volume { id, name: volume.name.clone() });
@@ -106,5 +133,32 @@ impl State {
     /// The numbers of all tables that some volume refers to.
     pub fn live_tables(&self) -> impl Iterator<Item = &TableMeta> {
         self.volumes.values().flat_map(|v| v.levels.iter().flatten())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_overflow_when_counted_on_are_refused() {
+        let mut state = State { files: 2, ..State::default() };
+        state.apply(Edit::Volume { id: 1, name: "main".into() }).unwrap();
+        let table = |number, largest_seq| {
+            let table = TableMeta { largest_seq, ..TableMeta::empty(number) };
+            Edit::AddTable { volume: 1, level: 0, table }
+        };
+        let refused = [
+            Edit::Files(u64::MAX),
+            Edit::LogStart { number: u64::MAX, base: 0 },
+            Edit::LogStart { number: 1, base: u64::MAX },
+            Edit::Sealed { number: 1, len: u64::MAX },
+            Edit::LogDurable(u64::MAX),
+            Edit::Flushed { volume: 1, seq: MAX_SEQ + 1 },
+            table(1, MAX_SEQ + 1),
+            table(2, 1),
+        ];
+        refused.into_iter().for_each(|edit| assert!(state.apply(edit.clone()).is_err(), "{edit:?}"));
+        state.apply(table(1, MAX_SEQ)).unwrap();
     }
 }

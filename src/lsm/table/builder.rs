@@ -20,6 +20,9 @@ use crate::lsm::table::{Properties, TableMeta, TableOptions, ranges};
 use crate::lsm::{Error, Result};
 use bytes::Bytes;
 
+/// The longest key: more than a batch takes. Where a compaction cuts a range tombstone the rest begins
+/// right behind a key, one byte longer, and may be cut there again.
+pub const MAX_TABLE_KEY_LEN: usize = MAX_KEY_LEN + 1024;
 /// The longest head, and the longest tail.
 pub const MAX_VALUE_PART_LEN: usize = 1 << 30;
 
@@ -112,7 +115,7 @@ impl TableBuilder {
         // A range tombstone's record only marks its place; its end may yet be clipped.
         let head = if kind == Kind::RangeTombstone { &[] } else { head };
         assert!(self.last_key().is_none_or(|last| last < key), "records out of order");
-        check_len("key", key.user.len(), MAX_KEY_LEN)?;
+        check_len("key", key.user.len(), MAX_TABLE_KEY_LEN)?;
         check_len("value", head.len(), MAX_VALUE_PART_LEN)?;
         check_len("value", tail.len(), MAX_VALUE_PART_LEN)?;
 

@@ -92,7 +92,7 @@ impl From<&Options> for TableOptions {
             block_size: options.block_size,
             compression: options.compression,
             value_threshold: 256,
-            prefix: None,
+            prefix: options.prefix,
             filter_bits_per_key: 10,
         }
     }

@@ -134,7 +134,7 @@ impl Disk for MemDisk {
         unimplemented!()
     }
 
-    fn sync_file(&self, _: &str) -> disk::Result<()> {
+    fn rewrite_log(&self, _: &str, _: &[u8]) -> disk::Result<()> {
         unimplemented!()
     }
 

@@ -1,10 +1,10 @@
 //! Tables against a sorted list of records, under ordinary and hostile options.
 
 use super::mem::{MemDisk, Record, key, put};
-use crate::lsm::batch::MAX_KEY_LEN;
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::key::{KeyRef, Kind, MAX_SEQ};
 use crate::lsm::options::Compression;
+use crate::lsm::table::builder::MAX_TABLE_KEY_LEN;
 use crate::lsm::table::{PrefixRule, Table, TableBuilder, TableIter, TableMeta, TableOptions};
 use crate::lsm::{Error, Value};
 use bytes::Bytes;
@@ -305,9 +305,9 @@ fn records_out_of_order_are_refused() {
 fn keys_and_values_past_the_limits_are_refused() {
     let disk = Arc::new(MemDisk::default());
     let mut builder = TableBuilder::new(disk.create_object(1), 1, &TableOptions::default()).unwrap();
-    let longest = vec![7; MAX_KEY_LEN];
+    let longest = vec![7; MAX_TABLE_KEY_LEN];
     builder.add(KeyRef::new(&longest, 1, Kind::Put), b"", b"").unwrap();
-    let longer = vec![8; MAX_KEY_LEN + 1];
+    let longer = vec![8; MAX_TABLE_KEY_LEN + 1];
     let refused = builder.add(KeyRef::new(&longer, 1, Kind::Put), b"", b"");
     assert!(matches!(refused, Err(Error::TooLarge { what: "key", .. })));
     builder.finish().unwrap();

@@ -1,0 +1,120 @@
+//! Scans backwards: the visible keys of a range, last to first.
+//!
+//! Going backwards, the versions of a key come oldest first, so which of them a reader sees is known
+//! only when the key is passed: until then the newest put and the patches above it are held.
+
+use crate::lsm::iter::InternalIterator;
+use crate::lsm::iter::merge::MergeIter;
+use crate::lsm::iter::source::{Covers, Source};
+use crate::lsm::key::{KeyRef, Kind, KindOrBound, MAX_SEQ};
+use crate::lsm::store::Shared;
+use crate::lsm::value::Fold;
+use crate::lsm::volume::Tree;
+use crate::lsm::{Result, SeqNo, Value};
+use bytes::Bytes;
+use std::ops::Bound;
+
+/// A cursor over the visible keys of a range, last to first. As [`crate::lsm::Scan`], it keeps what
+/// it reads alive and holds no lock.
+#[derive(Debug)]
+pub struct ScanBack {
+    merge: MergeIter<Source>,
+    covers: Covers,
+    seq: SeqNo,
+    from: Bound<Bytes>,
+    to: Bound<Bytes>,
+    started: bool,
+    key: Vec<u8>,
+    value: Option<Value>,
+    /// Versions of `key`, oldest first, from the last put (or nothing) on.
+    versions: Vec<(Kind, Value)>,
+}
+
+impl ScanBack {
+    pub(crate) fn new(
+        shared: &Shared,
+        tree: &Tree,
+        seq: SeqNo,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+    ) -> Result<ScanBack> {
+        let sources = tree.sources(shared, from, to)?;
+        Ok(ScanBack {
+            merge: MergeIter::new(sources.cursors),
+            covers: sources.covers,
+            seq,
+            from: from.map(Bytes::copy_from_slice),
+            to: to.map(Bytes::copy_from_slice),
+            started: false,
+            key: Vec::new(),
+            value: None,
+            versions: Vec::new(),
+        })
+    }
+
+    /// Moves to the key before; false at the front.
+    ///
+    /// # Errors
+    /// After one the scan is at its end.
+    #[allow(clippy::should_implement_trait, reason = "a lending cursor: `Iterator` cannot yield borrows")]
+    pub fn next(&mut self) -> Result<bool> {
+        self.value = None;
+        if !std::mem::replace(&mut self.started, true) {
+            match &self.to {
+                Bound::Unbounded => self.merge.seek_to_last()?,
+                Bound::Included(key) => self.merge.seek_before(KeyRef::bound(key, 0))?,
+                Bound::Excluded(key) => self.merge.seek_before(KeyRef::bound(key, MAX_SEQ))?,
+            }
+        }
+        while self.value.is_none() && self.merge.valid() && !self.is_before_start() {
+            self.key.clear();
+            self.key.extend_from_slice(self.merge.key().user);
+            self.value = self.pass_key()?;
+        }
+        Ok(self.value.is_some())
+    }
+
+    /// The key. Only after [`ScanBack::next`] said true.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// The value; empty unless [`ScanBack::next`] said true.
+    pub fn value(&self) -> Value {
+        self.value.clone().unwrap_or_default()
+    }
+
+    fn is_before_start(&self) -> bool {
+        let key = self.merge.key().user;
+        match &self.from {
+            Bound::Unbounded => false,
+            Bound::Included(start) => key < start.as_ref(),
+            Bound::Excluded(start) => key <= start.as_ref(),
+        }
+    }
+
+    /// Passes every version of `self.key`; returns the value that is visible.
+    fn pass_key(&mut self) -> Result<Option<Value>> {
+        let deleted = self.covers.newest_over(&self.key, self.seq).map_or(0, |cover| cover.seq);
+        self.versions.clear();
+        while self.merge.valid() && self.merge.key().user == self.key {
+            let key = self.merge.key();
+            if let KindOrBound::Kind(kind) = key.kind
+                && key.seq >= deleted
+                && key.seq <= self.seq
+            {
+                if kind != Kind::Patch {
+                    self.versions.clear();
+                }
+                let head = Bytes::copy_from_slice(self.merge.head());
+                self.versions.push((kind, Value { head, tail: self.merge.tail()? }));
+            }
+            self.merge.prev()?;
+        }
+        let mut fold = Fold::default();
+        for (kind, value) in self.versions.drain(..).rev() {
+            let _ = fold.push(kind, || Ok(value))?;
+        }
+        fold.finish(&self.key)
+    }
+}

@@ -1,0 +1,80 @@
+//! What the tests of the engine share: a store on a simulated disk, without background threads.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+pub mod disk;
+
+use lsmfs::disk::Disk;
+use lsmfs::disk::sim::SimDisk;
+use lsmfs::lsm::{Batch, Error, Options, Store, Volume};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// No background threads, small everything.
+pub fn stepped() -> Options {
+    Options {
+        memtable_size: 16 << 10,
+        memtable_stall_size: 64 << 10,
+        log_segment_size: 8 << 10,
+        block_size: 512,
+        background: false,
+        ..Options::default()
+    }
+}
+
+pub fn sim() -> Arc<SimDisk> {
+    Arc::new(SimDisk::new(1))
+}
+
+#[track_caller]
+pub fn open(disk: &Arc<SimDisk>, options: Options) -> (Store, Arc<Volume>) {
+    let store = Store::open(disk.clone(), options).unwrap();
+    let volume = store.volume("main").unwrap();
+    (store, volume)
+}
+
+/// Kills the process, as it were: the disk as the operating system keeps it.
+pub fn kill(disk: &SimDisk) -> Arc<SimDisk> {
+    Arc::new(disk.crash_keep_all())
+}
+
+/// Cuts the power, as it were: the disk as it is found then.
+pub fn cut_power(disk: &SimDisk) -> Arc<SimDisk> {
+    Arc::new(disk.crash())
+}
+
+/// Writes one key in a batch of its own.
+pub fn try_put(volume: &Volume, key: &[u8], value: &[u8]) -> Result<u64, Error> {
+    let mut batch = Batch::new();
+    batch.put(key, value);
+    volume.write(batch)
+}
+
+/// The keys and the heads of the values of a store's first volume.
+pub fn contents(store: &Store) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Error> {
+    let mut scan = store.volume("main")?.scan(Bound::Unbounded, Bound::Unbounded)?;
+    let mut contents = BTreeMap::new();
+    while scan.next()? {
+        contents.insert(scan.key().to_vec(), scan.head().to_vec());
+    }
+    Ok(contents)
+}
+
+/// The names of the files that end so.
+pub fn files(disk: &SimDisk, suffix: &str) -> Vec<String> {
+    disk.list().unwrap().into_iter().map(|f| f.name).filter(|name| name.ends_with(suffix)).collect()
+}
+
+/// A small generator of numbers: the same for a seed, everywhere.
+pub struct Rng(pub u64);
+
+impl Rng {
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) % n
+    }
+
+    pub fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize]
+    }
+}

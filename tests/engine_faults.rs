@@ -1,0 +1,136 @@
+//! A disk that fails under a running store: nothing is lost, nothing piles up, nobody waits for ever.
+
+mod engine_common;
+
+use engine_common::disk::OddDisk;
+use engine_common::{contents, cut_power, files, kill, open, sim, stepped, try_put};
+use lsmfs::disk::sim::{Fault, Op};
+use lsmfs::lsm::{Error, Options, Store};
+use parking_lot::Mutex;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+#[test]
+fn a_manifest_that_cannot_be_rewritten_loses_no_table() {
+    let disk = sim();
+    let (store, volume) =
+        open(&disk, Options { memtable_size: 1 << 20, memtable_stall_size: 1 << 24, ..stepped() });
+    // Large keys fill the log of edits until it is rewritten; then the old one cannot be deleted.
+    disk.fail(Fault::new(Op::Delete, libc::EIO).on("manifest-"));
+    for i in 0..40u32 {
+        let key = [&[b'k'; 60_000][..], &i.to_be_bytes()].concat();
+        try_put(&volume, &key, b"v").unwrap();
+        store.flush().unwrap();
+    }
+    assert!(disk.ops().get(Op::Delete) > 0, "the manifest was never rewritten");
+    let disk = kill(&disk);
+    drop((store, volume));
+    let (store, _) = open(&disk, stepped());
+    assert_eq!(contents(&store).unwrap().len(), 40);
+    assert_eq!(files(&disk, "").iter().filter(|name| name.starts_with("manifest-")).count(), 1);
+}
+
+#[test]
+fn a_poisoned_log_piles_up_no_tables() {
+    let disk = sim();
+    let (store, volume) = open(&disk, stepped());
+    try_put(&volume, b"a", b"v").unwrap();
+    disk.fail(Fault::new(Op::Sync, libc::EIO).on(".log"));
+    for _ in 0..5 {
+        store.flush().unwrap_err();
+    }
+    assert_eq!(files(&disk, ".sst"), [""; 0]);
+}
+
+#[test]
+fn a_failed_manifest_piles_up_no_tables() {
+    let disk = sim();
+    let (store, volume) = open(&disk, stepped());
+    try_put(&volume, b"a", b"v").unwrap();
+    // The first sync reserves file numbers.
+    disk.fail(Fault::new(Op::Sync, libc::EIO).on("edits-").after(1));
+    for _ in 0..5 {
+        store.flush().unwrap_err();
+    }
+    assert_eq!(files(&disk, ".sst").len(), 1, "the one whose edit may yet be found");
+    let disk = cut_power(&disk);
+    drop((store, volume));
+    let (store, _) = open(&disk, stepped());
+    assert_eq!(contents(&store).unwrap().len(), 1);
+}
+
+#[test]
+fn a_failed_manifest_makes_the_store_read_only_but_what_was_written_can_be_synced() {
+    let disk = sim();
+    let (store, volume) = open(&disk, stepped());
+    try_put(&volume, b"a", b"v").unwrap();
+    disk.fail(Fault::new(Op::Sync, libc::EIO).on("edits-"));
+    store.flush().unwrap_err();
+    assert!(matches!(try_put(&volume, b"b", b"v"), Err(Error::ReadOnly(_))));
+    store.sync().unwrap();
+    assert_eq!(contents(&store).unwrap().len(), 1);
+    store.close().unwrap_err();
+    let disk = cut_power(&disk);
+    drop((store, volume));
+    let (store, _) = open(&disk, stepped());
+    assert_eq!(contents(&store).unwrap().len(), 1);
+}
+
+#[test]
+fn writers_wait_for_no_compaction_that_is_not_due() {
+    let limits = Options { l0_slowdown: 1, l0_stop: 2, l0_compaction_trigger: 5, ..stepped() };
+    let (store, volume) = open(&sim(), Options { background: true, ..limits });
+    for i in 0..12u32 {
+        try_put(&volume, &i.to_be_bytes(), b"v").unwrap();
+        store.flush().unwrap();
+    }
+    assert_eq!(contents(&store).unwrap().len(), 12);
+}
+
+#[test]
+fn a_flush_that_failed_once_refuses_no_later_write() {
+    let disk = sim();
+    let options = Options {
+        memtable_size: 4 << 10,
+        memtable_stall_size: 8 << 10,
+        num_memtable_limit: 99,
+        background: true,
+        ..stepped()
+    };
+    let (_store, volume) = open(&disk, options);
+    disk.fail(Fault::new(Op::Write, libc::ENOSPC).on(".sst"));
+    let failed = (0..500u32).filter(|i| try_put(&volume, &i.to_be_bytes(), &[0; 100]).is_err()).count();
+    assert!(failed <= 1, "{failed} writes failed after one failed flush");
+}
+
+#[test]
+fn a_panic_in_a_flush_leaves_nobody_waiting() {
+    let before_create = |name: &str| assert!(!name.ends_with(".sst"), "on purpose");
+    let disk = OddDisk { before_create, ..OddDisk::new() };
+    let options = Options { memtable_size: 1000, memtable_stall_size: 4000, background: true, ..stepped() };
+    let store = Store::open(Arc::new(disk), options).unwrap();
+    let volume = store.volume("main").unwrap();
+    let refused = (0..100u32).find_map(|i| try_put(&volume, &i.to_be_bytes(), &[0; 200]).err());
+    let refused = refused.unwrap().to_string();
+    assert!(refused.contains("on purpose"), "{refused}");
+    store.sync().unwrap();
+    store.close().unwrap_err();
+}
+
+#[test]
+fn what_is_called_after_a_sync_may_panic_and_may_drop_the_store() {
+    let (store, volume) = open(&sim(), Options { background: true, ..stepped() });
+    try_put(&volume, b"a", b"v").unwrap();
+    store.sync_then(Box::new(|_| panic!("on purpose")));
+    let (called, calls) = mpsc::channel();
+    let last = Arc::new(Mutex::new(Some(store)));
+    let guard = last.lock();
+    let same = last.clone();
+    guard.as_ref().unwrap().sync_then(Box::new(move |result| {
+        drop(same.lock().take());
+        called.send(result).unwrap();
+    }));
+    drop(guard);
+    calls.recv_timeout(Duration::from_secs(60)).unwrap().unwrap();
+    assert!(matches!(volume.get(b"a"), Err(Error::Closed)));
+}

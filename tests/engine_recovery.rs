@@ -1,0 +1,153 @@
+//! Openings of a store that was left in a bad way.
+
+mod engine_common;
+
+use engine_common::{contents, cut_power, files, kill, open, sim, stepped, try_put};
+use lsmfs::disk::Disk;
+use lsmfs::disk::sim::{Fault, Op, SimDisk};
+use lsmfs::lsm::log::record::{HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN};
+use lsmfs::lsm::{Error, Options, Store, log};
+use std::sync::Arc;
+use std::time::Duration;
+
+#[test]
+fn a_table_that_is_missing_or_cut_is_noticed_at_the_open() {
+    let disk = sim();
+    let (store, volume) = open(&disk, stepped());
+    try_put(&volume, b"a", b"v").unwrap();
+    store.close().unwrap();
+    let table = files(&disk, ".sst")[0].clone();
+    let whole = disk.read_file(&table).unwrap();
+    for found in [None, Some(&whole[1..]), Some(&[&whole[..], b"more"].concat())] {
+        match found {
+            Some(found) => disk.write_file(&table, found).unwrap(),
+            None => disk.delete(&table).unwrap(),
+        }
+        let refused = Store::open(disk.clone(), stepped()).unwrap_err();
+        assert!(matches!(&refused, Error::Corruption { file, .. } if *file == table), "{refused}");
+    }
+}
+
+#[test]
+fn a_manifest_whose_edits_are_missing_is_damaged() {
+    let disk = sim();
+    let (store, volume) = open(&disk, stepped());
+    try_put(&volume, b"a", b"v").unwrap();
+    store.flush().unwrap();
+    let disk = kill(&disk);
+    drop((store, volume));
+    let edits = disk.list().unwrap().into_iter().find(|f| f.name.starts_with("edits-")).unwrap().name;
+    disk.delete(&edits).unwrap();
+    let refused = Store::open(disk, stepped()).unwrap_err();
+    assert!(matches!(&refused, Error::Corruption { file, .. } if *file == edits), "{refused}");
+}
+
+#[test]
+fn a_power_cut_in_the_recovery_from_a_kill_leaves_a_store_that_opens() {
+    for (seed, at) in (0..30).flat_map(|seed| (1..12).map(move |at| (seed, at))) {
+        let disk = Arc::new(SimDisk::new(seed));
+        let (store, volume) = open(&disk, stepped());
+        (0..5u8).for_each(|i| _ = try_put(&volume, &[i], b"v").unwrap());
+        let disk = kill(&disk);
+        drop((store, volume));
+        disk.crash_at_op(at);
+        drop(Store::open(disk.clone(), stepped()));
+        let opened = Store::open(cut_power(&disk), stepped());
+        assert!(opened.is_ok(), "seed {seed}, cut at operation {at}: {opened:?}");
+    }
+}
+
+#[test]
+fn what_a_failed_sync_left_in_the_page_cache_is_made_durable_by_the_next_open() {
+    for seed in 0..30 {
+        let disk = Arc::new(SimDisk::new(seed));
+        let (store, volume) = open(&disk, stepped());
+        try_put(&volume, b"synced", b"v").unwrap();
+        store.sync().unwrap();
+        (0..5u8).for_each(|i| _ = try_put(&volume, &[i], &[i; 1000]).unwrap());
+        disk.fail(Fault::new(Op::Sync, libc::EIO).on(".log"));
+        store.sync().unwrap_err();
+        let disk = kill(&disk);
+        drop((store, volume));
+        let (store, volume) = open(&disk, stepped());
+        assert_eq!(contents(&store).unwrap().len(), 6);
+        try_put(&volume, b"later", b"v").unwrap();
+        store.sync().unwrap();
+        let disk = cut_power(&disk);
+        drop((store, volume));
+        let (store, _) = open(&disk, stepped());
+        assert_eq!(contents(&store).unwrap().len(), 7, "seed {seed}");
+    }
+}
+
+#[test]
+fn files_that_are_not_the_stores_move_to_lost() {
+    let strangers = ["7.log", "+000001.log", "manifest-+1", "edits-18446744073709551615", "9999999.log", "x"];
+    let disk = sim();
+    let (store, volume) = open(&disk, stepped());
+    try_put(&volume, b"a", b"v").unwrap();
+    let disk = kill(&disk);
+    drop((store, volume));
+    strangers.iter().for_each(|name| disk.write_file(name, b"not ours").unwrap());
+    disk.write_file("000002.log", &[0; 100]).unwrap();
+    disk.write_file("000003.log", b"lsmf").unwrap();
+    let (store, _) = open(&disk, stepped());
+    assert_eq!(contents(&store).unwrap().len(), 1);
+    let lost: Vec<_> = disk.files().into_iter().filter(|f| f.name.starts_with("lost/")).collect();
+    assert_eq!(lost.len(), strangers.len(), "{lost:?}");
+    assert_eq!(files(&disk, ".log"), ["000001.log"], "what a power cut may leave of a segment is deleted");
+}
+
+#[test]
+fn a_log_that_ends_before_what_a_flush_made_durable_is_damaged() {
+    let disk = sim();
+    let options =
+        Options { memtable_size: 1000, num_memtable_limit: 1, log_segment_size: 1 << 20, ..stepped() };
+    let (store, volume) = open(&disk, options);
+    (0..13u8).for_each(|i| _ = try_put(&volume, &[i], &[0; 100]).unwrap());
+    // Flushes the first memtable: the log goes on, with records that no table has.
+    assert!(store.step().unwrap());
+    let disk = kill(&disk);
+    drop((store, volume));
+    let log = files(&disk, ".log")[0].clone();
+    disk.flip_bit(&log, 100, 1).unwrap();
+    let refused = Store::open(disk, stepped()).unwrap_err();
+    assert!(matches!(&refused, Error::Corruption { file, .. } if *file == log), "{refused}");
+}
+
+#[test]
+fn bytes_of_a_value_that_look_like_a_record_prove_nothing() {
+    let disk = sim();
+    let (store, volume) = open(&disk, stepped());
+    try_put(&volume, b"synced", b"v").unwrap();
+    store.sync().unwrap();
+    // In the eyes of who writes it: a later record of this segment, written when all this was durable.
+    let mut record = vec![0; HEADER_LEN];
+    let header = Header { kind: RecordKind::Batch, payload_len: 0, file: 1, first_seq: 9, synced: 1 << 40 };
+    header.fill(&log::framing(0), &mut record);
+    let torn_at = disk.list().unwrap().into_iter().find(|f| f.name == "000001.log").unwrap().len;
+    try_put(&volume, b"torn", b"v").unwrap();
+    try_put(&volume, b"evil", &record).unwrap();
+    let disk = kill(&disk);
+    drop((store, volume));
+    disk.flip_bit("000001.log", torn_at + 1, 1).unwrap();
+    let (store, _) = open(&disk, stepped());
+    assert_eq!(contents(&store).unwrap().len(), 1);
+}
+
+#[test]
+fn the_last_synced_record_gets_a_witness_when_nothing_follows() {
+    let disk = sim();
+    let options = Options { background: true, sync_interval: Duration::from_millis(1), ..stepped() };
+    let (store, volume) = open(&disk, options);
+    try_put(&volume, b"a", b"v").unwrap();
+    let writes = || disk.ops_on("000001.log").get(Op::Write);
+    while writes() < 3 {
+        std::thread::yield_now();
+    }
+    let disk = kill(&disk);
+    drop((store, volume));
+    disk.flip_bit("000001.log", (SEGMENT_HEADER_LEN + HEADER_LEN) as u64, 1).unwrap();
+    let refused = Store::open(disk, stepped()).unwrap_err();
+    assert!(matches!(&refused, Error::Corruption { file, .. } if file == "000001.log"), "{refused}");
+}

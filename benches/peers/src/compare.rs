@@ -10,7 +10,6 @@ use crate::work::Outcome;
 use crate::{Options, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs::{self, File};
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -137,12 +136,7 @@ impl Stores {
 
     /// Waits until what was written is on the disk, so that nobody pays for another's writing.
     fn sync(&self) -> Result<()> {
-        let dir = File::open(&self.root)?;
-        // SAFETY: the descriptor is open for as long as `dir` lives, and the call takes no memory.
-        match unsafe { libc::syncfs(dir.as_raw_fd()) } {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error().into()),
-        }
+        Ok(rustix::fs::syncfs(File::open(&self.root)?)?)
     }
 }
 

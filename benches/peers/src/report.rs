@@ -18,8 +18,6 @@ pub struct Measured {
     line: Line,
     /// By engine, a round after the other.
     outcomes: BTreeMap<&'static str, Vec<Outcome>>,
-    /// lsmfs's rate by that of the faster peer, round by round.
-    ratios: Vec<f64>,
 }
 
 /// Least, median, most.
@@ -40,7 +38,7 @@ fn spread(mut values: Vec<f64>) -> Option<Spread> {
 impl Measured {
     /// Nothing yet.
     pub fn new(line: Line) -> Measured {
-        Measured { name: line.name(), line, outcomes: BTreeMap::new(), ratios: Vec::new() }
+        Measured { name: line.name(), line, outcomes: BTreeMap::new() }
     }
 
     /// Adds a round of one engine.
@@ -52,14 +50,18 @@ impl Measured {
         spread(self.outcomes.get(engine.name())?.iter().map(figure).collect())
     }
 
-    fn set_ratios(&mut self) {
+    /// lsmfs's rate by that of the faster peer, round by round.
+    fn ratios(&self, rate: Rate) -> Vec<f64> {
         let rates = |engine: EngineKind| self.outcomes.get(engine.name()).map_or(&[][..], Vec::as_slice);
         let peers = [rates(EngineKind::Rocksdb), rates(EngineKind::Fjall)];
-        let faster = |round: usize| peers.iter().filter_map(|p| Some(p.get(round)?.rate())).reduce(f64::max);
+        let faster = |round: usize| peers.iter().filter_map(|p| p.get(round).map(rate)).reduce(f64::max);
         let ours = rates(EngineKind::Lsmfs).iter().enumerate();
-        self.ratios = ours.filter_map(|(round, o)| Some(o.rate() / faster(round)?)).collect();
+        ours.filter_map(|(round, outcome)| Some(rate(outcome) / faster(round)?)).collect()
     }
 }
+
+/// What is compared: more is better.
+type Rate = fn(&Outcome) -> f64;
 
 /// All that was measured.
 #[derive(Debug, Serialize)]
@@ -78,8 +80,7 @@ pub struct Report {
 
 impl Report {
     /// Puts the figures together.
-    pub fn new(options: &Options, rounds: usize, mut lines: Vec<Measured>) -> Report {
-        lines.iter_mut().for_each(Measured::set_ratios);
+    pub fn new(options: &Options, rounds: usize, lines: Vec<Measured>) -> Report {
         Report {
             scale: options.scale,
             rounds,
@@ -97,38 +98,33 @@ impl Report {
         Ok(serde_json::to_string_pretty(self)?)
     }
 
-    fn write_rates(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:<46}", "thousand operations a second")?;
+    fn write_rates(&self, f: &mut Formatter<'_>, title: &str, rate: Rate) -> std::fmt::Result {
+        write!(f, "\n{title:<46}")?;
         self.engines.iter().try_for_each(|engine| write!(f, "{:>24}", engine.name()))?;
-        writeln!(f, "{:>24}", "lsmfs / faster peer")?;
+        writeln!(f, "{:>22}", "lsmfs / better peer")?;
+        let mut medians = Vec::new();
         for measured in &self.lines {
             write!(f, "{:<46}", measured.name)?;
             for engine in &self.engines {
-                let rate = measured.spread(*engine, |o| o.rate() / 1e3);
-                write!(f, "{:>24}", rate.map_or_else(|| "-".to_string(), spread_text))?;
+                let thousands = measured.spread(*engine, |outcome| rate(outcome) / 1e3);
+                write!(f, "{:>24}", thousands.map_or_else(|| "-".to_string(), spread_text))?;
             }
-            let ratio = spread(measured.ratios.clone());
-            writeln!(f, "{:>24}", ratio.map_or_else(|| "-".to_string(), spread_text))?;
+            let ratio = spread(measured.ratios(rate));
+            medians.extend(ratio.map(|[_, median, _]| median));
+            writeln!(f, "{:>22}", ratio.map_or_else(|| "-".to_string(), spread_text))?;
         }
-        let medians: Vec<f64> =
-            self.lines.iter().filter_map(|m| Some(spread(m.ratios.clone())?[1])).collect();
         let at_least = |limit: f64| medians.iter().filter(|ratio| **ratio >= limit).count();
-        if !medians.is_empty() {
-            let (ahead, well_ahead) = (at_least(1.0), at_least(1.2));
-            writeln!(f, "lines: {}; at 1.0 or more: {ahead}; at 1.2 or more: {well_ahead}", medians.len())?;
-        }
-        Ok(())
+        let (ahead, well_ahead) = (at_least(1.0), at_least(1.2));
+        writeln!(f, "lines: {}; at 1.0 or more: {ahead}; at 1.2 or more: {well_ahead}", medians.len())
     }
 
     /// Bytes that the engine moved, or keeps, for each byte that the user did; memory and pauses.
     fn write_costs(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "\n{:<46}{:>10}{:>10}{:>10}{:>10}", "costs (medians)", "", "", "", "")?;
+        write!(f, "\n{:<70}", "costs, medians")?;
+        self.engines.iter().try_for_each(|engine| write!(f, "{:>12}", engine.name()))?;
+        writeln!(f)?;
         for measured in &self.lines {
-            let figures = figures(&measured.line);
-            if figures.is_empty() {
-                continue;
-            }
-            for (name, figure) in figures {
+            for (name, figure) in figures(&measured.line) {
                 write!(f, "{:<70}", format!("{}: {name}", measured.name))?;
                 for engine in &self.engines {
                     let median = measured.spread(*engine, figure).map(|[_, median, _]| number(median));
@@ -151,6 +147,9 @@ fn figures(line: &Line) -> Vec<Figure> {
     let pause: Figure = ("longest pause, ms", |o| o.longest_pause * 1e3);
     let calm: Figure = ("seconds until calm", |o| o.calm_seconds);
     let memory: Figure = ("peak memory, MiB", |o| o.peak_memory as f64 / f64::from(1 << 20));
+    if line.threads > 1 {
+        return Vec::new();
+    }
     match (line.task, line.cache) {
         (Task::FillInOrder | Task::FillRandom | Task::Overwrite, _) => {
             vec![write, space, pause, calm, memory]
@@ -186,8 +185,9 @@ impl Display for Report {
         if !self.sse42 {
             writeln!(f, "built without SSE 4.2: RocksDB's checksums are slow (see .cargo/config.toml)")?;
         }
-        writeln!(f, "median (least–most)\n")?;
-        self.write_rates(f)?;
+        writeln!(f, "median (least–most)")?;
+        self.write_rates(f, "thousand operations a second", Outcome::rate)?;
+        self.write_rates(f, "… a second of processor time", Outcome::processor_rate)?;
         self.write_costs(f)
     }
 }

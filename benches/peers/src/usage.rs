@@ -28,6 +28,12 @@ pub fn moved() -> Result<Moved> {
     Ok(Moved { read: field(&io, "rchar:")?, written: field(&io, "wchar:")? })
 }
 
+/// The processor time that this process has had.
+pub fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
+
 /// The most memory that this process has had, in bytes.
 pub fn peak_memory() -> Result<u64> {
     Ok(field(&fs::read_to_string("/proc/self/status")?, "VmHWM:")? * 1024)

@@ -9,7 +9,7 @@ use crate::data::{Key, Random, Shuffle, Values, absent, number_of, present};
 use crate::engine::{Engine, EngineKind};
 use crate::engines::{fjall::Fjall, lsmfs::Lsmfs, rocksdb::Rocksdb};
 use crate::plan::{Cache, Job, Task};
-use crate::usage::{disk_bytes, moved, peak_memory, wait_for_calm};
+use crate::usage::{disk_bytes, moved, peak_memory, processor_time, wait_for_calm};
 use serde::{Deserialize, Serialize};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +43,8 @@ pub struct Outcome {
     pub seconds: f64,
     /// The longest that 32 operations of one thread took, in seconds.
     pub longest_pause: f64,
+    /// The processor time that they took, on all threads; of lines that write, up to the calm afterwards.
+    pub processor_seconds: f64,
     /// Bytes of keys and values in them.
     pub user_bytes: u64,
     /// Bytes that the engine read meanwhile, from the page cache or the disk.
@@ -63,6 +65,11 @@ impl Outcome {
     pub fn rate(&self) -> f64 {
         self.ops as f64 / self.seconds
     }
+
+    /// Operations a second of processor time, all threads together: what a busy machine blurs least.
+    pub fn processor_rate(&self) -> f64 {
+        self.ops as f64 / self.processor_seconds
+    }
 }
 
 /// Does the job and prints its outcome as JSON.
@@ -81,7 +88,7 @@ fn run_with<E: Engine>(job: &Job) -> Result<Outcome> {
     let work =
         Work { engine: E::open(&job.dir, &job.settings)?, values: Values::new(job.line.value_len), job };
     work.warm_up()?;
-    let before = moved()?;
+    let (before, processor_before) = (moved()?, processor_time());
     let timed = work.measure()?;
     let after = moved()?;
     let (mut calm, mut settled) = (Duration::ZERO, after);
@@ -89,6 +96,9 @@ fn run_with<E: Engine>(job: &Job) -> Result<Outcome> {
         work.engine.flush()?;
         calm = wait_for_calm()?;
         settled = moved()?;
+    }
+    let processor = processor_time() - processor_before;
+    if job.line.task.writes() {
         work.check_samples()?;
     }
     work.engine.close()?;
@@ -101,6 +111,7 @@ fn run_with<E: Engine>(job: &Job) -> Result<Outcome> {
         ops: timed.ops,
         seconds: timed.time.as_secs_f64(),
         longest_pause: timed.longest_pause.as_secs_f64(),
+        processor_seconds: processor.as_secs_f64(),
         user_bytes: timed.ops * job.entry_len(),
         read_bytes: after.read - before.read,
         written_bytes: settled.written - before.written,

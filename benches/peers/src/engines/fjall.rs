@@ -40,6 +40,8 @@ impl Engine for Fjall {
         let database = Database::builder(dir)
             .cache_size(settings.cache)
             .worker_threads(BACKGROUND_THREADS)
+            // Else it keeps up to 512 MiB of logs that it no longer needs. This is the least.
+            .max_journaling_size(64 << 20)
             // The others' logs are not compressed either.
             .journal_compression(CompressionType::None)
             .open()?;

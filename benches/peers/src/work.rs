@@ -256,8 +256,11 @@ impl<E: Engine> Work<'_, E> {
         };
         let timed: Vec<Result<Timed>> = thread::scope(|scope| {
             let one = &one;
-            let running: Vec<_> = (0..threads).map(|t| scope.spawn(move || one(t))).collect();
-            running.into_iter().map(join).collect()
+            // Named, so that a profile can leave out everything else that the process does.
+            let start =
+                |t| thread::Builder::new().name("measured".to_string()).spawn_scoped(scope, move || one(t));
+            let running: Vec<_> = (0..threads).map(start).collect();
+            running.into_iter().map(|thread| join(thread?)).collect()
         });
         timed.into_iter().try_fold(Timed::default(), |all, one| {
             let one = one?;

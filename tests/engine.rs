@@ -481,7 +481,7 @@ fn a_scan_shows_nothing_outside_its_bounds() {
     put(&volume, "n", "3");
     let shown =
         |scan: &lsmfs::lsm::Scan| [scan.key().to_vec(), scan.head().to_vec(), scan.tail().unwrap().to_vec()];
-    let nothing = [const { Vec::new() }; 3];
+    let nothing: [Vec<u8>; 3] = [const { Vec::new() }; 3];
     let mut scan = volume.scan(Bound::Unbounded, Bound::Excluded(b"m")).unwrap();
     assert_eq!(shown(&scan), nothing, "before the first");
     while scan.next().unwrap() {}

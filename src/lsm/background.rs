@@ -136,7 +136,12 @@ impl Shared {
 
     /// Does `work` on every volume, whether or not it fails on some; the first error.
     pub(crate) fn for_each_volume(&self, mut work: impl FnMut(&Volume) -> Result<()>) -> Result<()> {
-        self.volumes().iter().fold(Ok(()), |done, volume| done.and(work(volume)))
+        let mut first = Ok(());
+        for volume in self.volumes() {
+            let outcome = work(&volume);
+            first = first.and(outcome);
+        }
+        first
     }
 
     /// Does `work`; a panic in it is an error, and the store's last change.

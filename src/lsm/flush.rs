@@ -25,6 +25,7 @@ use crate::lsm::store::Shared;
 use crate::lsm::table::{TableBuilder, TableMeta};
 use crate::lsm::volume::{Tree, Volume};
 use std::sync::Arc;
+use std::time::Instant;
 
 impl Volume {
     /// Has a flush of this volume work to do now?
@@ -58,8 +59,10 @@ impl Volume {
         shared.commits.wait_visible(memtable.last_seq());
         shared.log.sync()?;
         shared.read_only.check()?;
+        let started = Instant::now();
         let table = build_table(shared, memtable)?;
-        self.change_tree(|tree| {
+        let bytes = table.as_ref().map_or(0, |table| table.size);
+        let changed = self.change_tree(|tree| {
             let mut manifest = shared.manifest.lock();
             let mut edits = vec![
                 Edit::LogDurable(shared.log.synced()),
@@ -78,7 +81,8 @@ impl Volume {
             }
             let table = table.map(|meta| LiveTable::new(meta, shared.graveyard.clone()));
             Ok(Some(without_memtable(tree, memtable, table)))
-        })
+        });
+        changed.inspect(|()| shared.metrics.flushed(bytes, started))
     }
 
     /// Flushes every memtable of this moment, the mutable one too. (Writers may fill others meanwhile.)

@@ -255,7 +255,10 @@ mod tests {
         let (wrote, written) = mpsc::channel();
         std::thread::scope(|scope| {
             let structure = volume.structure.lock();
-            scope.spawn(|| wrote.send(write(&[0; 2000])));
+            scope.spawn(|| {
+                write(&[0; 2000]);
+                wrote.send(())
+            });
             let answered = written.recv_timeout(Duration::from_secs(60));
             drop(structure);
             answered.unwrap();

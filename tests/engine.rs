@@ -1,5 +1,5 @@
 //! The engine as a library, on the simulated disk: reads and writes, flushes, reopening, range
-//! filtering, what a full or failing disk does.
+//! filtering.
 
 mod engine_common;
 
@@ -7,7 +7,7 @@ use engine_common::disk::OddDisk;
 use engine_common::{open, sim, stepped};
 use lsmfs::disk::Disk;
 use lsmfs::disk::real::RealDisk;
-use lsmfs::disk::sim::{Fault, Op, SimDisk};
+use lsmfs::disk::sim::SimDisk;
 use lsmfs::lsm::table::PrefixRule;
 use lsmfs::lsm::{Batch, Error, Options, Store, Volume};
 use parking_lot::Mutex;
@@ -393,86 +393,6 @@ fn a_flush_ends_though_writers_go_on() {
 }
 
 #[test]
-fn a_full_disk_refuses_writes_and_takes_them_again_when_there_is_room() {
-    let disk = sim();
-    let (store, volume) = open(&disk, stepped());
-    disk.set_capacity(60 << 10);
-    let mut written = 0;
-    let error = loop {
-        let mut batch = Batch::new();
-        batch.put(format!("{written:05}").as_bytes(), &[b'x'; 200]);
-        match volume.write(batch) {
-            Ok(_) => written += 1,
-            Err(e) => break e,
-        }
-        let _ = store.step();
-        assert!(written < 10_000, "the disk never filled");
-    };
-    assert!(error.is_full(), "{error}");
-    assert_eq!(keys(&volume, "", "z").len(), written);
-    disk.set_capacity(u64::MAX);
-    put(&volume, "again", "there is room");
-    store.close().unwrap();
-    let (_store, volume) = open(&disk, stepped());
-    assert_eq!(keys(&volume, "", "z").len(), written + 1);
-}
-
-#[test]
-fn a_failed_sync_makes_the_store_read_only_for_good() {
-    let disk = sim();
-    let (store, volume) = open(&disk, stepped());
-    put(&volume, "before", "1");
-    disk.fail(Fault::new(Op::Sync, libc::EIO).on(".log"));
-    assert!(store.sync().is_err());
-    assert!(matches!(store.sync(), Err(Error::ReadOnly(_))), "it never retries and reports success");
-    let mut batch = Batch::new();
-    batch.put(b"after", b"2");
-    assert!(matches!(volume.write(batch), Err(Error::ReadOnly(_))));
-    assert_eq!(get(&volume, "before").as_deref(), Some("1"));
-    assert_eq!(get(&volume, "after"), None);
-}
-
-#[test]
-fn a_failed_log_write_is_never_visible() {
-    for error in [libc::EIO, libc::ENOSPC] {
-        let disk = sim();
-        let (store, volume) = open(&disk, stepped());
-        put(&volume, "before", "1");
-        disk.fail(Fault::new(Op::Write, error).on(".log"));
-        let mut batch = Batch::new();
-        batch.put(b"failed", b"2");
-        assert!(volume.write(batch).is_err());
-        assert_eq!(get(&volume, "failed"), None);
-        if error == libc::ENOSPC {
-            put(&volume, "after", "3");
-        }
-        let disk = Arc::new(disk.crash_keep_all());
-        drop(store);
-        let (_store, volume) = open(&disk, stepped());
-        assert_eq!(get(&volume, "before").as_deref(), Some("1"));
-        assert_eq!(get(&volume, "failed"), None);
-        assert_eq!(get(&volume, "after").is_some(), error == libc::ENOSPC);
-    }
-}
-
-#[test]
-fn a_failed_flush_leaves_everything_and_is_tried_again() {
-    for name in [".sst", "edits-"] {
-        let disk = sim();
-        let (store, volume) = open(&disk, stepped());
-        put(&volume, "a", "1");
-        disk.fail(Fault::new(Op::Write, libc::ENOSPC).on(name));
-        assert!(store.flush().is_err(), "{name}");
-        assert_eq!(get(&volume, "a").as_deref(), Some("1"));
-        store.flush().unwrap();
-        assert_eq!(store.stats().volumes[0].levels[0].len(), 1);
-        store.close().unwrap();
-        let tables = disk.list().unwrap().iter().filter(|f| f.name.ends_with(".sst")).count();
-        assert_eq!(tables, 1, "the failed flush left a table");
-    }
-}
-
-#[test]
 fn a_scan_shows_nothing_outside_its_bounds() {
     let (store, volume) = open(&sim(), stepped());
     put(&volume, "b", "1");
@@ -501,29 +421,4 @@ fn everything_can_be_printed() {
     put(&volume, "a", "1");
     let printed = format!("{store:?} {volume:?} {:?}", volume.snapshot());
     assert!(printed.contains("main"), "{printed}");
-}
-
-#[test]
-fn directories_that_are_no_store_are_refused_and_left_alone() {
-    let disk = sim();
-    disk.write_file("holiday.jpg", b"not ours").unwrap();
-    let refused = Store::open(disk.clone(), stepped()).unwrap_err();
-    assert!(matches!(&refused, Error::NotAStore(why) if why.contains("holiday.jpg")), "{refused}");
-    assert_eq!(disk.list().unwrap().len(), 1);
-
-    let disk = sim();
-    disk.write_file("000007.sst", b"ours, orphaned").unwrap();
-    let refused = Store::open(disk.clone(), stepped()).unwrap_err();
-    assert!(matches!(refused, Error::Corruption { .. }), "{refused}");
-    assert_eq!(disk.list().unwrap().len(), 1);
-}
-
-#[test]
-fn unknown_tables_move_to_lost() {
-    let disk = sim();
-    drop(open(&disk, stepped()));
-    disk.write_file("999999.sst", b"from elsewhere").unwrap();
-    let (_store, _volume) = open(&disk, stepped());
-    assert!(disk.list().unwrap().iter().all(|f| f.name != "999999.sst"));
-    assert!(disk.files().iter().any(|f| f.name.starts_with("lost/999999.sst")));
 }

@@ -149,3 +149,72 @@ fn an_obsolete_file_that_is_gone_already_is_fine() {
     assert!(!files(&disk, ".log").contains(&obsolete));
     store.close().unwrap();
 }
+
+#[test]
+fn a_full_disk_refuses_writes_and_takes_them_again_when_there_is_room() {
+    let disk = sim();
+    let (store, volume) = open(&disk, stepped());
+    disk.set_capacity(60 << 10);
+    let mut written = 0;
+    let error = loop {
+        match try_put(&volume, format!("{written:05}").as_bytes(), &[b'x'; 200]) {
+            Ok(_) => written += 1,
+            Err(e) => break e,
+        }
+        let _ = store.step();
+        assert!(written < 10_000, "the disk never filled");
+    };
+    assert!(error.is_full(), "{error}");
+    assert_eq!(contents(&store).unwrap().len(), written);
+    disk.set_capacity(u64::MAX);
+    try_put(&volume, b"again", b"there is room").unwrap();
+    store.close().unwrap();
+    let (store, _) = open(&disk, stepped());
+    assert_eq!(contents(&store).unwrap().len(), written + 1);
+}
+
+#[test]
+fn a_failed_sync_makes_the_store_read_only_for_good() {
+    let disk = sim();
+    let (store, volume) = open(&disk, stepped());
+    try_put(&volume, b"before", b"1").unwrap();
+    disk.fail(Fault::new(Op::Sync, libc::EIO).on(".log"));
+    assert!(store.sync().is_err());
+    assert!(matches!(store.sync(), Err(Error::ReadOnly(_))), "it never retries and reports success");
+    assert!(matches!(try_put(&volume, b"after", b"2"), Err(Error::ReadOnly(_))));
+    assert_eq!(contents(&store).unwrap().into_keys().collect::<Vec<_>>(), [b"before"]);
+}
+
+#[test]
+fn a_failed_log_write_is_never_visible() {
+    for (error, want) in [(libc::EIO, &["before"][..]), (libc::ENOSPC, &["after", "before"])] {
+        let disk = sim();
+        let (store, volume) = open(&disk, stepped());
+        try_put(&volume, b"before", b"1").unwrap();
+        disk.fail(Fault::new(Op::Write, error).on(".log"));
+        try_put(&volume, b"failed", b"2").unwrap_err();
+        assert_eq!(contents(&store).unwrap().len(), 1);
+        assert_eq!(try_put(&volume, b"after", b"3").is_ok(), error == libc::ENOSPC);
+        let disk = kill(&disk);
+        drop((store, volume));
+        let (store, _) = open(&disk, stepped());
+        let found: Vec<_> = contents(&store).unwrap().into_keys().collect();
+        assert_eq!(found, want.iter().map(|key| key.as_bytes()).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_failed_flush_leaves_everything_and_is_tried_again() {
+    for name in [".sst", "edits-"] {
+        let disk = sim();
+        let (store, volume) = open(&disk, stepped());
+        try_put(&volume, b"a", b"1").unwrap();
+        disk.fail(Fault::new(Op::Write, libc::ENOSPC).on(name));
+        assert!(store.flush().is_err(), "{name}");
+        assert_eq!(contents(&store).unwrap().len(), 1);
+        store.flush().unwrap();
+        assert_eq!(store.stats().volumes[0].levels[0].len(), 1);
+        store.close().unwrap();
+        assert_eq!(files(&disk, ".sst").len(), 1, "the failed flush left a table");
+    }
+}

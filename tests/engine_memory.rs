@@ -43,7 +43,7 @@ fn honesty(batches: impl Fn(u64) -> Batch) -> f64 {
     let store = Store::open(Arc::new(OddDisk { keeps_logs: false, ..OddDisk::new() }), options).unwrap();
     let volume = store.volume("main").unwrap();
     let before = TAKEN.load(Relaxed);
-    (0..20_000).for_each(|i| _ = volume.write(batches(i)).unwrap());
+    (0..5_000).for_each(|i| _ = volume.write(batches(i)).unwrap());
     let taken = TAKEN.load(Relaxed) - before;
     store.stats().volumes[0].memtable_bytes as f64 / taken as f64
 }

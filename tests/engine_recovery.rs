@@ -82,7 +82,15 @@ fn what_a_failed_sync_left_in_the_page_cache_is_made_durable_by_the_next_open() 
 
 #[test]
 fn files_that_are_not_the_stores_move_to_lost() {
-    let strangers = ["7.log", "+000001.log", "manifest-+1", "edits-18446744073709551615", "9999999.log", "x"];
+    let strangers = [
+        "7.log",
+        "+000001.log",
+        "manifest-+1",
+        "edits-18446744073709551615",
+        "9999999.log",
+        "999999.sst",
+        "x",
+    ];
     let disk = sim();
     let (store, volume) = open(&disk, stepped());
     try_put(&volume, b"a", b"v").unwrap();
@@ -150,4 +158,19 @@ fn the_last_synced_record_gets_a_witness_when_nothing_follows() {
     disk.flip_bit("000001.log", (SEGMENT_HEADER_LEN + HEADER_LEN) as u64, 1).unwrap();
     let refused = Store::open(disk, stepped()).unwrap_err();
     assert!(matches!(&refused, Error::Corruption { file, .. } if file == "000001.log"), "{refused}");
+}
+
+#[test]
+fn directories_that_are_no_store_are_refused_and_left_alone() {
+    let disk = sim();
+    disk.write_file("holiday.jpg", b"not ours").unwrap();
+    let refused = Store::open(disk.clone(), stepped()).unwrap_err();
+    assert!(matches!(&refused, Error::NotAStore(why) if why.contains("holiday.jpg")), "{refused}");
+    assert_eq!(disk.list().unwrap().len(), 1);
+
+    let disk = sim();
+    disk.write_file("000007.sst", b"ours, orphaned").unwrap();
+    let refused = Store::open(disk.clone(), stepped()).unwrap_err();
+    assert!(matches!(refused, Error::Corruption { .. }), "{refused}");
+    assert_eq!(disk.list().unwrap().len(), 1);
 }

@@ -34,12 +34,13 @@ pub enum Kind {
     Patch = 3,
     /// Every key from this one up to an end (the head) is deleted, see [`crate::lsm::Batch::delete_range`].
     RangeTombstone = 4,
-    /// The value stands in a blob file. Reserved: not yet written.
+    /// The value stands in a blob file. The number is reserved: no record has it yet, one that does is
+    /// damaged.
     BlobPointer = 5,
 }
 
 impl Kind {
-    /// The kind of a number, if there is one.
+    /// The kind of a number, if records have it.
     pub fn from_u8(n: u8) -> Option<Kind> {
         Some(match n {
             0 => Kind::Tombstone,
@@ -47,7 +48,6 @@ impl Kind {
             2 => Kind::FirstPut,
             3 => Kind::Patch,
             4 => Kind::RangeTombstone,
-            5 => Kind::BlobPointer,
             _ => return None,
         })
     }
@@ -154,6 +154,8 @@ mod tests {
             assert_eq!(KeyRef::decode(&buf), Some(key));
         }
         assert_eq!(KeyRef::decode(b"short"), None);
-        assert_eq!(KeyRef::decode(&[0, 0, 0, 0, 0, 0, 0, 0, 200]), None);
+        for kind in [Kind::BlobPointer as u8, 200] {
+            assert_eq!(KeyRef::decode(&[0, 0, 0, 0, 0, 0, 0, 0, kind]), None);
+        }
     }
 }

@@ -79,12 +79,12 @@ impl Default for Levels {
 
 impl Levels {
     /// The tables that a manifest lists, in its order.
-    pub fn from_manifest(levels: &[Vec<TableMeta>], graveyard: &Arc<Graveyard>) -> Levels {
+    pub fn from_manifest(levels: &[Arc<Vec<TableMeta>>], graveyard: &Arc<Graveyard>) -> Levels {
         let live = |meta: &TableMeta| LiveTable::new(meta.clone(), graveyard.clone());
         let level = |n| {
             levels
                 .get(n)
-                .map_or_else(Level::default, |l: &Vec<TableMeta>| Arc::new(l.iter().map(live).collect()))
+                .map_or_else(Level::default, |l: &Arc<Vec<TableMeta>>| Arc::new(l.iter().map(live).collect()))
         };
         Levels { levels: std::array::from_fn(level) }
     }

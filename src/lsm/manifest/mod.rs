@@ -263,11 +263,8 @@ impl Manifest {
         let mut next = self.state.clone();
         let mut record = vec![0; HEADER_LEN];
         edits.iter().for_each(|edit| edit.encode(&mut record));
-        for edit in edits {
-            // What does not fit here would not fit at the next open either.
-            next.apply(edit)
-                .map_err(|what| Error::corruption(edits_name(self.generation), self.edits_len, what))?;
-        }
+        // What does not fit here would not fit at the next open either.
+        edits.into_iter().try_for_each(|edit| next.apply(edit)).map_err(Error::Internal)?;
         let header = Header {
             kind: RecordKind::Edits,
             payload_len: (record.len() - HEADER_LEN) as u32,

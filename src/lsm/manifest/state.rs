@@ -1,4 +1,7 @@
 //! What a manifest says: a store's shape, built by applying edits in order.
+//!
+//! Each commit applies its edits to a copy. A copy shares its levels with the original, and an edit
+//! copies only the level that it changes.
 
 use super::edit::{Edit, VolumeId};
 use crate::lsm::SeqNo;
@@ -6,6 +9,7 @@ use crate::lsm::key::MAX_SEQ;
 use crate::lsm::names::MAX_NUMBER;
 use crate::lsm::table::TableMeta;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The deepest level.
 pub const MAX_LEVEL: usize = 6;
@@ -18,7 +22,7 @@ pub struct VolumeState {
     /// Its writes up to here are in tables.
     pub flushed: SeqNo,
     /// Its tables; in L0 newest first, in deeper levels by key.
-    pub levels: Vec<Vec<TableMeta>>,
+    pub levels: Vec<Arc<Vec<TableMeta>>>,
 }
 
 /// A store's shape.
@@ -103,9 +107,9 @@ impl State {
         }
         let levels = &mut self.volume(volume)?.levels;
         if levels.len() <= level {
-            levels.resize_with(level + 1, Vec::new);
+            levels.resize_with(level + 1, Arc::default);
         }
-        Ok(&mut levels[level])
+        Ok(Arc::make_mut(&mut levels[level]))
     }
 
     /// The edits that build this state from nothing.
@@ -132,7 +136,7 @@ impl State {
 
     /// The numbers of all tables that some volume refers to.
     pub fn live_tables(&self) -> impl Iterator<Item = &TableMeta> {
-        self.volumes.values().flat_map(|v| v.levels.iter().flatten())
+        self.volumes.values().flat_map(|v| v.levels.iter().flat_map(|level| level.iter()))
     }
 }
 
@@ -160,5 +164,21 @@ mod tests {
         ];
         refused.into_iter().for_each(|edit| assert!(state.apply(edit.clone()).is_err(), "{edit:?}"));
         state.apply(table(1, MAX_SEQ)).unwrap();
+    }
+
+    #[test]
+    fn a_copy_shares_the_levels_that_do_not_change() {
+        let mut state = State { files: 9, ..State::default() };
+        let add = |number, level| {
+            let table = TableMeta { smallest: vec![number as u8].into(), ..TableMeta::empty(number) };
+            Edit::AddTable { volume: 1, level, table }
+        };
+        let built = [Edit::Volume { id: 1, name: "main".into() }, add(1, 0), add(2, 1)];
+        built.into_iter().for_each(|edit| state.apply(edit).unwrap());
+        let mut next = state.clone();
+        next.apply(add(3, 0)).unwrap();
+        let [before, after] = [&state, &next].map(|state| &state.volumes[&1].levels);
+        assert!(Arc::ptr_eq(&before[1], &after[1]));
+        assert_eq!([before[0].len(), after[0].len()], [1, 2], "the original stays as it was");
     }
 }

@@ -64,7 +64,8 @@ mod tests {
     }
 
     fn space(levels: &[Vec<TableMeta>]) -> (u64, u64) {
-        let Space { bytes, live } = measure(&Levels::from_manifest(levels, &Arc::new(Graveyard::default())));
+        let levels: Vec<Arc<Vec<TableMeta>>> = levels.iter().cloned().map(Arc::new).collect();
+        let Space { bytes, live } = measure(&Levels::from_manifest(&levels, &Arc::new(Graveyard::default())));
         (bytes, live)
     }
 

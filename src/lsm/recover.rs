@@ -316,13 +316,15 @@ fn clean_up(disk: &dyn Disk, names: &[String], state: &State, segments: &BTreeSe
         } else {
             false
         };
+        changed = true;
         if is_ours {
             disk.delete(name)?;
+        } else if let Err(e) = disk.move_to_lost(name) {
+            // No reason to keep anybody from the store.
+            tracing::warn!("{name} is not this store's, and could not be moved to {LOST_DIR}/: {e}");
         } else {
-            tracing::warn!("{name} is not this store's: it moves to {LOST_DIR}/");
-            disk.move_to_lost(name)?;
+            tracing::warn!("{name} is not this store's: it was moved to {LOST_DIR}/");
         }
-        changed = true;
     }
     // The numbers of deleted segments are used again: their names must be gone for good.
     if changed { Ok(disk.sync_dir()?) } else { Ok(()) }

@@ -159,7 +159,8 @@ impl Store {
     }
 
     /// As [`Store::sync`], without waiting: `done` is called (on a thread of the store, so it must not
-    /// block) when every write answered before this call is durable. Requests that wait share one sync.
+    /// block; it may drop the store) when every write answered before this call is durable. Requests that
+    /// wait share one sync.
     pub fn sync_then(&self, done: Done) {
         if !self.shared.options.background {
             return done(self.sync());

@@ -1,34 +1,20 @@
 //! The engine as a library, on the simulated disk: reads and writes, flushes, reopening, range
 //! filtering, what a full or failing disk does.
 
+mod engine_common;
+
+use engine_common::disk::OddDisk;
+use engine_common::{open, sim, stepped};
 use lsmfs::disk::Disk;
+use lsmfs::disk::real::RealDisk;
 use lsmfs::disk::sim::{Fault, Op, SimDisk};
 use lsmfs::lsm::table::PrefixRule;
 use lsmfs::lsm::{Batch, Error, Options, Store, Volume};
+use parking_lot::Mutex;
 use std::ops::Bound;
 use std::sync::Arc;
-
-/// No background threads, small everything.
-fn stepped() -> Options {
-    Options {
-        memtable_size: 16 << 10,
-        memtable_stall_size: 64 << 10,
-        log_segment_size: 8 << 10,
-        block_size: 512,
-        background: false,
-        ..Options::default()
-    }
-}
-
-fn sim() -> Arc<SimDisk> {
-    Arc::new(SimDisk::new(1))
-}
-
-fn open(disk: &Arc<SimDisk>, options: Options) -> (Store, Arc<Volume>) {
-    let store = Store::open(disk.clone(), options).unwrap();
-    let volume = store.volume("main").unwrap();
-    (store, volume)
-}
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 fn put(volume: &Volume, key: &str, value: &str) {
     let mut batch = Batch::new();
@@ -94,6 +80,24 @@ fn a_closed_store_opens_with_everything_and_an_empty_log() {
     assert_eq!(keys(&volume, "", "z").len(), 500);
     assert_eq!(get(&volume, "key123").as_deref(), Some("value123"));
     assert!(store.stats().log_segments.is_empty());
+}
+
+#[test]
+fn a_closed_store_is_free_for_others_whoever_holds_on_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = || RealDisk::open_or_create(dir.path(), Duration::ZERO);
+    let store = Store::open(Arc::new(lock().unwrap()), stepped()).unwrap();
+    let volume = store.volume("main").unwrap();
+    put(&volume, "a", "1");
+    let snapshot = volume.snapshot();
+    store.close().unwrap();
+    let next = Store::open(Arc::new(lock().unwrap()), stepped()).unwrap();
+    assert_eq!(get(&next.volume("main").unwrap(), "a").as_deref(), Some("1"));
+    assert!(matches!(snapshot.get(b"a"), Err(Error::Closed)));
+    let refused = [store.volume("main").map(drop), store.sync(), store.flush(), store.compact()];
+    assert!(refused.iter().all(|r| matches!(r, Err(Error::Closed))), "{refused:?}");
+    drop((store, volume, snapshot));
+    assert!(lock().is_err(), "the next owner has it still");
 }
 
 #[test]
@@ -370,6 +374,25 @@ fn the_background_threads_flush_and_sync() {
 }
 
 #[test]
+fn a_flush_ends_though_writers_go_on() {
+    static VOLUME: Mutex<Option<Arc<Volume>>> = Mutex::new(None);
+    static TABLES: AtomicU64 = AtomicU64::new(0);
+    // A writer that fills a memtable while another one is flushed, time and again.
+    let before_create = |_: &str| {
+        let volume = VOLUME.lock().clone().filter(|_| TABLES.fetch_add(1, Ordering::Relaxed) < 20);
+        volume.iter().for_each(|volume| put(volume, "key", &"x".repeat(4000)));
+    };
+    let disk = Arc::new(OddDisk { before_create, ..OddDisk::new() });
+    let store = Store::open(disk, Options { memtable_size: 4000, ..stepped() }).unwrap();
+    let volume = store.volume("main").unwrap();
+    put(&volume, "key", "old");
+    *VOLUME.lock() = Some(volume.clone());
+    store.flush().unwrap();
+    *VOLUME.lock() = None;
+    assert_eq!(TABLES.load(Ordering::Relaxed), 1);
+}
+
+#[test]
 fn a_full_disk_refuses_writes_and_takes_them_again_when_there_is_room() {
     let disk = sim();
     let (store, volume) = open(&disk, stepped());
@@ -446,6 +469,29 @@ fn a_failed_flush_leaves_everything_and_is_tried_again() {
         store.close().unwrap();
         let tables = disk.list().unwrap().iter().filter(|f| f.name.ends_with(".sst")).count();
         assert_eq!(tables, 1, "the failed flush left a table");
+    }
+}
+
+#[test]
+fn a_scan_shows_nothing_outside_its_bounds() {
+    let (store, volume) = open(&sim(), stepped());
+    put(&volume, "b", "1");
+    put(&volume, "m", "2");
+    store.flush().unwrap();
+    put(&volume, "n", "3");
+    let shown =
+        |scan: &lsmfs::lsm::Scan| [scan.key().to_vec(), scan.head().to_vec(), scan.tail().unwrap().to_vec()];
+    let nothing: [Vec<u8>; 3] = [const { Vec::new() }; 3];
+    let mut scan = volume.scan(Bound::Unbounded, Bound::Excluded(b"m")).unwrap();
+    assert_eq!(shown(&scan), nothing, "before the first");
+    while scan.next().unwrap() {}
+    assert!(!scan.next().unwrap());
+    assert_eq!(shown(&scan), nothing, "at the end");
+    let z = Bound::Included(&b"z"[..]);
+    for to in [Bound::Included(&b"a"[..]), Bound::Excluded(b"n"), Bound::Excluded(b"z")] {
+        let mut scan = volume.scan(z, to).unwrap();
+        assert_eq!(scan.num_active_iterators(), 0);
+        assert!(!scan.next().unwrap());
     }
 }
 

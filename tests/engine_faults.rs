@@ -2,9 +2,14 @@
 
 mod engine_common;
 
+use engine_common::disk::OddDisk;
 use engine_common::{contents, cut_power, files, kill, open, sim, stepped, try_put};
+use lsmfs::disk::Disk;
 use lsmfs::disk::sim::{Fault, Op};
-use lsmfs::lsm::{Error, Options};
+use lsmfs::lsm::{Error, Options, Store};
+use parking_lot::Mutex;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 #[test]
 fn a_manifest_that_cannot_be_rewritten_loses_no_table() {
@@ -97,4 +102,50 @@ fn a_flush_that_failed_once_refuses_no_later_write() {
     disk.fail(Fault::new(Op::Write, libc::ENOSPC).on(".sst"));
     let failed = (0..500u32).filter(|i| try_put(&volume, &i.to_be_bytes(), &[0; 100]).is_err()).count();
     assert!(failed <= 1, "{failed} writes failed after one failed flush");
+}
+
+#[test]
+fn a_panic_in_a_flush_leaves_nobody_waiting() {
+    let before_create = |name: &str| assert!(!name.ends_with(".sst"), "on purpose");
+    let disk = OddDisk { before_create, ..OddDisk::new() };
+    let options = Options { memtable_size: 1000, memtable_stall_size: 4000, background: true, ..stepped() };
+    let store = Store::open(Arc::new(disk), options).unwrap();
+    let volume = store.volume("main").unwrap();
+    let refused = (0..100u32).find_map(|i| try_put(&volume, &i.to_be_bytes(), &[0; 200]).err());
+    let refused = refused.unwrap().to_string();
+    assert!(refused.contains("on purpose"), "{refused}");
+    store.sync().unwrap();
+    store.close().unwrap_err();
+}
+
+#[test]
+fn what_is_called_after_a_sync_may_panic_and_may_drop_the_store() {
+    let (store, volume) = open(&sim(), Options { background: true, ..stepped() });
+    try_put(&volume, b"a", b"v").unwrap();
+    store.sync_then(Box::new(|_| panic!("on purpose")));
+    let (called, calls) = mpsc::channel();
+    let last = Arc::new(Mutex::new(Some(store)));
+    let guard = last.lock();
+    let same = last.clone();
+    guard.as_ref().unwrap().sync_then(Box::new(move |result| {
+        drop(same.lock().take());
+        called.send(result).unwrap();
+    }));
+    drop(guard);
+    calls.recv_timeout(Duration::from_secs(60)).unwrap().unwrap();
+    assert!(matches!(volume.get(b"a"), Err(Error::Closed)));
+}
+
+#[test]
+fn an_obsolete_file_that_is_gone_already_is_fine() {
+    let disk = sim();
+    let (store, volume) = open(&disk, stepped());
+    (0..100u32).for_each(|i| _ = try_put(&volume, &i.to_be_bytes(), &[0; 200]).unwrap());
+    store.flush().unwrap();
+    // It is deleted after one more commit.
+    let obsolete = files(&disk, ".log")[0].clone();
+    disk.delete(&obsolete).unwrap();
+    store.compact().unwrap();
+    assert!(!files(&disk, ".log").contains(&obsolete));
+    store.close().unwrap();
 }

@@ -5,8 +5,10 @@ mod engine_common;
 use engine_common::{contents, cut_power, files, kill, open, sim, stepped, try_put};
 use lsmfs::disk::Disk;
 use lsmfs::disk::sim::{Fault, Op, SimDisk};
-use lsmfs::lsm::{Error, Options, Store};
+use lsmfs::lsm::log::record::{HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN};
+use lsmfs::lsm::{Error, Options, Store, log};
 use std::sync::Arc;
+use std::time::Duration;
 
 #[test]
 fn a_table_that_is_missing_or_cut_is_noticed_at_the_open() {
@@ -24,6 +26,20 @@ fn a_table_that_is_missing_or_cut_is_noticed_at_the_open() {
         let refused = Store::open(disk.clone(), stepped()).unwrap_err();
         assert!(matches!(&refused, Error::Corruption { file, .. } if *file == table), "{refused}");
     }
+}
+
+#[test]
+fn a_manifest_whose_edits_are_missing_is_damaged() {
+    let disk = sim();
+    let (store, volume) = open(&disk, stepped());
+    try_put(&volume, b"a", b"v").unwrap();
+    store.flush().unwrap();
+    let disk = kill(&disk);
+    drop((store, volume));
+    let edits = disk.list().unwrap().into_iter().find(|f| f.name.starts_with("edits-")).unwrap().name;
+    disk.delete(&edits).unwrap();
+    let refused = Store::open(disk, stepped()).unwrap_err();
+    assert!(matches!(&refused, Error::Corruption { file, .. } if *file == edits), "{refused}");
 }
 
 #[test]
@@ -97,4 +113,41 @@ fn a_log_that_ends_before_what_a_flush_made_durable_is_damaged() {
     disk.flip_bit(&log, 100, 1).unwrap();
     let refused = Store::open(disk, stepped()).unwrap_err();
     assert!(matches!(&refused, Error::Corruption { file, .. } if *file == log), "{refused}");
+}
+
+#[test]
+fn bytes_of_a_value_that_look_like_a_record_prove_nothing() {
+    let disk = sim();
+    let (store, volume) = open(&disk, stepped());
+    try_put(&volume, b"synced", b"v").unwrap();
+    store.sync().unwrap();
+    // In the eyes of who writes it: a later record of this segment, written when all this was durable.
+    let mut record = vec![0; HEADER_LEN];
+    let header = Header { kind: RecordKind::Batch, payload_len: 0, file: 1, first_seq: 9, synced: 1 << 40 };
+    header.fill(&log::framing(0), &mut record);
+    let torn_at = disk.list().unwrap().into_iter().find(|f| f.name == "000001.log").unwrap().len;
+    try_put(&volume, b"torn", b"v").unwrap();
+    try_put(&volume, b"evil", &record).unwrap();
+    let disk = kill(&disk);
+    drop((store, volume));
+    disk.flip_bit("000001.log", torn_at + 1, 1).unwrap();
+    let (store, _) = open(&disk, stepped());
+    assert_eq!(contents(&store).unwrap().len(), 1);
+}
+
+#[test]
+fn the_last_synced_record_gets_a_witness_when_nothing_follows() {
+    let disk = sim();
+    let options = Options { background: true, sync_interval: Duration::from_millis(1), ..stepped() };
+    let (store, volume) = open(&disk, options);
+    try_put(&volume, b"a", b"v").unwrap();
+    let writes = || disk.ops_on("000001.log").get(Op::Write);
+    while writes() < 3 {
+        std::thread::yield_now();
+    }
+    let disk = kill(&disk);
+    drop((store, volume));
+    disk.flip_bit("000001.log", (SEGMENT_HEADER_LEN + HEADER_LEN) as u64, 1).unwrap();
+    let refused = Store::open(disk, stepped()).unwrap_err();
+    assert!(matches!(&refused, Error::Corruption { file, .. } if file == "000001.log"), "{refused}");
 }

@@ -205,6 +205,10 @@ pub trait Disk: Send + Sync + Debug {
 
     /// The room on the disk.
     fn space(&self) -> Result<Space>;
+
+    /// Lets others have the store, whoever still holds this disk or a file of it: from now on each
+    /// change through them fails. Files can still be read.
+    fn release(&self);
 }
 
 /// An object that is being written. Dropped unfinished, it leaves nothing behind.

@@ -1,21 +1,27 @@
-//! The store's threads: one that flushes, one that compacts, one that syncs the log. However many
-//! volumes there are.
+//! The threads that flush and compact: one each, however many volumes there are. (`syncs.rs` has the one
+//! that syncs the log.)
+//!
+//! A failure is tried again after a pause, unless the store is read-only. One volume's failure does not
+//! keep the others from their work. A panic makes the store read-only and is an error like others: who
+//! waits for room must not wait for ever.
 //!
 //! # Locks
-//! [`Signal`] and [`Syncs`] have one inner lock each, held only to look and to change; callbacks and I/O
-//! run without it.
+//! [`Signal`] has an inner lock, held only to look and to change.
 
 use crate::lsm::store::Shared;
+use crate::lsm::volume::Volume;
 use crate::lsm::{Error, Result};
 use parking_lot::{Condvar, Mutex};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 /// The pause after a flush or compaction that failed; each further failure doubles it …
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// … up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How often flushed memtables are looked at that a reader still uses.
+const RETIRED_PAUSE: Duration = Duration::from_millis(250);
 
 /// Wakes one thread.
 #[derive(Debug, Default)]
@@ -31,11 +37,16 @@ impl Signal {
         self.wake.notify_one();
     }
 
-    /// Waits until the signal is raised, and lowers it.
-    fn wait(&self) {
+    /// Waits until the signal is raised or `timeout` has passed; lowers it.
+    fn wait(&self, timeout: Option<Duration>) {
+        let end = timeout.map(|timeout| Instant::now() + timeout);
         let mut raised = self.raised.lock();
         while !*raised {
-            self.wake.wait(&mut raised);
+            match end {
+                Some(end) if self.wake.wait_until(&mut raised, end).timed_out() => break,
+                Some(_) => {}
+                None => self.wake.wait(&mut raised),
+            }
         }
         *raised = false;
     }
@@ -48,33 +59,43 @@ impl Signal {
     }
 }
 
-/// Flushes whatever is due, until the store closes.
+/// Flushes whatever is due, until the store closes; drops flushed memtables when nobody reads them any more.
 pub(crate) fn run_flushes(shared: &Shared) {
-    run(shared, &shared.flush_signal, "flush", || shared.flush_due().map(drop));
+    run(shared, &shared.flush_signal, "flush", || {
+        shared.flush_due()?;
+        Ok(shared.drop_retired().then_some(RETIRED_PAUSE))
+    });
 }
 
 /// Compacts whatever is due, until the store closes.
 pub(crate) fn run_compactions(shared: &Shared) {
     run(shared, &shared.compaction_signal, "compaction", || {
-        shared.compact_due(usize::MAX).and_then(|_| shared.reclaim())
+        shared.compact_due(usize::MAX)?;
+        shared.reclaim().map(|()| None)
     });
 }
 
-/// Does `work` whenever the signal is raised, until the store closes; and again after a pause when it failed.
-/// Nobody cuts the pause short: those who wait for room would, each time that they are refused.
-fn run(shared: &Shared, signal: &Signal, name: &str, work: impl Fn() -> Result<()>) {
+/// Does `work` whenever the signal is raised, or when the work itself wants to look again, until the store
+/// closes; and again after a pause when it failed. Nobody cuts that pause short: those who wait for
+/// room would, each time that they are refused.
+fn run(shared: &Shared, signal: &Signal, name: &str, work: impl Fn() -> Result<Option<Duration>>) {
+    let mut look_again = None;
     let mut pause: Option<Duration> = None;
     loop {
         match pause {
             Some(pause) => signal.sit_out(pause, || shared.is_closed()),
-            None => signal.wait(),
+            None => signal.wait(look_again.take()),
         }
         if shared.is_closed() {
             return;
         }
         pause = match work() {
-            // Of a store that is read-only nothing more will come.
-            Ok(()) | Err(Error::ReadOnly(_)) => None,
+            Ok(again) => {
+                look_again = again;
+                None
+            }
+            // Nothing more will come of it.
+            Err(Error::ReadOnly(_)) => None,
             Err(e) => {
                 tracing::warn!("a {name} failed and will be tried again: {e}");
                 Some(pause.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE)))
@@ -92,122 +113,51 @@ impl Shared {
             return Err(e);
         }
         let mut jobs = 0;
-        for volume in self.volumes() {
-            while jobs < most && !self.is_closed() && volume.compact_one()? {
+        self.for_each_volume(|volume| {
+            while jobs < most && !self.is_closed() && self.caught(|| volume.compact_one())? {
                 jobs += 1;
             }
-        }
+            Ok(())
+        })?;
         Ok(jobs > 0)
     }
 
     /// Flushes until no volume wants it; says whether anything was done.
     pub(crate) fn flush_due(&self) -> Result<bool> {
         let mut worked = false;
-        for volume in self.volumes() {
+        self.for_each_volume(|volume| {
             while volume.wants_flush() {
                 worked |= volume.flush_one()?;
             }
-        }
+            Ok(())
+        })?;
         Ok(worked)
     }
-}
 
-/// What is called when a sync is done.
-pub(crate) type Done = Box<dyn FnOnce(Result<()>) + Send>;
-
-/// The log's sync thread: what waits for a sync, and whether the log has news to sync.
-#[derive(Default)]
-pub(crate) struct Syncs {
-    queue: Mutex<SyncQueue>,
-    wake: Condvar,
-    /// The log was written since the background sync last looked. Set without the lock.
-    dirty: AtomicBool,
-}
-
-#[derive(Default)]
-struct SyncQueue {
-    waiting: Vec<Done>,
-    /// When the oldest unsynced record will have waited long enough.
-    due: Option<Instant>,
-    stopped: bool,
-}
-
-impl std::fmt::Debug for Syncs {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Syncs").field("dirty", &self.dirty).finish_non_exhaustive()
-    }
-}
-
-impl Syncs {
-    /// Tells that the log was written.
-    pub fn note_write(&self, interval: Duration) {
-        if !self.dirty.load(Ordering::Relaxed) && !self.dirty.swap(true, Ordering::AcqRel) {
-            self.queue.lock().due = Some(Instant::now() + interval);
-            self.wake.notify_one();
+    /// Does `work` on every volume, whether or not it fails on some; the first error.
+    pub(crate) fn for_each_volume(&self, mut work: impl FnMut(&Volume) -> Result<()>) -> Result<()> {
+        let mut first = Ok(());
+        for volume in self.volumes() {
+            let outcome = work(&volume);
+            first = first.and(outcome);
         }
+        first
     }
 
-    /// Has `done` called after the next sync. False (and not called) if the thread has stopped.
-    pub fn request(&self, done: Done) -> std::result::Result<(), Done> {
-        let mut queue = self.queue.lock();
-        if queue.stopped {
-            return Err(done);
-        }
-        queue.waiting.push(done);
-        self.wake.notify_one();
-        Ok(())
-    }
-
-    /// Ends the thread once all that waits is answered.
-    pub fn stop(&self) {
-        self.queue.lock().stopped = true;
-        self.wake.notify_one();
-    }
-
-    /// Waits for work; `None` when there is none and the thread is to stop.
-    fn next(&self) -> Option<Vec<Done>> {
-        let mut queue = self.queue.lock();
-        loop {
-            if !queue.waiting.is_empty() {
-                return Some(std::mem::take(&mut queue.waiting));
-            }
-            if queue.stopped {
-                return None;
-            }
-            match queue.due {
-                Some(due) if due <= Instant::now() => {
-                    queue.due = None;
-                    return Some(Vec::new());
-                }
-                Some(due) => {
-                    self.wake.wait_until(&mut queue, due);
-                }
-                None => self.wake.wait(&mut queue),
-            }
-        }
-    }
-}
-
-/// Syncs the log when someone waits for it, and at the interval while it has news.
-pub(crate) fn run_syncs(shared: &Arc<Shared>) {
-    while let Some(waiting) = shared.syncs.next() {
-        // Lowered before the sync: what is written from here on sets it again.
-        shared.syncs.dirty.store(false, Ordering::Release);
-        let result = shared.log.sync();
-        if let Err(e) = &result
-            && waiting.is_empty()
-        {
-            tracing::error!("the log could not be synced: {e}");
-        }
-        for done in waiting {
-            done(result.clone());
-        }
+    /// Does `work`; a panic in it is an error, and the store's last change.
+    pub(crate) fn caught<R>(&self, work: impl FnOnce() -> Result<R>) -> Result<R> {
+        catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
+            let message = payload.downcast_ref::<String>().map(String::as_str);
+            let message = message.or_else(|| payload.downcast_ref::<&str>().copied());
+            Err(self.read_only.set(Error::Internal(message.unwrap_or("a panic").to_string())))
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc;
 
     #[test]
@@ -234,6 +184,6 @@ mod tests {
             stopped.store(true, Ordering::Release);
             signal.raise();
         });
-        signal.wait();
+        signal.wait(None);
     }
 }

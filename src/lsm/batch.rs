@@ -20,7 +20,7 @@ use crate::lsm::log::record::{HEADER_LEN, MAX_PAYLOAD_LEN};
 use crate::lsm::table::builder::MAX_VALUE_PART_LEN;
 use crate::lsm::value::{self, MAX_PATCHED_LEN};
 use crate::lsm::{Error, Result, varint};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 
 /// The longest key.
 pub const MAX_KEY_LEN: usize = 64 << 10;
@@ -38,7 +38,7 @@ const WRITES_AT: usize = HEADER_LEN + 8;
 /// Writes that are applied in order and atomically.
 #[derive(Debug)]
 pub struct Batch {
-    buf: BytesMut,
+    buf: Vec<u8>,
     len: usize,
     data_len: usize,
     longest_key: usize,
@@ -60,7 +60,7 @@ impl Batch {
 
     /// An empty batch with room for `bytes` bytes of keys and values.
     pub fn with_capacity(bytes: usize) -> Batch {
-        let mut buf = BytesMut::with_capacity(WRITES_AT + bytes);
+        let mut buf = Vec::with_capacity(WRITES_AT + bytes);
         buf.put_bytes(0, WRITES_AT);
         Batch { buf, len: 0, data_len: 0, longest_key: 0, refused: None }
     }
@@ -143,11 +143,12 @@ impl Batch {
         self.len += 1;
     }
 
-    /// The batch as a log record without its header filled in, for the volume `id`.
+    /// The batch as a log record without its header filled in, for the volume `id`. It takes no more room
+    /// than it has bytes: memtables keep it.
     ///
     /// # Errors
     /// [`Error::TooLarge`] if a key or the whole is larger than the formats hold, [`Error::BadPatch`].
-    pub(crate) fn into_record(mut self, id: u32) -> Result<BytesMut> {
+    pub(crate) fn into_record(mut self, id: u32) -> Result<Vec<u8>> {
         if let Some(e) = self.refused {
             return Err(e);
         }
@@ -159,6 +160,7 @@ impl Batch {
         }
         self.buf[HEADER_LEN..HEADER_LEN + 4].copy_from_slice(&id.to_be_bytes());
         self.buf[HEADER_LEN + 4..WRITES_AT].copy_from_slice(&(self.len as u32).to_be_bytes());
+        self.buf.shrink_to_fit();
         Ok(self.buf)
     }
 }
@@ -250,7 +252,7 @@ mod tests {
         batch.first_put(b"", b"", b"");
         batch.patch(b"d", 9, &[(0, b"xx"), (4, b"y")]);
         assert_eq!(batch.len(), 5);
-        let record = batch.into_record(7).unwrap().freeze();
+        let record = Bytes::from(batch.into_record(7).unwrap());
         let writes = Writes::new(record.slice(HEADER_LEN..)).unwrap();
         assert_eq!((writes.volume, writes.left()), (7, 5));
         let got: Vec<Write> = writes.map(|w| w.unwrap()).collect();

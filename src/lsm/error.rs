@@ -60,6 +60,9 @@ pub enum Error {
     /// The sequence numbers are used up: in centuries, unless a file was tampered with.
     #[error("the store has no sequence numbers left: copy its contents to a new one")]
     NoSequenceNumbers,
+    /// The engine is at fault; what is durable is not harmed.
+    #[error("internal error: {0}")]
+    Internal(String),
     /// The store was closed.
     #[error("the store is closed")]
     Closed,

@@ -39,10 +39,13 @@ impl Volume {
     pub(crate) fn flush_one(&self) -> Result<bool> {
         let _turn = self.flush_turn.lock();
         let Some(memtable) = self.tree().immutable.last().cloned() else { return Ok(false) };
-        let flushed = self.flush_memtable(&memtable);
+        let flushed = self.shared().caught(|| self.flush_memtable(&memtable));
         self.stall.flushed(flushed.as_ref().err().cloned());
         flushed?;
-        self.shared().retire_memtable(memtable);
+        self.shared().retired.lock().push(memtable);
+        if self.shared().drop_retired() {
+            self.shared().flush_signal.raise();
+        }
         if let Err(e) = self.shared().retire_log() {
             // The log only stays longer: the next flush tries again.
             tracing::warn!("log segments that are not needed could not be deleted: {e}");
@@ -82,10 +85,15 @@ impl Volume {
         changed.inspect(|()| shared.metrics.flushed(bytes, started))
     }
 
-    /// Flushes every memtable, the mutable one too.
+    /// Flushes every memtable of this moment, the mutable one too. (Writers may fill others meanwhile.)
     pub(crate) fn flush_all(&self) -> Result<()> {
-        self.freeze(|_| true);
-        while self.flush_one()? {}
+        self.freeze();
+        let Some(newest) = self.tree().immutable.first().map(|memtable| memtable.last_seq()) else {
+            return Ok(());
+        };
+        while self.tree().immutable.last().is_some_and(|earliest| earliest.last_seq() <= newest) {
+            self.flush_one()?;
+        }
         Ok(())
     }
 }
@@ -116,10 +124,42 @@ fn without_memtable(tree: &Tree, memtable: &Arc<Memtable>, table: Option<Arc<Liv
 }
 
 impl Shared {
-    /// Drops a flushed memtable: here, and not on the thread of a reader or writer, when nobody uses it.
-    pub(crate) fn retire_memtable(&self, memtable: Arc<Memtable>) {
+    /// Drops flushed memtables that nobody uses any more: here, and not on the thread of a reader or
+    /// writer. Is any left?
+    pub(crate) fn drop_retired(&self) -> bool {
         let mut retired = self.retired.lock();
-        retired.push(memtable);
-        retired.retain(|m| Arc::strong_count(m) > 1);
+        let unused: Vec<_> = retired.extract_if(.., |m| Arc::strong_count(m) == 1).collect();
+        let is_left = !retired.is_empty();
+        drop(retired);
+        drop(unused);
+        is_left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::disk::sim::SimDisk;
+    use crate::lsm::{Batch, Options, Store};
+    use std::ops::Bound;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_flushed_memtable_is_dropped_when_its_last_reader_is_gone() {
+        let store = Store::open(Arc::new(SimDisk::new(1)), Options::default()).unwrap();
+        let volume = store.volume("main").unwrap();
+        let mut batch = Batch::new();
+        batch.put(b"a", b"1");
+        volume.write(batch).unwrap();
+        let scan = volume.scan(Bound::Unbounded, Bound::Unbounded).unwrap();
+        store.flush().unwrap();
+        let retired = || store.shared().retired.lock().len();
+        assert_eq!(retired(), 1);
+        drop(scan);
+        let end = Instant::now() + Duration::from_secs(60);
+        while retired() > 0 {
+            assert!(Instant::now() < end, "nobody looked");
+            std::thread::yield_now();
+        }
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! A skip list of records, only ever inserted into: every key carries its sequence number, so an
 //! overwrite is a new node beside the old one and no reader can find a key missing in between.
-//! Keys and values are slices of the batch (or of the log segment) that brought them.
+//! Keys and values are slices of the batch that brought them, which is counted as a whole, once.
 //!
 //! A batch is given its memtable, and noted in it, under the commit lock; freezing happens under that
 //! lock too. So a frozen memtable's sequence numbers are final, and it holds all of its writes as soon as
 //! the last of them is visible to readers: only then is it flushed.
 
 use crate::lsm::Result;
-use crate::lsm::batch::Write;
+use crate::lsm::batch::{Write, Writes};
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::key::{KeyRef, Kind, MAX_SEQ, SeqNo};
 use crate::lsm::range::{RangeSet, RangeTombstone};
@@ -26,8 +26,15 @@ use std::sync::atomic::{
     AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
 
-/// What a node costs beyond its key's and value's bytes: the slices' own fields and the tower.
-const NODE_OVERHEAD: usize = size_of::<MemKey>() + size_of::<MemValue>() + 40;
+/// What the allocator adds to a piece of memory: its own header, and on average half its granularity.
+const PIECE_OVERHEAD: usize = 16;
+/// What a batch takes beyond its bytes: two pieces, and the count of those who share it.
+const BATCH_OVERHEAD: usize = 2 * PIECE_OVERHEAD + 3 * size_of::<usize>();
+/// What a write takes beyond its batch: a node with its height and, on average, two links.
+const NODE_OVERHEAD: usize =
+    PIECE_OVERHEAD + size_of::<MemKey>() + size_of::<MemValue>() + 3 * size_of::<usize>();
+/// What a range tombstone takes beyond its write: its fragment.
+const RANGE_OVERHEAD: usize = 200;
 
 #[derive(Debug)]
 struct MemKey {
@@ -105,7 +112,7 @@ impl MemValue {
 #[derive(Debug, Default)]
 pub struct Memtable {
     map: SkipMap<MemKey, MemValue>,
-    /// Bytes, nodes included.
+    /// Bytes in memory.
     size: AtomicUsize,
     /// The sequence number of the first write (0: none yet). Set under the commit lock.
     first_seq: AtomicU64,
@@ -128,13 +135,26 @@ impl Memtable {
         self.last_seq.fetch_max(last, Relaxed);
     }
 
-    /// Inserts one write.
+    /// Inserts the writes of a batch, the first with sequence number `first`. They are slices of `bytes`
+    /// bytes, which the memtable keeps in memory. `Err` if one is malformed.
+    pub(crate) fn insert_all(
+        &self,
+        first: SeqNo,
+        writes: Writes,
+        bytes: usize,
+    ) -> std::result::Result<(), ()> {
+        let nodes = writes.left() as usize * NODE_OVERHEAD;
+        self.size.fetch_add(bytes + BATCH_OVERHEAD + nodes, Relaxed);
+        (first..).zip(writes).try_for_each(|(seq, write)| write.map(|write| self.insert(seq, write)))
+    }
+
+    /// Inserts one write, whose size is counted already.
     pub(crate) fn insert(&self, seq: SeqNo, write: Write) {
-        self.size.fetch_add(write.key.len() + write.value.len() + NODE_OVERHEAD, Relaxed);
         if write.kind == Kind::RangeTombstone {
             let end = write.value.slice(..write.head_len as usize);
             self.ranges.write().add(RangeTombstone { start: write.key.clone(), end, seq });
             self.has_ranges.store(true, Release);
+            self.size.fetch_add(RANGE_OVERHEAD, Relaxed);
         }
         self.map.insert(
             MemKey { user: write.key, seq, kind: write.kind },
@@ -142,7 +162,7 @@ impl Memtable {
         );
     }
 
-    /// Bytes in memory, nodes included.
+    /// Bytes in memory: batches, nodes and what the allocator adds.
     pub fn size(&self) -> usize {
         self.size.load(Relaxed)
     }

@@ -46,6 +46,7 @@ pub mod snapshot;
 pub mod stall;
 pub mod stats;
 pub mod store;
+mod syncs;
 pub mod table;
 pub mod value;
 pub mod varint;

@@ -19,13 +19,14 @@ use crate::lsm::key::MAX_SEQ;
 use crate::lsm::levels::{Graveyard, Levels};
 use crate::lsm::log::reader::{Record, SegmentReader, highest_synced, may_be_segment};
 use crate::lsm::log::record::{RecordKind, SEGMENT_HEADER_LEN};
-use crate::lsm::log::{self, Log, Segment};
+use crate::lsm::log::{self, Log, Resume, Segment};
 use crate::lsm::manifest::{self, Manifest, State, VolumeId, VolumeState};
 use crate::lsm::readonly::ReadOnly;
 use crate::lsm::volume::Tree;
 use crate::lsm::{Error, Options, Result, SeqNo, table};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 /// The volume that every store has from its birth.
@@ -66,8 +67,9 @@ pub(crate) fn recover(
     let kept: BTreeSet<u64> = replay.segments.iter().map(|s| s.number).collect();
     clean_up(disk.as_ref(), &names, manifest.state(), &kept)?;
     let next = replay.segments.last().map_or(manifest.state().log_start.0, |s| s.number + 1);
-    let size = options.log_segment_size;
-    let log = Log::new(disk.clone(), size, replay.segments, next, replay.position, read_only.clone());
+    let resume = Resume { segments: replay.segments, next_number: next, position: replay.position };
+    let store = manifest.state().store;
+    let log = Log::new(disk.clone(), store, options.log_segment_size, resume, read_only.clone());
     Ok(Recovered { manifest, log, last_seq: replay.last_seq, trees: replay.trees })
 }
 
@@ -87,7 +89,18 @@ fn new_state(names: &[String]) -> Result<State> {
         )));
     }
     let main = VolumeState { name: FIRST_VOLUME.to_string(), ..VolumeState::default() };
-    Ok(State { files: 1, log_start: (1, 0), volumes: BTreeMap::from([(1, main)]), ..State::default() })
+    Ok(State {
+        store: random_id(),
+        files: 1,
+        log_start: (1, 0),
+        volumes: BTreeMap::from([(1, main)]),
+        ..State::default()
+    })
+}
+
+/// The keys of hash maps are the system's random numbers: so is what they make of nothing.
+fn random_id() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// Every table that the manifest refers to must be there, whole.
@@ -182,7 +195,9 @@ impl<'a> Replay<'a> {
             None => bytes,
         };
         let base = Some(self.log.position);
-        let Some(mut reader) = SegmentReader::new(bytes.clone(), log::MAGIC, &name, number, base)? else {
+        let Some(mut reader) =
+            SegmentReader::new(bytes.clone(), log::framing(self.state.store), &name, number, base)?
+        else {
             return if sealed.is_some() {
                 Err(Error::corruption(name, 0, "its header is damaged"))
             } else {
@@ -218,7 +233,9 @@ impl<'a> Replay<'a> {
             RecordKind::Edits => return Err(damaged("a record does not belong in a log")),
             RecordKind::Batch => {}
         }
-        let writes = Writes::new(record.payload.clone()).ok_or_else(|| damaged("a batch is malformed"))?;
+        // A copy: a slice would keep the whole segment in memory.
+        let payload = Bytes::copy_from_slice(&record.payload);
+        let writes = Writes::new(payload).ok_or_else(|| damaged("a batch is malformed"))?;
         let first = record.header.first_seq;
         let last = u64::from(writes.left()).checked_sub(1).and_then(|more| first.checked_add(more));
         let last = last.filter(|last| *last <= MAX_SEQ).ok_or_else(|| damaged("no such sequence numbers"))?;
@@ -233,9 +250,8 @@ impl<'a> Replay<'a> {
         }
         let (_, tree) = self.log.trees.get_mut(&writes.volume).ok_or_else(|| damaged("no such volume"))?;
         tree.memtable.note(first, last);
-        for (seq, write) in (first..).zip(writes) {
-            tree.memtable.insert(seq, write.map_err(|()| damaged("a batch is malformed"))?);
-        }
+        let inserted = tree.memtable.insert_all(first, writes, record.payload.len());
+        inserted.map_err(|()| damaged("a batch is malformed"))?;
         if tree.memtable.size() >= self.options.memtable_size {
             tree.immutable.insert(0, std::mem::take(&mut tree.memtable));
         }
@@ -247,7 +263,9 @@ impl<'a> Replay<'a> {
         for &number in rest {
             let name = log::file_name(number);
             let bytes = self.read(&name)?;
-            if highest_synced(&bytes, number).is_some_and(|synced| synced > self.log.position) {
+            if highest_synced(&bytes, &log::framing(self.state.store), number)
+                .is_some_and(|synced| synced > self.log.position)
+            {
                 return Err(self.breaks_off(&name));
             }
         }
@@ -287,7 +305,7 @@ fn clean_up(disk: &dyn Disk, names: &[String], state: &State, segments: &BTreeSe
             if segments.contains(&number) {
                 continue;
             }
-            may_be_segment(&first_bytes(disk, name, SEGMENT_HEADER_LEN)?, log::MAGIC, number)
+            may_be_segment(&first_bytes(disk, name, SEGMENT_HEADER_LEN)?, &log::framing(state.store), number)
         } else if let Some(number) = table::parse_file_name(name) {
             if live.contains(&number) {
                 continue;
@@ -329,11 +347,15 @@ mod tests {
         let disk = Arc::new(SimDisk::new(1));
         let options = Options { background: false, ..Options::default() };
         drop(Store::open(disk.clone(), options.clone())?);
+        let names: Vec<String> = disk.list()?.into_iter().map(|listed| listed.name).collect();
+        let store = manifest::read(&*disk, &names)?.map_or(0, |state| state.store);
+        let framing = log::framing(store);
         let mut record = vec![0; HEADER_LEN];
         record.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 2, 0, 1, b'a', 0, 1, b'b']);
         let payload_len = (record.len() - HEADER_LEN) as u32;
-        Header { kind: RecordKind::Batch, payload_len, file: 1, first_seq, synced: 0 }.fill(&mut record);
-        let header = SegmentHeader { file: 1, base: 0 }.encode(log::MAGIC);
+        let header = Header { kind: RecordKind::Batch, payload_len, file: 1, first_seq, synced: 0 };
+        header.fill(&framing, &mut record);
+        let header = SegmentHeader { file: 1, base: 0 }.encode(&framing);
         disk.write_file(&log::file_name(1), &[&header[..], &record].concat())?;
         Store::open(disk, options)
     }

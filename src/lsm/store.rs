@@ -12,8 +12,8 @@
 //! 7. `Shared::{volumes, obsolete, retired, graveyard}`, the log's `segments`, `Snapshots::living`, the threads'
 //!    signals: leaves, under which no other is taken.
 
-use crate::disk::{Disk, Space};
-use crate::lsm::background::{Done, Signal, Syncs, run_compactions, run_flushes, run_syncs};
+use crate::disk::{Disk, DiskError, Space};
+use crate::lsm::background::{Signal, run_compactions, run_flushes};
 use crate::lsm::cache::BlockCache;
 use crate::lsm::levels::Graveyard;
 use crate::lsm::log::Log;
@@ -24,6 +24,7 @@ use crate::lsm::obsolete::Obsolete;
 use crate::lsm::readonly::ReadOnly;
 use crate::lsm::recover::recover;
 use crate::lsm::snapshot::Snapshots;
+use crate::lsm::syncs::{Done, Syncs, run_syncs};
 use crate::lsm::table::{TableCache, TableOptions};
 use crate::lsm::volume::Volume;
 use crate::lsm::write::Commits;
@@ -116,32 +117,44 @@ impl Store {
         let volumes = recovered.trees.into_iter();
         let volumes = volumes.map(|(id, (name, tree))| Arc::new(Volume::new(id, name, shared.clone(), tree)));
         *shared.volumes.write() = volumes.collect();
-        let mut threads = Threads::default();
-        if shared.options.background {
-            let worker = shared.clone();
-            threads.running.push(spawn("lsmfs-flush", move || run_flushes(&worker))?);
-            let worker = shared.clone();
-            threads.running.push(spawn("lsmfs-log", move || run_syncs(&worker))?);
-            let worker = shared.clone();
-            threads.running.push(spawn("lsmfs-compact", move || run_compactions(&worker))?);
-            shared.flush_signal.raise();
-            shared.compaction_signal.raise();
+        // Dropped from here on, it ends the threads that have started.
+        let store = Store { shared, closing: Mutex::default() };
+        if store.shared.options.background {
+            store.start("lsmfs-flush", run_flushes)?;
+            store.start("lsmfs-log", run_syncs)?;
+            store.start("lsmfs-compact", run_compactions)?;
+            store.shared.flush_signal.raise();
+            store.shared.compaction_signal.raise();
         }
-        Ok(Store { shared, closing: Mutex::new(threads) })
+        Ok(store)
+    }
+
+    fn start(&self, name: &str, run: fn(&Shared)) -> Result<()> {
+        let shared = self.shared.clone();
+        let spawned = std::thread::Builder::new().name(name.to_string()).spawn(move || run(&shared));
+        let thread = spawned.map_err(|e| DiskError::new("start the thread", name, e))?;
+        self.closing.lock().running.push(thread);
+        Ok(())
     }
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
     }
 
+    fn check_open(&self) -> Result<()> {
+        if self.shared.is_closed() { Err(Error::Closed) } else { Ok(()) }
+    }
+
     /// The volume of that name.
     pub fn volume(&self, name: &str) -> Result<Arc<Volume>> {
+        self.check_open()?;
         let found = self.shared.volumes.read().iter().find(|v| v.name() == name).cloned();
         found.ok_or_else(|| Error::NoVolume(name.to_string()))
     }
 
     /// Makes every write that was answered before this call durable.
     pub fn sync(&self) -> Result<()> {
+        self.check_open()?;
         self.shared.log.sync()
     }
 
@@ -163,12 +176,18 @@ impl Store {
 
     /// Flushes every memtable and waits for it.
     pub fn flush(&self) -> Result<()> {
-        self.shared.volumes().iter().try_for_each(|volume| volume.flush_all())
+        self.check_open()?;
+        self.flush_volumes()
+    }
+
+    fn flush_volumes(&self) -> Result<()> {
+        self.shared.for_each_volume(|volume| volume.flush_all())
     }
 
     /// Does the background work that is due, on this thread; says whether there was any. For tests that
     /// run without the background threads.
     pub fn step(&self) -> Result<bool> {
+        self.check_open()?;
         Ok(self.shared.flush_due()? || self.shared.compact_due(1)?)
     }
 
@@ -180,8 +199,9 @@ impl Store {
         self.shared.reclaim()
     }
 
-    /// Flushes, waits for the background threads and leaves a store that opens fast. A second
-    /// close does nothing. Operations afterwards fail with [`Error::Closed`].
+    /// Flushes, waits for the background threads, leaves a store that opens fast and lets others have
+    /// it, whoever still holds a volume or a snapshot. A second close does nothing. Operations afterwards
+    /// fail with [`Error::Closed`].
     ///
     /// # Errors
     /// Every write that was answered is in the log all the same, and the next open finds it.
@@ -197,7 +217,9 @@ impl Store {
         shared.flush_signal.raise();
         shared.compaction_signal.raise();
         shared.syncs.stop();
-        for thread in threads.running.drain(..) {
+        // What is called after a sync may hold the last of the store: a thread cannot wait for itself.
+        let others = threads.running.drain(..).filter(|t| t.thread().id() != std::thread::current().id());
+        for thread in others {
             if thread.join().is_err() {
                 tracing::error!("a background thread had panicked");
             }
@@ -205,6 +227,7 @@ impl Store {
         let result = self.close_files();
         // Volumes hold what they share, and that holds the volumes: here the circle ends.
         shared.volumes.write().clear();
+        shared.disk.release();
         result
     }
 
@@ -212,7 +235,7 @@ impl Store {
         let shared = &self.shared;
         // First the log: whatever the flushes meet, nothing answered is lost.
         shared.log.sync()?;
-        self.flush()?;
+        self.flush_volumes()?;
         shared.log.end_segment();
         shared.retire_log()?;
         shared.settle()
@@ -238,9 +261,4 @@ impl Drop for Store {
             tracing::error!("the store was not closed cleanly; nothing is lost: {e}");
         }
     }
-}
-
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    let spawned = std::thread::Builder::new().name(name.to_string()).spawn(run);
-    spawned.map_err(|e| crate::disk::DiskError::new("start the thread", name, e).into())
 }

@@ -7,7 +7,8 @@
 //! `tree` protects the pointer only; it is write-locked for the swap and nothing else, never over
 //! I/O. `structure` serialises the changes of the structure (freeze, flush): whoever changes the tree
 //! holds it from reading the old one to the swap. Order: `structure` → the manifest → the commit
-//! lock → `tree`.
+//! lock → `tree`. A writer that has filled the memtable never waits for `structure`, which may be held
+//! over the sync of the manifest: it only tries, and the next write tries again.
 
 use crate::lsm::compaction::Compacting;
 use crate::lsm::iter::scan::Scan;
@@ -20,7 +21,7 @@ use crate::lsm::stall::Stall;
 use crate::lsm::store::Shared;
 use crate::lsm::{Error, Result, SeqNo, Value};
 use bytes::Bytes;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -121,18 +122,34 @@ impl Volume {
         Ok(())
     }
 
-    /// Freezes the memtable if it has reached its size.
-    pub(crate) fn freeze_if_full(&self) {
-        let limit = self.shared.options.memtable_size;
-        if self.tree.read().memtable.size() >= limit {
-            self.freeze(|memtable| memtable.size() >= limit);
+    fn is_full(&self, memtable: &Memtable) -> bool {
+        memtable.size() >= self.shared.options.memtable_size
+    }
+
+    /// Freezes the memtable if it has reached its size and nobody else changes the structure just now.
+    pub(crate) fn try_freeze_if_full(&self) {
+        if self.is_full(&self.tree.read().memtable)
+            && let Some(structure) = self.structure.try_lock()
+        {
+            self.freeze_under(structure, |memtable| self.is_full(memtable));
         }
     }
 
-    /// Freezes the memtable if it is not empty and `still` holds once nobody else can change the
+    /// Freezes the memtable if it has reached its size.
+    pub(crate) fn freeze_if_full(&self) {
+        if self.is_full(&self.tree.read().memtable) {
+            self.freeze_under(self.structure.lock(), |memtable| self.is_full(memtable));
+        }
+    }
+
+    /// Freezes the memtable if it is not empty.
+    pub(crate) fn freeze(&self) {
+        self.freeze_under(self.structure.lock(), |_| true);
+    }
+
+    /// Freezes the memtable if it is not empty and `still` holds now that nobody else can change the
     /// structure.
-    pub(crate) fn freeze(&self, still: impl FnOnce(&Memtable) -> bool) {
-        let _structure = self.structure.lock();
+    fn freeze_under(&self, _structure: MutexGuard<'_, ()>, still: impl FnOnce(&Memtable) -> bool) {
         // Between two writes: a batch has its memtable from under the commit lock, so all of the
         // frozen one's sequence numbers are below all of the new one's.
         self.shared.commits.between_writes(|| {
@@ -214,5 +231,40 @@ impl Volume {
     /// Keeps the present state readable until the snapshot is dropped.
     pub fn snapshot(self: &Arc<Self>) -> Snapshot {
         Snapshot::new(self.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::SimDisk;
+    use crate::lsm::{Batch, Options, Store};
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    #[test]
+    fn a_writer_that_fills_the_memtable_does_not_wait_for_a_change_of_the_structure() {
+        let options = Options { memtable_size: 1000, background: false, ..Options::default() };
+        let store = Store::open(Arc::new(SimDisk::new(1)), options).unwrap();
+        let volume = store.volume("main").unwrap();
+        let write = |value: &[u8]| {
+            let mut batch = Batch::new();
+            batch.put(b"key", value);
+            volume.write(batch).unwrap();
+        };
+        let (wrote, written) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let structure = volume.structure.lock();
+            scope.spawn(|| {
+                write(&[0; 2000]);
+                wrote.send(())
+            });
+            let answered = written.recv_timeout(Duration::from_secs(60));
+            drop(structure);
+            answered.unwrap();
+        });
+        assert_eq!(volume.tree().immutable.len(), 0);
+        write(b"");
+        assert_eq!(volume.tree().immutable.len(), 1, "the next write froze it");
     }
 }

@@ -29,7 +29,7 @@ use crate::lsm::log::{Log, PendingRecord};
 use crate::lsm::memtable::Memtable;
 use crate::lsm::volume::Volume;
 use crate::lsm::{Batch, Error, Result, SeqNo};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -133,21 +133,21 @@ impl Commits {
     }
 
     /// Commits one record of `count` writes to `volume`; returns its last sequence number.
-    pub fn commit(&self, log: &Log, volume: &Volume, bytes: BytesMut, count: usize) -> Result<SeqNo> {
+    pub fn commit(&self, log: &Log, volume: &Volume, bytes: Vec<u8>, count: usize) -> Result<SeqNo> {
         let (place, role) = self.take_place(volume, bytes, count)?;
         let written = match role {
             Role::Lead(record) => self.lead(log, record),
             Role::Follow(slot) => self.follow(log, &slot),
         };
         if let Ok(record) = &written {
-            insert(&place, record.slice(HEADER_LEN..));
+            insert(&place, record);
         }
         self.publish(place.ticket);
         written.map(|_| place.last_seq)
     }
 
     /// Step 2.
-    fn take_place(&self, volume: &Volume, bytes: BytesMut, count: usize) -> Result<(Place, Role)> {
+    fn take_place(&self, volume: &Volume, bytes: Vec<u8>, count: usize) -> Result<(Place, Role)> {
         let mut queue = self.queue.lock();
         if queue.closed {
             return Err(Error::Closed);
@@ -176,7 +176,7 @@ impl Commits {
     fn lead(&self, log: &Log, mut record: PendingRecord) -> Result<Bytes> {
         let result = log.append(std::slice::from_mut(&mut record));
         self.hand_over();
-        result.map(|()| record.bytes.freeze())
+        result.map(|()| record.bytes.into())
     }
 
     /// Step 3, for a writer that queued.
@@ -199,7 +199,7 @@ impl Commits {
     fn lead_group(&self, log: &Log, mut records: Vec<PendingRecord>, others: &[Arc<Slot>]) -> Result<Bytes> {
         let result = log.append(&mut records);
         self.hand_over();
-        let mut answers = records.into_iter().map(|r| result.clone().map(|()| r.bytes.freeze()));
+        let mut answers = records.into_iter().map(|r| result.clone().map(|()| r.bytes.into()));
         let own = answers.next().expect("a group holds its leader's record");
         for (slot, answer) in others.iter().zip(answers) {
             *slot.turn.lock() = Turn::Done(answer);
@@ -286,11 +286,10 @@ impl Publication {
 }
 
 /// Step 4.
-fn insert(place: &Place, payload: Bytes) {
-    let writes = Writes::new(payload).expect("a batch encodes its own count");
-    for (seq, write) in (place.first_seq..).zip(writes) {
-        place.memtable.insert(seq, write.expect("a batch encodes its own writes"));
-    }
+fn insert(place: &Place, record: &Bytes) {
+    let writes = Writes::new(record.slice(HEADER_LEN..)).expect("a batch encodes its own count");
+    let inserted = place.memtable.insert_all(place.first_seq, writes, record.len());
+    inserted.expect("a batch encodes its own writes");
 }
 
 impl Volume {
@@ -312,7 +311,7 @@ impl Volume {
         self.wait_for_room(record.len())?;
         let seq = shared.commits.commit(&shared.log, self, record, count)?;
         shared.syncs.note_write(shared.options.sync_interval);
-        self.freeze_if_full();
+        self.try_freeze_if_full();
         shared.metrics.wrote(count, data_len, started);
         Ok(seq)
     }

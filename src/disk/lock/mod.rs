@@ -20,7 +20,7 @@
 //!
 //! The lock belongs to the open file, so a daemon that forks after taking it keeps it; it then says
 //! its new pid with [`StoreLock::set_mount`]. Only the process that the contents name releases the
-//! lock when it drops it: the parent's copy is merely closed.
+//! lock: the parent's copy is merely closed.
 //!
 //! Waiting for another process has no event to wait on here, so this module polls, with a bound.
 
@@ -68,13 +68,13 @@ pub struct Owner {
     pub closing: bool,
 }
 
-/// A store's lock, held until it is dropped.
+/// A store's lock, held until it is released or dropped.
 #[derive(Debug)]
 pub struct StoreLock {
     file: File,
     path: PathBuf,
-    /// What the contents say of this process; the lock orders the rewrites.
-    said: Mutex<Owner>,
+    /// What the contents say of this process, until the lock is released; the mutex orders the rewrites.
+    said: Mutex<Option<Owner>>,
 }
 
 impl StoreLock {
@@ -104,7 +104,7 @@ impl StoreLock {
             }
             std::thread::sleep(POLL_INTERVAL);
         }
-        let lock = StoreLock { file, path, said: Mutex::default() };
+        let lock = StoreLock { file, path, said: Mutex::new(Some(Owner::default())) };
         match lock.set_mount(None) {
             // Only a message is missing, and a full store must open, or nothing could be deleted.
             Err(e) if !e.is_full() => Err(e.into()),
@@ -153,11 +153,28 @@ impl StoreLock {
         Ok(true)
     }
 
+    /// Releases the lock, if this is the process that the contents name.
+    pub fn release(&self) {
+        let mut said = self.said.lock();
+        if said.take().is_none() {
+            return;
+        }
+        let named = read_contents(&self.file).map(|contents| decode_owner(&contents).pid);
+        if named.is_ok_and(|pid| pid == Some(std::process::id())) {
+            // Stale contents do no harm, so a failure here is none.
+            let _ = self.rewrite(CLOSED);
+            // Closing would do, were there not a child somewhere between fork and exec.
+            let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+        }
+    }
+
     fn say(&self, change: impl FnOnce(&mut Owner)) -> Result<()> {
         let mut said = self.said.lock();
-        change(&mut said);
-        said.pid = Some(std::process::id());
-        self.rewrite(&encode_owner(&said))
+        // The contents are another owner's now.
+        let Some(owner) = said.as_mut() else { return Ok(()) };
+        change(owner);
+        owner.pid = Some(std::process::id());
+        self.rewrite(&encode_owner(owner))
             .map_err(|e| DiskError::new("lock", self.path.display().to_string(), e))
     }
 
@@ -170,13 +187,7 @@ impl StoreLock {
 
 impl Drop for StoreLock {
     fn drop(&mut self) {
-        let named = read_contents(&self.file).map(|contents| decode_owner(&contents).pid);
-        if named.is_ok_and(|pid| pid == Some(std::process::id())) {
-            // Stale contents do no harm, so a failure here is none.
-            let _ = self.rewrite(CLOSED);
-            // Closing would do, were there not a child somewhere between fork and exec.
-            let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
-        }
+        self.release();
     }
 }
 

@@ -170,7 +170,7 @@ fn damaged_or_stale_contents_name_nobody() {
 fn a_full_disk_is_an_error_only_where_something_is_said() {
     // Stands for the file system that has no room: writing to it fails with ENOSPC.
     let full = File::options().read(true).write(true).open("/dev/full").unwrap();
-    let lock = StoreLock { file: full, path: "LOCK".into(), said: Mutex::default() };
+    let lock = StoreLock { file: full, path: "LOCK".into(), said: Mutex::new(Some(Owner::default())) };
     assert!(lock.set_closing().unwrap_err().is_full());
     drop(lock);
     let dir = tempdir().unwrap();

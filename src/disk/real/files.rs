@@ -143,25 +143,29 @@ impl Object for Reader {
 /// A log open for writing.
 #[derive(Debug)]
 pub(super) struct Log {
-    /// Keeps the store locked while it can be written to.
-    _store: Arc<Directory>,
+    /// Keeps the store locked while it can be written to, and knows when it no longer is.
+    store: Arc<Directory>,
     file: File,
     name: String,
 }
 
 impl Log {
     pub(super) fn new(store: Arc<Directory>, file: File, name: &str) -> Log {
-        Log { _store: store, file, name: name.to_owned() }
+        Log { store, file, name: name.to_owned() }
+    }
+
+    fn change(&self, op: &'static str, change: impl FnOnce() -> io::Result<()>) -> Result<()> {
+        self.store.check_held().and_then(|()| change()).map_err(|e| DiskError::new(op, &self.name, e))
     }
 }
 
 impl LogFile for Log {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.file.write_all_at(bytes, offset).map_err(|e| DiskError::new("write", &self.name, e))
+        self.change("write", || self.file.write_all_at(bytes, offset))
     }
 
     fn truncate(&self, len: u64) -> Result<()> {
-        self.file.set_len(len).map_err(|e| DiskError::new("truncate", &self.name, e))
+        self.change("truncate", || self.file.set_len(len))
     }
 
     fn sync(&self) -> Result<()> {

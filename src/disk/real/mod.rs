@@ -6,8 +6,8 @@
 //!   the directory is synced. Leftovers of a process that died are removed when the store is opened.
 //! - Files are made with mode 0600, directories with 0700.
 //!
-//! Locks: the store's lock ([`StoreLock`]) is held from the open until the disk and everything that
-//! writes through it are dropped. `naming` is taken only where the file system cannot rename
+//! Locks: the store's lock ([`StoreLock`]) is held from the open until the disk is released, or it and
+//! everything that writes through it are dropped: nothing is changed without it. `naming` is taken only where the file system cannot rename
 //! without replacing; nothing else is locked.
 
 mod files;
@@ -26,7 +26,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A store's directory on the operating system's file system, locked against other processes.
@@ -41,6 +41,7 @@ pub struct RealDisk {
 struct Directory {
     dir: File,
     lock: StoreLock,
+    released: AtomicBool,
     naming: Mutex<()>,
     /// Numbers the unfinished objects.
     next_unfinished: AtomicU64,
@@ -68,7 +69,13 @@ impl RealDisk {
     fn open_locked(dir: &Path, wait: Duration, file: File) -> std::result::Result<RealDisk, OpenError> {
         let path = dir.canonicalize().map_err(|e| OpenError::new(dir, "open", dir, e))?;
         let lock = StoreLock::acquire(dir, wait)?;
-        let store = Directory { dir: file, lock, naming: Mutex::new(()), next_unfinished: AtomicU64::new(0) };
+        let store = Directory {
+            dir: file,
+            lock,
+            released: AtomicBool::new(false),
+            naming: Mutex::new(()),
+            next_unfinished: AtomicU64::new(0),
+        };
         store.remove_unfinished().map_err(|e| OpenError::new(dir, "clean up", dir, e))?;
         Ok(RealDisk { path, store: Arc::new(store) })
     }
@@ -144,6 +151,11 @@ impl Disk for RealDisk {
         self.store.dir.sync_all().map_err(|e| self.failed("sync", e))
     }
 
+    fn release(&self) {
+        self.store.released.store(true, Ordering::Release);
+        self.store.lock.release();
+    }
+
     fn space(&self) -> Result<Space> {
         let stat = retry_on_intr(|| rustix::fs::fstatvfs(&self.store.dir))
             .map_err(|e| self.failed("statfs", e.into()))?;
@@ -153,8 +165,19 @@ impl Disk for RealDisk {
 }
 
 impl Directory {
+    /// Refuses changes once the lock is released.
+    fn check_held(&self) -> io::Result<()> {
+        match self.released.load(Ordering::Acquire) {
+            true => Err(io::Error::new(io::ErrorKind::PermissionDenied, "the store was released")),
+            false => Ok(()),
+        }
+    }
+
     /// Opens a regular file; symbolic links are not followed.
     fn open_file(&self, name: &str, access: OFlags) -> io::Result<File> {
+        if access != OFlags::RDONLY {
+            self.check_held()?;
+        }
         // Nonblocking, so that a fifo of that name does not block the open.
         let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
@@ -166,6 +189,7 @@ impl Directory {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.check_held()?;
         Ok(retry_on_intr(|| rustix::fs::unlinkat(&self.dir, name, AtFlags::empty()))?)
     }
 
@@ -204,6 +228,7 @@ impl Directory {
 
     /// Renames a file, unless the new name exists (`AlreadyExists`).
     fn rename_if_absent(&self, from: &str, to_dir: &File, to: &str) -> io::Result<()> {
+        self.check_held()?;
         let renamed =
             retry_on_intr(|| rustix::fs::renameat_with(&self.dir, from, to_dir, to, RenameFlags::NOREPLACE));
         match renamed {

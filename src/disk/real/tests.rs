@@ -186,3 +186,30 @@ fn a_directory_that_cannot_take_an_object_is_an_error_and_no_leftover() {
     assert!(error.is_not_found() && error.op == "finish" && error.name == "object", "{error}");
     assert_eq!(entries(dir.path()), ["LOCK"]);
 }
+
+#[test]
+fn a_released_disk_lets_others_in_and_changes_nothing_more() {
+    let (dir, disk) = new_disk();
+    let log = disk.create_log("log").unwrap();
+    suite::put(&disk, "object", b"contents");
+    let mut unfinished = disk.create("unfinished").unwrap();
+    unfinished.write(b"half").unwrap();
+    disk.release();
+    let next = RealDisk::open(dir.path(), NO_WAIT).unwrap();
+    let refused = [
+        log.write_at(0, b"late"),
+        log.truncate(0),
+        unfinished.finish(),
+        disk.create("other").map(drop),
+        disk.create_log("other").map(drop),
+        disk.rewrite_log("log", b"late"),
+        disk.delete("object"),
+        disk.move_to_lost("object"),
+    ];
+    assert!(refused.iter().all(Result::is_err), "{refused:?}");
+    disk.lock().set_closing().unwrap();
+    assert_eq!(suite::get(&disk, "object"), b"contents");
+    drop((log, disk));
+    assert!(matches!(RealDisk::open(dir.path(), NO_WAIT), Err(OpenError::InUse { closing: false, .. })));
+    assert_eq!(suite::names(&next), ["log", "object"]);
+}

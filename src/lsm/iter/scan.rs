@@ -97,23 +97,24 @@ impl Scan {
         moved
     }
 
-    /// The key. Only after [`Scan::next`] said true.
+    /// The key. Empty before the first and at the end.
     pub fn key(&self) -> &[u8] {
-        debug_assert_eq!(self.place, Place::OnKey);
-        &self.key
+        if self.place == Place::OnKey { &self.key } else { &[] }
     }
 
-    /// The head of the value. Only after [`Scan::next`] said true.
+    /// The head of the value. Empty before the first and at the end.
     pub fn head(&self) -> &[u8] {
         match &self.folded {
+            _ if self.place != Place::OnKey => &[],
             Some(value) => &value.head,
             None => self.merge.head(),
         }
     }
 
-    /// The tail of the value; may read it from the disk. Only after [`Scan::next`] said true.
+    /// The tail of the value; may read it from the disk. Empty before the first and at the end.
     pub fn tail(&self) -> Result<Bytes> {
         match &self.folded {
+            _ if self.place != Place::OnKey => Ok(Bytes::new()),
             Some(value) => Ok(value.tail.clone()),
             None => self.merge.tail(),
         }

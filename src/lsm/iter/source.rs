@@ -120,12 +120,26 @@ pub(crate) struct Sources {
     pub active: usize,
 }
 
+/// Can no key be between the bounds?
+fn is_empty_range(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
+    match (from, to) {
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        (Bound::Included(from), Bound::Included(to)) => from > to,
+        (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => {
+            from >= to
+        }
+    }
+}
+
 impl Tree {
     /// Every memtable and table that may hold a key between the bounds. Nothing else is touched:
     /// memtables are asked, tables are judged by the key range that the manifest gives; only those
     /// with range tombstones are opened already.
     pub fn sources(&self, shared: &Shared, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Sources> {
         let mut sources = Sources::default();
+        if is_empty_range(from, to) {
+            return Ok(sources);
+        }
         let prefix = shared.table_options.prefix.and_then(|rule| {
             let bytes = Bytes::copy_from_slice(rule.of_range(from, to)?);
             Some(Prefix { rule, bytes, metrics: shared.metrics.clone() })

@@ -6,6 +6,10 @@
 //! - Log order is sequence order; positions grow and never have a gap between segments.
 //! - Each open of a store starts a new segment (created at the first write). A segment that is
 //!   full, or whose session ended, is never written again.
+//! - What is durable, a later record says (each states the position that was synced before it), or
+//!   the manifest. If none follows for a while, a *witness* does: a record without a payload. It is not
+//!   synced itself, the system gets around to it. Until then a bit that flips in the last synced
+//!   records makes them look torn, and nobody can tell.
 //! - A sync makes every segment before the current one, and the directory, durable before it
 //!   answers: a record is durable only if all before it are.
 //! - A failed write leaves no bytes behind in the log's prefix: its place is cut off again. If
@@ -21,18 +25,19 @@
 pub mod reader;
 pub mod record;
 
-use self::record::{HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
+use self::record::{Framing, HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::disk::{Disk, LogFile};
 use crate::lsm::readonly::ReadOnly;
 use crate::lsm::{Error, Result, SeqNo, names};
-use bytes::BytesMut;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// The magic of a log segment.
-pub const MAGIC: &[u8; 8] = b"lsmfslog";
+/// The framing of a store's log segments.
+pub fn framing(store: u64) -> Framing {
+    Framing { magic: b"lsmfslog", store }
+}
 
 /// The file name of segment `number`.
 pub fn file_name(number: u64) -> String {
@@ -48,7 +53,7 @@ pub fn parse_file_name(name: &str) -> Option<u64> {
 #[derive(Debug)]
 pub struct PendingRecord {
     /// [`HEADER_LEN`] bytes of room and the payload.
-    pub bytes: BytesMut,
+    pub bytes: Vec<u8>,
     /// The sequence number of its first write.
     pub first_seq: SeqNo,
     /// The sequence number of its last write.
@@ -85,14 +90,33 @@ struct Tail {
     /// The current segment's base and length.
     base: u64,
     len: u64,
+    /// The position after the last record that holds something.
+    data_end: u64,
+    /// The highest synced position that a record states.
+    stated: u64,
     /// Records of a group, end to end. Kept for its room.
     group: Vec<u8>,
+}
+
+/// More room than this is not kept for groups.
+const GROUP_ROOM_KEPT: usize = 8 << 20;
+
+/// Where a log goes on.
+#[derive(Debug, Default)]
+pub struct Resume {
+    /// What there is of it, all of it durable.
+    pub segments: Vec<Segment>,
+    /// The number of the next segment.
+    pub next_number: u64,
+    /// The position of its first byte.
+    pub position: u64,
 }
 
 /// The log's writer.
 #[derive(Debug)]
 pub struct Log {
     disk: Arc<dyn Disk>,
+    framing: Framing,
     segment_size: u64,
     tail: Mutex<Tail>,
     segments: Mutex<VecDeque<Segment>>,
@@ -109,23 +133,26 @@ pub struct Log {
 }
 
 impl Log {
-    /// A log that goes on after `segments` (all durable), at `position`, in segment `next_number`.
+    /// The log of the store of this id, which goes on at `resume`.
     pub fn new(
         disk: Arc<dyn Disk>,
+        store: u64,
         segment_size: u64,
-        segments: Vec<Segment>,
-        next_number: u64,
-        position: u64,
+        resume: Resume,
         read_only: ReadOnly,
     ) -> Log {
+        let Resume { segments, next_number, position } = resume;
         Log {
             disk,
+            framing: framing(store),
             segment_size,
             tail: Mutex::new(Tail {
                 file: None,
                 number: next_number,
                 base: position,
                 len: 0,
+                data_end: position,
+                stated: position,
                 group: Vec::new(),
             }),
             segments: Mutex::new(segments.into()),
@@ -156,25 +183,52 @@ impl Log {
                 first_seq: record.first_seq,
                 synced,
             };
-            header.fill(&mut record.bytes);
+            header.fill(&self.framing, &mut record.bytes);
         }
-        let tail = &mut *tail;
-        let group: &[u8] = match records {
-            [one] => &one.bytes,
-            many => {
-                tail.group.clear();
-                many.iter().for_each(|record| tail.group.extend_from_slice(&record.bytes));
-                &tail.group
-            }
-        };
+        if let [one] = records {
+            self.write(&mut tail, &one.bytes, last_seq)?;
+        } else {
+            let mut group = std::mem::take(&mut tail.group);
+            records.iter().for_each(|record| group.extend_from_slice(&record.bytes));
+            let written = self.write(&mut tail, &group, last_seq);
+            group.clear();
+            group.shrink_to(GROUP_ROOM_KEPT);
+            tail.group = group;
+            written?;
+        }
+        tail.data_end = tail.base + tail.len;
+        tail.stated = synced;
+        Ok(())
+    }
+
+    /// Writes a witness, if all is synced and no record says so yet.
+    pub fn witness(&self) -> Result<()> {
+        let mut tail = self.tail.lock();
+        self.read_only.check()?;
+        let synced = self.synced.load(Ordering::Acquire);
+        if synced < tail.data_end || tail.stated >= tail.data_end {
+            return Ok(());
+        }
+        self.ensure_segment(&mut tail)?;
+        let header =
+            Header { kind: RecordKind::Skip, payload_len: 0, file: tail.number, first_seq: 0, synced };
+        let mut record = [0; HEADER_LEN];
+        header.fill(&self.framing, &mut record);
+        self.write(&mut tail, &record, 0)?;
+        tail.stated = synced;
+        Ok(())
+    }
+
+    /// Writes whole records at the end of the current segment.
+    fn write(&self, tail: &mut Tail, bytes: &[u8], last_seq: SeqNo) -> Result<()> {
         let Some(file) = &tail.file else { unreachable!("ensure_segment made one") };
-        if let Err(e) = file.write_at(tail.len, group) {
+        if let Err(e) = file.write_at(tail.len, bytes) {
             return Err(self.undo(file.as_ref(), tail.len, e.into()));
         }
-        tail.len += group.len() as u64;
+        tail.len += bytes.len() as u64;
         if let Some(segment) = self.segments.lock().back_mut() {
             segment.len = tail.len;
-            segment.last_seq = last_seq;
+            segment.last_seq = segment.last_seq.max(last_seq);
         }
         self.written.store(tail.base + tail.len, Ordering::Release);
         Ok(())
@@ -205,7 +259,7 @@ impl Log {
         }
         let name = file_name(tail.number);
         let file = self.disk.create_log(&name)?;
-        let header = SegmentHeader { file: tail.number, base: tail.base }.encode(MAGIC);
+        let header = SegmentHeader { file: tail.number, base: tail.base }.encode(&self.framing);
         if let Err(e) = file.write_at(0, &header) {
             // The number can be used again only if the file is gone.
             return Err(match self.disk.delete(&name) {

@@ -6,7 +6,7 @@
 //! the bad record, whatever good records follow it: a power cut may keep later pages and lose
 //! earlier ones.
 
-use super::record::{HEADER_LEN, Header, SEGMENT_HEADER_LEN, SegmentHeader};
+use super::record::{Framing, HEADER_LEN, Header, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::lsm::Result;
 use bytes::Bytes;
 
@@ -25,6 +25,7 @@ pub struct Record {
 #[derive(Debug)]
 pub struct SegmentReader {
     bytes: Bytes,
+    framing: Framing,
     file: u64,
     offset: usize,
 }
@@ -37,14 +38,15 @@ impl SegmentReader {
     /// [`crate::lsm::Error::NewerFormat`] if a later version wrote the segment.
     pub fn new(
         bytes: Bytes,
-        magic: &[u8; 8],
+        framing: Framing,
         name: &str,
         file: u64,
         base: Option<u64>,
     ) -> Result<Option<SegmentReader>> {
-        let header = SegmentHeader::decode(&bytes, magic, name)?;
+        let header = SegmentHeader::decode(&bytes, &framing, name)?;
         Ok(header.filter(|h| h.file == file && base.is_none_or(|b| b == h.base)).map(|_| SegmentReader {
             bytes,
+            framing,
             file,
             offset: SEGMENT_HEADER_LEN,
         }))
@@ -62,7 +64,7 @@ impl SegmentReader {
 
     /// The highest synced position that any whole record header after the current place states.
     pub fn synced_after(&self) -> Option<u64> {
-        highest_synced(self.bytes.get(self.offset..).unwrap_or_default(), self.file)
+        highest_synced(self.bytes.get(self.offset..).unwrap_or_default(), &self.framing, self.file)
     }
 }
 
@@ -71,7 +73,7 @@ impl Iterator for SegmentReader {
 
     /// The next whole record; `None` at the end, and for good at a record that is not whole.
     fn next(&mut self) -> Option<Record> {
-        let (header, sum) = Header::decode(self.bytes.get(self.offset..)?)?;
+        let (header, sum) = Header::decode(self.bytes.get(self.offset..)?, &self.framing)?;
         let start = self.offset + HEADER_LEN;
         let end = start.checked_add(header.payload_len as usize)?;
         let payload = self.bytes.get(start..end)?;
@@ -87,21 +89,22 @@ impl Iterator for SegmentReader {
 /// Could `start`, the first bytes of a file (as many as a segment's header has, unless the file is
 /// shorter), be what a power cut left of segment `file`? If its header did not arrive whole there are
 /// zeros, or the file ends within it.
-pub fn may_be_segment(start: &[u8], magic: &[u8; 8], file: u64) -> bool {
+pub fn may_be_segment(start: &[u8], framing: &Framing, file: u64) -> bool {
     let never_arrived = start.iter().all(|byte| *byte == 0);
-    let cut_short = start.len() < SEGMENT_HEADER_LEN && start.iter().zip(magic).all(|(a, b)| a == b);
-    let whole = || matches!(SegmentHeader::decode(start, magic, ""), Ok(Some(header)) if header.file == file);
+    let cut_short = start.len() < SEGMENT_HEADER_LEN && start.iter().zip(framing.magic).all(|(a, b)| a == b);
+    let whole =
+        || matches!(SegmentHeader::decode(start, framing, ""), Ok(Some(header)) if header.file == file);
     never_arrived || cut_short || whole()
 }
 
 /// The highest synced position that any record header of segment `file` within `bytes` states, at
 /// whatever offset it stands.
-pub fn highest_synced(bytes: &[u8], file: u64) -> Option<u64> {
+pub fn highest_synced(bytes: &[u8], framing: &Framing, file: u64) -> Option<u64> {
     let number = file.to_be_bytes();
     (0..bytes.len().saturating_sub(HEADER_LEN - 1))
         // The file number is compared before the checksum is computed: this runs once a byte.
         .filter(|at| bytes[at + 16..at + 24] == number)
-        .filter_map(|at| Header::decode(&bytes[at..]))
+        .filter_map(|at| Header::decode(&bytes[at..], framing))
         .map(|(header, _)| header.synced)
         .max()
 }

@@ -9,14 +9,14 @@
 //! 12      4    zero
 //! 16      8    file number
 //! 24      8    base: the log position of the segment's first byte
-//! 32      8    checksum (xxh3) of bytes 0..32
+//! 32      8    checksum (xxh3, seeded with the store's id) of bytes 0..32
 //! ```
 //!
 //! and goes on with records:
 //!
 //! ```text
 //! offset  size
-//! 0       4    checksum (xxh3, low half) of bytes 4..40
+//! 0       4    checksum (xxh3, low half, seeded with the store's id) of bytes 4..40
 //! 4       4    checksum (xxh3, low half) of the payload
 //! 8       4    payload length
 //! 12      1    kind of record
@@ -28,10 +28,12 @@
 //! ```
 //!
 //! A log position is a byte offset in the concatenation of all segments. The file number in each
-//! header makes bytes of an older file at the same place on the disk fail to pass for records.
+//! header makes bytes of an older file at the same place on the disk fail to pass for records. The
+//! store's id is random and stands in the manifest only: nobody can make bytes of a value pass for a
+//! header, which recovery looks for at any offset.
 
 use crate::lsm::{Error, Result, SeqNo};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// The length of a record's header.
 pub const HEADER_LEN: usize = 40;
@@ -48,7 +50,7 @@ pub const MAX_PAYLOAD_LEN: usize = 1 << 30;
 pub enum RecordKind {
     /// A batch of writes (see [`crate::lsm::batch`]).
     Batch = 1,
-    /// Nothing: fills the place of a record that failed.
+    /// Nothing: a witness of what is synced (see [`crate::lsm::log`]).
     Skip = 2,
     /// Manifest edits (see [`crate::lsm::manifest`]).
     Edits = 3,
@@ -80,29 +82,44 @@ pub struct Header {
     pub synced: u64,
 }
 
-fn checksum(bytes: &[u8]) -> u32 {
+/// What sets the headers in one sort of a store's files apart from all other bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Framing {
+    /// The sort of file.
+    pub magic: &'static [u8; 8],
+    /// The store's id.
+    pub store: u64,
+}
+
+impl Framing {
+    fn header_sum(&self, header: &[u8]) -> u32 {
+        xxh3_64_with_seed(header, self.store) as u32
+    }
+}
+
+fn payload_sum(bytes: &[u8]) -> u32 {
     xxh3_64(bytes) as u32
 }
 
 impl Header {
     /// Fills in the header of `record`, whose payload stands after [`HEADER_LEN`] bytes of room.
-    pub fn fill(&self, record: &mut [u8]) {
+    pub fn fill(&self, framing: &Framing, record: &mut [u8]) {
         let (header, payload) = record.split_at_mut(HEADER_LEN);
         assert_eq!(payload.len(), self.payload_len as usize, "the header states the payload's length");
-        header[4..8].copy_from_slice(&checksum(payload).to_be_bytes());
+        header[4..8].copy_from_slice(&payload_sum(payload).to_be_bytes());
         header[8..12].copy_from_slice(&self.payload_len.to_be_bytes());
         header[12..16].copy_from_slice(&[self.kind as u8, 0, 0, 0]);
         header[16..24].copy_from_slice(&self.file.to_be_bytes());
         header[24..32].copy_from_slice(&self.first_seq.to_be_bytes());
         header[32..40].copy_from_slice(&self.synced.to_be_bytes());
-        let own = checksum(&header[4..]);
+        let own = framing.header_sum(&header[4..]);
         header[..4].copy_from_slice(&own.to_be_bytes());
     }
 
     /// The header at the front of `bytes`, with the payload's checksum, if its own checksum holds.
-    pub fn decode(bytes: &[u8]) -> Option<(Header, u32)> {
+    pub fn decode(bytes: &[u8], framing: &Framing) -> Option<(Header, u32)> {
         let header: &[u8; HEADER_LEN] = bytes.first_chunk()?;
-        if u32_at(header, 0) != checksum(&header[4..]) {
+        if u32_at(header, 0) != framing.header_sum(&header[4..]) {
             return None;
         }
         let decoded = Header {
@@ -118,7 +135,7 @@ impl Header {
 
     /// Does `payload` match the checksum that [`Header::decode`] gave?
     pub fn payload_matches(payload: &[u8], expected: u32) -> bool {
-        checksum(payload) == expected
+        payload_sum(payload) == expected
     }
 }
 
@@ -141,13 +158,13 @@ pub struct SegmentHeader {
 
 impl SegmentHeader {
     /// The header's bytes.
-    pub fn encode(&self, magic: &[u8; 8]) -> [u8; SEGMENT_HEADER_LEN] {
+    pub fn encode(&self, framing: &Framing) -> [u8; SEGMENT_HEADER_LEN] {
         let mut out = [0; SEGMENT_HEADER_LEN];
-        out[..8].copy_from_slice(magic);
+        out[..8].copy_from_slice(framing.magic);
         out[8..12].copy_from_slice(&VERSION.to_be_bytes());
         out[16..24].copy_from_slice(&self.file.to_be_bytes());
         out[24..32].copy_from_slice(&self.base.to_be_bytes());
-        let own = xxh3_64(&out[..32]);
+        let own = xxh3_64_with_seed(&out[..32], framing.store);
         out[32..].copy_from_slice(&own.to_be_bytes());
         out
     }
@@ -156,9 +173,10 @@ impl SegmentHeader {
     ///
     /// # Errors
     /// [`Error::NewerFormat`] if a later version wrote it.
-    pub fn decode(bytes: &[u8], magic: &[u8; 8], name: &str) -> Result<Option<SegmentHeader>> {
+    pub fn decode(bytes: &[u8], framing: &Framing, name: &str) -> Result<Option<SegmentHeader>> {
         let Some(header) = bytes.first_chunk::<SEGMENT_HEADER_LEN>() else { return Ok(None) };
-        if header[..8] != *magic || xxh3_64(&header[..32]).to_be_bytes() != header[32..] {
+        let own = xxh3_64_with_seed(&header[..32], framing.store);
+        if header[..8] != *framing.magic || own.to_be_bytes() != header[32..] {
             return Ok(None);
         }
         let found = u32_at(header, 8);
@@ -173,13 +191,16 @@ impl SegmentHeader {
 mod tests {
     use super::*;
 
+    const FRAMING: Framing = Framing { magic: b"MAGICMAG", store: 42 };
+
     fn record() -> Vec<u8> {
         let mut record = vec![0; HEADER_LEN];
         record.extend_from_slice(b"payload");
         let header =
             Header { kind: RecordKind::Batch, payload_len: 7, file: 3, first_seq: 1 << 40, synced: 99 };
-        header.fill(&mut record);
-        assert_eq!(Header::decode(&record).unwrap().0, header);
+        header.fill(&FRAMING, &mut record);
+        assert_eq!(Header::decode(&record, &FRAMING).unwrap().0, header);
+        assert!(Header::decode(&record, &Framing { store: 43, ..FRAMING }).is_none());
         record
     }
 
@@ -189,7 +210,7 @@ mod tests {
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            let noticed = match Header::decode(&bad) {
+            let noticed = match Header::decode(&bad, &FRAMING) {
                 None => true,
                 Some((_, sum)) => !Header::payload_matches(&bad[HEADER_LEN..], sum),
             };
@@ -200,14 +221,16 @@ mod tests {
     #[test]
     fn segment_headers_read_back_and_newer_ones_are_refused() {
         let header = SegmentHeader { file: 8, base: 1 << 33 };
-        let mut bytes = header.encode(b"MAGICMAG");
-        assert_eq!(SegmentHeader::decode(&bytes, b"MAGICMAG", "f").unwrap(), Some(header));
-        assert_eq!(SegmentHeader::decode(&bytes, b"OTHERMAG", "f").unwrap(), None);
-        assert_eq!(SegmentHeader::decode(&bytes[..39], b"MAGICMAG", "f").unwrap(), None);
+        let mut bytes = header.encode(&FRAMING);
+        let decode = |bytes: &[u8], framing| SegmentHeader::decode(bytes, framing, "f");
+        assert_eq!(decode(&bytes, &FRAMING).unwrap(), Some(header));
+        assert_eq!(decode(&bytes, &Framing { magic: b"OTHERMAG", ..FRAMING }).unwrap(), None);
+        assert_eq!(decode(&bytes, &Framing { store: 43, ..FRAMING }).unwrap(), None);
+        assert_eq!(decode(&bytes[..39], &FRAMING).unwrap(), None);
         bytes[11] = 2;
-        let sum = xxh3_64(&bytes[..32]).to_be_bytes();
+        let sum = xxh3_64_with_seed(&bytes[..32], FRAMING.store).to_be_bytes();
         bytes[32..].copy_from_slice(&sum);
-        let newer = SegmentHeader::decode(&bytes, b"MAGICMAG", "f").unwrap_err();
+        let newer = decode(&bytes, &FRAMING).unwrap_err();
         assert!(matches!(newer, Error::NewerFormat { found: 2, .. }));
     }
 }

@@ -4,16 +4,23 @@ use super::reader::SegmentReader;
 use super::*;
 use crate::disk::sim::{Fault, Op, SimDisk};
 
+const STORE: u64 = 42;
+
 fn record(seq: SeqNo, payload: &[u8]) -> PendingRecord {
-    let mut bytes = BytesMut::zeroed(HEADER_LEN);
+    let mut bytes = vec![0; HEADER_LEN];
     bytes.extend_from_slice(payload);
     PendingRecord { bytes, first_seq: seq, last_seq: seq }
+}
+
+fn log(disk: &Arc<SimDisk>) -> Log {
+    let resume = Resume { next_number: 1, ..Resume::default() };
+    Log::new(disk.clone(), STORE, 1 << 20, resume, ReadOnly::default())
 }
 
 /// The sequence numbers in the first segment.
 fn logged(disk: &SimDisk) -> Vec<SeqNo> {
     let bytes = disk.read_file(&file_name(1)).unwrap().into();
-    let reader = SegmentReader::new(bytes, MAGIC, "f", 1, Some(0)).unwrap().unwrap();
+    let reader = SegmentReader::new(bytes, framing(STORE), "f", 1, Some(0)).unwrap().unwrap();
     reader.map(|record| record.header.first_seq).collect()
 }
 
@@ -21,7 +28,7 @@ fn logged(disk: &SimDisk) -> Vec<SeqNo> {
 fn a_group_that_failed_does_not_come_back_in_place_of_a_later_one() {
     for seed in 0..300 {
         let disk = Arc::new(SimDisk::new(seed));
-        let log = Log::new(disk.clone(), 1 << 20, vec![], 1, 0, ReadOnly::default());
+        let log = log(&disk);
         log.append(&mut [record(1, &[0; 1500])]).unwrap();
         log.sync().unwrap();
         disk.fail(Fault::new(Op::Write, libc::ENOSPC).on(".log").short());
@@ -36,7 +43,7 @@ fn a_group_that_failed_does_not_come_back_in_place_of_a_later_one() {
 fn a_group_that_cannot_be_cut_off_again_ends_the_log() {
     for op in [Op::Truncate, Op::Sync] {
         let disk = Arc::new(SimDisk::new(1));
-        let log = Log::new(disk.clone(), 1 << 20, vec![], 1, 0, ReadOnly::default());
+        let log = log(&disk);
         log.append(&mut [record(1, b"a")]).unwrap();
         disk.fail(Fault::new(Op::Write, libc::ENOSPC).on(".log"));
         disk.fail(Fault::new(op, libc::EIO).on(".log"));
@@ -44,4 +51,31 @@ fn a_group_that_cannot_be_cut_off_again_ends_the_log() {
         assert!(matches!(log.append(&mut [record(3, b"c")]), Err(Error::ReadOnly(_))), "{op:?}");
         assert_eq!(log.sync().is_ok(), op == Op::Truncate, "a failed sync is never tried again");
     }
+}
+
+#[test]
+fn a_witness_tells_damage_of_the_last_synced_record_from_a_torn_one() {
+    let synced_after = |log: &Log, disk: &SimDisk| {
+        let mut bytes = disk.read_file(&file_name(1)).unwrap();
+        bytes[SEGMENT_HEADER_LEN + HEADER_LEN] ^= 1;
+        let mut reader = SegmentReader::new(bytes.into(), log.framing, "f", 1, Some(0)).unwrap().unwrap();
+        assert!(reader.next().is_none());
+        reader.synced_after()
+    };
+    let disk = Arc::new(SimDisk::new(1));
+    let log = log(&disk);
+    log.witness().unwrap();
+    log.append(&mut [record(1, b"a")]).unwrap();
+    log.witness().unwrap();
+    assert_eq!(log.segments()[0].len, log.synced() + 81, "what is not synced gets no witness");
+    log.sync().unwrap();
+    let data_end = log.synced();
+    assert_eq!(synced_after(&log, &disk), Some(0), "it says so itself");
+    log.witness().unwrap();
+    assert_eq!(synced_after(&log, &disk), Some(data_end));
+    log.sync().unwrap();
+    log.witness().unwrap();
+    assert_eq!(log.segments()[0].len, data_end + HEADER_LEN as u64, "one witness is enough");
+    log.append(&mut [record(2, b"b")]).unwrap();
+    assert_eq!(logged(&disk), [1, 0, 2]);
 }

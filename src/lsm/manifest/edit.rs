@@ -12,6 +12,7 @@
 //! 6    add: id, level, table      a table joins a level (in L0: as its newest)
 //! 7    remove: id, level, number  a table leaves a level
 //! 8    log durable: position      the log was synced up to here
+//! 9    store: id (8 bytes)        the store's id, the first edit of all
 //! ```
 
 use crate::lsm::SeqNo;
@@ -74,6 +75,8 @@ pub enum Edit {
     },
     /// The log was synced up to this position: one that ends before is damaged.
     LogDurable(u64),
+    /// The store's id.
+    Store(u64),
 }
 
 impl Edit {
@@ -121,6 +124,10 @@ impl Edit {
                 put(&mut rest, *position);
                 8
             }
+            Edit::Store(id) => {
+                rest.extend_from_slice(&id.to_be_bytes());
+                9
+            }
         };
         out.push(tag);
         put_prefixed(out, &rest);
@@ -149,6 +156,7 @@ impl Edit {
                 Edit::RemoveTable { volume, level, number: take(rest)? }
             }
             8 => Edit::LogDurable(take(rest)?),
+            9 => Edit::Store(u64::from_be_bytes(*rest.first_chunk()?)),
             _ => return None,
         };
         Some(edit)

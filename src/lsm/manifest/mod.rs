@@ -18,7 +18,8 @@
 //!
 //! # Invariants
 //! - Each open writes a new generation, and so does a log of edits that has grown long. The one
-//!   before is deleted when the new one is durable.
+//!   before is deleted when the new one is durable. Its log of edits is durable before its snapshot has
+//!   a name: a snapshot without one is damage.
 //! - A record of edits is synced before its effect is used. So only the last may be torn, and the
 //!   "synced" position in each record's header is its own offset: a bad record before a whole one
 //!   is damage, and open refuses.
@@ -37,7 +38,7 @@ pub use state::{State, VolumeState};
 
 use crate::disk::{Disk, LogFile};
 use crate::lsm::log::reader::SegmentReader;
-use crate::lsm::log::record::{HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
+use crate::lsm::log::record::{Framing, HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::lsm::names::{self, MAX_NUMBER};
 use crate::lsm::readonly::ReadOnly;
 use crate::lsm::{Error, Result};
@@ -48,12 +49,15 @@ use xxhash_rust::xxh3::Xxh3Default;
 /// The version of the format that this program writes, and the newest that it reads.
 pub const VERSION: u32 = 1;
 const MAGIC: &[u8; 8] = b"lsmfsman";
-const EDITS_MAGIC: &[u8; 8] = b"lsmfsedt";
 const SNAPSHOT_HEADER_LEN: usize = 40;
 /// A log of edits longer than this is followed by a new generation.
 const EDITS_LIMIT: u64 = 1 << 20;
 /// File numbers reserved at once.
 const FILE_BLOCK: u64 = 256;
+
+fn edits_framing(state: &State) -> Framing {
+    Framing { magic: b"lsmfsedt", store: state.store }
+}
 
 fn snapshot_name(generation: u64) -> String {
     format!("manifest-{generation:06}")
@@ -119,10 +123,11 @@ pub fn read(disk: &dyn Disk, names: &[String]) -> Result<Option<State>> {
     let edits = decode_snapshot(&bytes, &name, generation)?;
     apply_all(&mut state, edits, &name, SNAPSHOT_HEADER_LEN as u64)?;
     let name = edits_name(generation);
-    if names.contains(&name) {
-        let bytes = read_whole(disk, &name)?;
-        replay_edits(&mut state, bytes, &name, generation)?;
+    if !names.contains(&name) {
+        return Err(Error::corruption(name, 0, "it is missing"));
     }
+    let bytes = read_whole(disk, &name)?;
+    replay_edits(&mut state, bytes, &name, generation)?;
     Ok(Some(state))
 }
 
@@ -185,13 +190,9 @@ fn decode_snapshot<'a>(bytes: &'a [u8], name: &str, generation: u64) -> Result<&
 
 fn replay_edits(state: &mut State, bytes: Bytes, name: &str, generation: u64) -> Result<()> {
     let damaged = |offset| Error::corruption(name, offset, "a record is damaged that was once durable");
-    let Some(mut reader) = SegmentReader::new(bytes.clone(), EDITS_MAGIC, name, generation, Some(0))? else {
-        // Its first record follows a synced header: without one there was none.
-        return match crate::lsm::log::reader::highest_synced(&bytes, generation) {
-            None => Ok(()),
-            Some(_) => Err(damaged(0)),
-        };
-    };
+    let framing = edits_framing(state);
+    let reader = SegmentReader::new(bytes, framing, name, generation, Some(0))?;
+    let mut reader = reader.ok_or_else(|| Error::corruption(name, 0, "its header is damaged"))?;
     for record in reader.by_ref() {
         apply_all(state, &record.payload, name, record.offset)?;
     }
@@ -274,7 +275,7 @@ impl Manifest {
             first_seq: 0,
             synced: self.edits_len,
         };
-        header.fill(&mut record);
+        header.fill(&edits_framing(&self.state), &mut record);
         if let Err(e) = self.edits.write_at(self.edits_len, &record) {
             return Err(self.undo(e.into()));
         }
@@ -354,14 +355,14 @@ impl Manifest {
     }
 }
 
-/// Writes a generation's snapshot and its empty log of edits, both durable.
+/// Writes a generation, durably: its empty log of edits, then the snapshot, which makes it one.
 fn write_generation(disk: &dyn Disk, generation: u64, state: &State) -> Result<(Arc<dyn LogFile>, u64)> {
+    let edits = disk.create_log(&edits_name(generation))?;
+    edits.write_at(0, &SegmentHeader { file: generation, base: 0 }.encode(&edits_framing(state)))?;
+    edits.sync()?;
+    disk.sync_dir()?;
     let mut writer = disk.create(&snapshot_name(generation))?;
     writer.write(&encode_snapshot(state, generation))?;
     writer.finish()?;
-    let edits = disk.create_log(&edits_name(generation))?;
-    edits.write_at(0, &SegmentHeader { file: generation, base: 0 }.encode(EDITS_MAGIC))?;
-    edits.sync()?;
-    disk.sync_dir()?;
     Ok((edits, SEGMENT_HEADER_LEN as u64))
 }

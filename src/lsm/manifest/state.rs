@@ -24,6 +24,8 @@ pub struct VolumeState {
 /// A store's shape.
 #[derive(Debug, Clone, Default)]
 pub struct State {
+    /// The store's id: random, and known to the manifest only ([`crate::lsm::log::record`]).
+    pub store: u64,
     /// File numbers below this one may be in use.
     pub files: u64,
     /// The oldest log segment that is needed, and its base.
@@ -45,6 +47,7 @@ impl State {
     /// Applies one edit; `Err` says why it does not fit.
     pub fn apply(&mut self, edit: Edit) -> Result<(), String> {
         match edit {
+            Edit::Store(id) => self.store = id,
             Edit::Files(number) => self.files = self.files.max(sane(number)?),
             Edit::LogStart { number, base } => {
                 self.log_start = (sane(number)?, sane(base)?);
@@ -109,6 +112,7 @@ impl State {
     pub fn to_edits(&self) -> Vec<Edit> {
         let (number, base) = self.log_start;
         let mut edits = vec![
+            Edit::Store(self.store),
             Edit::Files(self.files),
             Edit::LogStart { number, base },
             Edit::LogDurable(self.log_durable),

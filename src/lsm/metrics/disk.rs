@@ -64,6 +64,10 @@ impl Disk for MeteredDisk {
     fn space(&self) -> Result<Space> {
         self.disk.space()
     }
+
+    fn release(&self) {
+        self.disk.release();
+    }
 }
 
 fn is_table(name: &str) -> bool {

@@ -161,7 +161,21 @@ fn stats_shows_volumes_files_tables_and_log() {
 }
 
 #[test]
-fn only_mount_and_put_make_a_store() {
+fn stats_are_there_for_programs_too() {
+    let place = Place::new();
+    for path in ["dir/a", "dir/b", "c"] {
+        place.put(path, b"x");
+    }
+    let json: serde_json::Value = serde_json::from_str(&place.lsmfs("stats", &["--json"]).ok()).unwrap();
+    assert_eq!((&json["files"], &json["directories"], &json["others"]), (&3.into(), &1.into(), &0.into()));
+    assert_eq!(json["store"], place.store().to_str().unwrap());
+    assert_eq!(json["volumes"][0]["name"], "main");
+    assert!(json["amplification"]["space"].as_f64().unwrap() >= 1.0);
+    assert!(json["volumes"][0]["levels"][0][0]["bytes"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn only_mount_put_and_shell_make_a_store() {
     let place = Place::new();
     for command in ["ls", "scan", "stats"] {
         place.lsmfs(command, &[]).fails(1, &["no such directory", place.store().to_str().unwrap()]);
@@ -254,7 +268,7 @@ fn a_reader_that_stops_early_is_no_failure() {
 #[test]
 fn help_is_there_at_every_level() {
     let top = lsmfs(["--help"]).ok();
-    for command in ["mount", "umount", "get", "put", "rm", "ls", "scan", "stats"] {
+    for command in ["mount", "umount", "get", "put", "rm", "ls", "scan", "stats", "shell"] {
         assert!(top.contains(&format!("\n  {command} ")), "{command} is missing in:\n{top}");
         let help = lsmfs([command, "--help"]).ok();
         assert!(help.contains("Usage: lsmfs") && help.len() > 200, "{help}");

@@ -68,14 +68,17 @@ impl CliError {
         }
     }
 
+    /// Has who reads our output gone away?
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, CliError::System { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+
     /// Tells the user, in one line, and picks the exit status.
     pub fn report(&self) -> ExitCode {
         match self {
             CliError::Told(status) => ExitCode::from(*status),
             // Who reads our output has had enough of it.
-            CliError::System { source, .. } if source.kind() == io::ErrorKind::BrokenPipe => {
-                ExitCode::SUCCESS
-            }
+            _ if self.is_broken_pipe() => ExitCode::SUCCESS,
             _ => {
                 self.say();
                 ExitCode::from(if matches!(self, CliError::Option(_)) { 2 } else { 1 })

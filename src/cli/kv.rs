@@ -154,20 +154,24 @@ pub fn rm(args: &RmArgs) -> Result<()> {
 pub fn ls(args: &LsArgs) -> Result<()> {
     let path = parse(&args.path)?;
     OpenStore::open(store::lock(&args.store)?)?.finish_after(|store| {
-        let tree = store.tree();
         let mut out = output();
-        let attr = tree.stat(&path)?;
-        if attr.kind == FileKind::Directory {
-            tree.list(&path, |name, attr| {
-                let line = ls_line(&tree, &path.join(name), name, attr, args.long)?;
-                written(writeln!(out, "{line}"))
-            })?;
-        } else {
-            let line = ls_line(&tree, &path, &path.to_bytes(), &attr, args.long)?;
-            written(writeln!(out, "{line}"))?;
-        }
+        print_directory(&store.tree(), &path, args.long, &mut out)?;
         written(out.flush())
     })
+}
+
+/// Prints the names in a directory, or a file's.
+pub fn print_directory(tree: &Tree<'_>, path: &TreePath, long: bool, out: &mut impl Write) -> Result<()> {
+    let attr = tree.stat(path)?;
+    if attr.kind == FileKind::Directory {
+        tree.list(path, |name, attr| {
+            let line = ls_line(tree, &path.join(name), name, attr, long)?;
+            written(writeln!(out, "{line}"))
+        })
+    } else {
+        let line = ls_line(tree, path, &path.to_bytes(), &attr, long)?;
+        written(writeln!(out, "{line}"))
+    }
 }
 
 fn ls_line(tree: &Tree<'_>, path: &TreePath, name: &[u8], attr: &Attr, long: bool) -> Result<String> {
@@ -225,17 +229,28 @@ pub fn scan(args: &ScanArgs) -> Result<()> {
     let to = args.to.as_ref().map(parse).transpose()?;
     OpenStore::open(store::lock(&args.store)?)?.finish_after(|store| {
         let mut out = output();
-        store.tree().scan(from.as_ref(), to.as_ref(), |found| {
-            written(out.write_all(escape(&found.path.to_bytes()).as_bytes()))?;
-            if !args.keys {
-                written(out.write_all(b"\t"))?;
-                let mut value = Escaper::new(&mut out);
-                found.read(|piece| written(value.write_all(piece)))?;
-                written(value.finish())?;
-            }
-            written(out.write_all(b"\n"))
-        })?;
+        print_range(&store.tree(), from.as_ref(), to.as_ref(), !args.keys, &mut out)?;
         written(out.flush())
+    })
+}
+
+/// Prints the paths of a range of files, with their values if `values` is set.
+pub fn print_range(
+    tree: &Tree<'_>,
+    from: Option<&TreePath>,
+    to: Option<&TreePath>,
+    values: bool,
+    out: &mut impl Write,
+) -> Result<()> {
+    tree.scan(from, to, |found| {
+        written(out.write_all(escape(&found.path.to_bytes()).as_bytes()))?;
+        if values {
+            written(out.write_all(b"\t"))?;
+            let mut value = Escaper::new(&mut *out);
+            found.read(|piece| written(value.write_all(piece)))?;
+            written(value.finish())?;
+        }
+        written(out.write_all(b"\n"))
     })
 }
 
@@ -247,11 +262,13 @@ fn is_directory(cause: &Cause) -> bool {
     matches!(cause, Cause::IsDirectory)
 }
 
-fn output() -> BufWriter<io::StdoutLock<'static>> {
+/// Standard output.
+pub fn output() -> BufWriter<io::StdoutLock<'static>> {
     BufWriter::with_capacity(64 << 10, io::stdout().lock())
 }
 
-fn written(done: io::Result<()>) -> Result<()> {
+/// What became of writing to it.
+pub fn written(done: io::Result<()>) -> Result<()> {
     done.map_err(|error| CliError::system("write to standard output", error))
 }
 

@@ -10,6 +10,7 @@ mod log;
 mod mount;
 mod print;
 mod serve;
+mod shell;
 mod stats;
 mod store;
 mod umount;
@@ -47,6 +48,7 @@ enum Command {
     Ls(kv::LsArgs),
     Scan(kv::ScanArgs),
     Stats(stats::StatsArgs),
+    Shell(shell::ShellArgs),
 }
 
 /// Runs the command that the process's arguments name.
@@ -60,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Ls(args) => kv::ls(&args),
         Command::Scan(args) => kv::scan(&args),
         Command::Stats(args) => stats::run(&args),
+        Command::Shell(args) => shell::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@ use crate::disk::{LOCK_FILE, OpenError};
 use crate::fs::tree::Tree;
 use crate::fs::{FileSystem, FsOptions, engine_options};
 use crate::lsm::options::CompactionMode;
-use crate::lsm::{Options, Store};
+use crate::lsm::{Options, Store, Volume};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::io;
 use std::path::Path;
@@ -54,6 +54,11 @@ impl OpenStore {
     /// The files in it, by their paths.
     pub fn tree(&self) -> Tree<'_> {
         Tree::new(&self.files)
+    }
+
+    /// The volume that the files are in.
+    pub fn volume(&self) -> Result<Arc<Volume>> {
+        self.store.volume(VOLUME).map_err(|error| CliError::engine(self.path(), error))
     }
 
     /// The engine.

@@ -4,7 +4,7 @@ use crate::fs::FileSystem;
 use crate::fs::attr::{Attr, Caller, FileKind, Ino, MODE_BITS, SETGID, SYMLINK_MAX, Timestamp};
 use crate::fs::change::Change;
 use crate::fs::control;
-use crate::fs::entry::Record;
+use crate::fs::entry::{INLINE_MAX, Record};
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::inode::Location;
 use crate::fs::node::{Home, Node, Outcome, check_name};
@@ -15,7 +15,7 @@ struct New<'a> {
     kind: FileKind,
     mode: u32,
     rdev: u32,
-    /// A symbolic link's target.
+    /// A symbolic link's target, or what a file starts with.
     contents: &'a [u8],
 }
 
@@ -40,6 +40,25 @@ impl FileSystem {
     pub fn create(&self, parent: Ino, name: &[u8], mode: u32, caller: Caller) -> Result<Attr> {
         let new = New { kind: FileKind::File, mode, rdev: 0, contents: b"" };
         self.make(parent, name, new, caller).context("create", || Subject::name(parent, name))
+    }
+
+    /// Makes a regular file with contents, at most [`INLINE_MAX`] bytes: nobody ever sees it without them.
+    /// Counts a reference to it.
+    pub fn create_whole(
+        &self,
+        parent: Ino,
+        name: &[u8],
+        mode: u32,
+        contents: &[u8],
+        caller: Caller,
+    ) -> Result<Attr> {
+        let made = match contents.len() {
+            0..=INLINE_MAX => {
+                self.make(parent, name, New { kind: FileKind::File, mode, rdev: 0, contents }, caller)
+            }
+            _ => Err(Cause::FileTooLarge),
+        };
+        made.context("create", || Subject::name(parent, name))
     }
 
     /// Makes a regular file, a fifo, a socket or a device; counts a reference to it.

@@ -141,17 +141,19 @@ pub(super) fn orphan_ino(key: &[u8]) -> Option<Ino> {
     Some(Ino::from_be_bytes(*ino))
 }
 
-/// A key for people: its kind and inode number, then a name or a chunk's number.
+/// A key, or a bound of keys, for people: its kind and inode number, then a name or a chunk's number.
 pub fn readable(key: &[u8]) -> String {
     let Some((prefix, rest)) = key.split_first_chunk::<PREFIX_LEN>() else {
         return key.escape_ascii().to_string();
     };
     let [first, ino @ ..] = prefix;
     let (kind, ino) = (first.escape_ascii(), Ino::from_be_bytes(*ino));
-    match (*first, chunk_number(key)) {
-        (CHUNK, Some(number)) => format!("{kind} {ino} {number}"),
-        (ENTRY, _) => format!("{kind} {ino} {:?}", String::from_utf8_lossy(rest)),
-        (PARENT | ORPHAN, _) if rest.is_empty() => format!("{kind} {ino}"),
+    let name = |name| format!("{:?}", String::from_utf8_lossy(name));
+    match (*first, chunk_number(key), rest.split_first_chunk()) {
+        (CHUNK, Some(number), _) => format!("{kind} {ino} {number}"),
+        (ENTRY | XATTR, ..) => format!("{kind} {ino} {}", name(rest)),
+        (INODE, _, Some((dir, of))) => format!("{kind} {ino} {} {}", Ino::from_be_bytes(*dir), name(of)),
+        (CHUNK | PARENT | ORPHAN | INODE, ..) if rest.is_empty() => format!("{kind} {ino}"),
         _ => key.escape_ascii().to_string(),
     }
 }
@@ -195,10 +197,25 @@ mod tests {
             &chunk(7, 258),
             &parent(3),
             &orphan(9),
+            &inode(4),
+            &inode_name(4, 1, b"link"),
+            &xattr(5, b"user.a"),
+            &chunks(7).1,
             INODE_COUNTER,
             b"\x01",
         ];
-        let texts = [r#"e 1 "größe\n""#, "d 7 258", "p 3", "o 9", "sino", r"\x01"];
+        let texts = [
+            r#"e 1 "größe\n""#,
+            "d 7 258",
+            "p 3",
+            "o 9",
+            "i 4",
+            r#"i 4 1 "link""#,
+            r#"x 5 "user.a""#,
+            "d 8",
+            "sino",
+            r"\x01",
+        ];
         assert_eq!(keys.map(readable), texts);
         assert_eq!(readable(&[&parent(3)[..], b"x"].concat()), r"p\x00\x00\x00\x00\x00\x00\x00\x03x");
     }

@@ -12,6 +12,7 @@ mod walk;
 
 pub use path::TreePath;
 
+use crate::fs::entry::INLINE_MAX;
 use crate::fs::{
     Attr, Caller, Cause, Error, FileKind, FileSystem, Ino, ROOT, RenameMode, Result, SetAttr, Subject,
 };
@@ -101,16 +102,26 @@ impl<'a> Tree<'a> {
         if let Some(old) = &old {
             check_regular(&old.attr).on("write", path)?;
         }
-        let new = Unfinished::create(self, parent.attr.ino).on("write", path)?;
         let mut piece = vec![0; PIECE_BYTES];
+        let mut len = 0;
+        let mut ended = false;
+        // Enough to know whether it is a small value.
+        while len <= INLINE_MAX && !ended {
+            let more = source(&mut piece[len..])?;
+            (len, ended) = (len + more, more == 0);
+        }
+        if ended && old.is_none() {
+            let (dir, start) = (parent.attr.ino, &piece[..len]);
+            let attr = self.fs.create_whole(dir, name, FILE_MODE, start, self.caller).on("write", path)?;
+            drop(Held { fs: self.fs, attr });
+            return Ok(());
+        }
+        let new = Unfinished::create(self, parent.attr.ino).on("write", path)?;
         let mut offset = 0;
-        loop {
-            let len = source(&mut piece)?;
-            if len == 0 {
-                break;
-            }
+        while len > 0 {
             new.write(offset, &piece[..len]).on("write", path)?;
             offset += len as u64;
+            len = if ended { 0 } else { source(&mut piece)? };
         }
         Ok(new.finish(name, old.as_ref().map(|old| &old.attr)).on("write", path)?)
     }

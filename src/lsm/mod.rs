@@ -40,6 +40,7 @@ pub mod options;
 mod range;
 mod read;
 pub mod readonly;
+pub mod records;
 mod recover;
 pub mod snapshot;
 pub mod stall;

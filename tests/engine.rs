@@ -1,17 +1,20 @@
 //! The engine as a library, on the simulated disk: reads and writes, flushes, reopening, range
 //! filtering, what a full or failing disk does.
 
+mod engine_common;
+
+use engine_common::disk::OddDisk;
 use engine_common::{open, sim, stepped};
 use lsmfs::disk::Disk;
 use lsmfs::disk::real::RealDisk;
 use lsmfs::disk::sim::{Fault, Op, SimDisk};
 use lsmfs::lsm::table::PrefixRule;
 use lsmfs::lsm::{Batch, Error, Options, Store, Volume};
+use parking_lot::Mutex;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-mod engine_common;
 
 fn put(volume: &Volume, key: &str, value: &str) {
     let mut batch = Batch::new();
@@ -371,6 +374,25 @@ fn the_background_threads_flush_and_sync() {
 }
 
 #[test]
+fn a_flush_ends_though_writers_go_on() {
+    static VOLUME: Mutex<Option<Arc<Volume>>> = Mutex::new(None);
+    static TABLES: AtomicU64 = AtomicU64::new(0);
+    // A writer that fills a memtable while another one is flushed, time and again.
+    let before_create = |_: &str| {
+        let volume = VOLUME.lock().clone().filter(|_| TABLES.fetch_add(1, Ordering::Relaxed) < 20);
+        volume.iter().for_each(|volume| put(volume, "key", &"x".repeat(4000)));
+    };
+    let disk = Arc::new(OddDisk { before_create, ..OddDisk::new() });
+    let store = Store::open(disk, Options { memtable_size: 4000, ..stepped() }).unwrap();
+    let volume = store.volume("main").unwrap();
+    put(&volume, "key", "old");
+    *VOLUME.lock() = Some(volume.clone());
+    store.flush().unwrap();
+    *VOLUME.lock() = None;
+    assert_eq!(TABLES.load(Ordering::Relaxed), 1);
+}
+
+#[test]
 fn a_full_disk_refuses_writes_and_takes_them_again_when_there_is_room() {
     let disk = sim();
     let (store, volume) = open(&disk, stepped());
@@ -459,7 +481,7 @@ fn a_scan_shows_nothing_outside_its_bounds() {
     put(&volume, "n", "3");
     let shown =
         |scan: &lsmfs::lsm::Scan| [scan.key().to_vec(), scan.head().to_vec(), scan.tail().unwrap().to_vec()];
-    let nothing = [const { Vec::new() }; 3];
+    let nothing: [Vec<u8>; 3] = [const { Vec::new() }; 3];
     let mut scan = volume.scan(Bound::Unbounded, Bound::Excluded(b"m")).unwrap();
     assert_eq!(shown(&scan), nothing, "before the first");
     while scan.next().unwrap() {}

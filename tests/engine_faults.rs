@@ -4,6 +4,7 @@ mod engine_common;
 
 use engine_common::disk::OddDisk;
 use engine_common::{contents, cut_power, files, kill, open, sim, stepped, try_put};
+use lsmfs::disk::Disk;
 use lsmfs::disk::sim::{Fault, Op};
 use lsmfs::lsm::{Error, Options, Store};
 use parking_lot::Mutex;
@@ -133,4 +134,18 @@ fn what_is_called_after_a_sync_may_panic_and_may_drop_the_store() {
     drop(guard);
     calls.recv_timeout(Duration::from_secs(60)).unwrap().unwrap();
     assert!(matches!(volume.get(b"a"), Err(Error::Closed)));
+}
+
+#[test]
+fn an_obsolete_file_that_is_gone_already_is_fine() {
+    let disk = sim();
+    let (store, volume) = open(&disk, stepped());
+    (0..100u32).for_each(|i| _ = try_put(&volume, &i.to_be_bytes(), &[0; 200]).unwrap());
+    store.flush().unwrap();
+    // It is deleted after one more commit.
+    let obsolete = files(&disk, ".log")[0].clone();
+    disk.delete(&obsolete).unwrap();
+    store.compact().unwrap();
+    assert!(!files(&disk, ".log").contains(&obsolete));
+    store.close().unwrap();
 }

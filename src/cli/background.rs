@@ -23,6 +23,9 @@ pub fn start(args: &MountArgs) -> Result<()> {
     for list in &args.options {
         command.arg("-o").arg(list);
     }
+    if let Some(mode) = args.compaction {
+        command.args(["--compaction", mode.name()]);
+    }
     if args.verbose {
         command.arg("--verbose");
     }

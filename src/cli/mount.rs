@@ -1,8 +1,10 @@
 //! `lsmfs mount`.
 
 use crate::cli::error::Result;
+use crate::cli::store::compaction_parser;
 use crate::cli::{background, log, serve};
 use crate::fs::mount::MountOptions;
+use crate::lsm::options::CompactionMode;
 use clap::Args;
 use std::path::{Path, PathBuf};
 use tracing::Level;
@@ -26,6 +28,9 @@ pub struct MountArgs {
     /// Mount options, separated by commas (see below)
     #[arg(short = 'o', value_name = "OPTIONS")]
     pub options: Vec<String>,
+    /// How tables are merged: into levels (default), into few large runs, or not at all
+    #[arg(long, value_name = "MODE", value_parser = compaction_parser())]
+    pub compaction: Option<CompactionMode>,
     /// Log more
     #[arg(short, long)]
     pub verbose: bool,
@@ -47,6 +52,7 @@ Mount options:
   sync                            every write is durable when it is answered
   dirsync                         taken, but without effect: the kernel does not tell a FUSE daemon
   threads=N                       threads that serve requests, 1 to 64
+  compaction=leveled|tiered|none  how tables are merged, as --compaction
   auto, noauto, user, users, nofail, _netdev, x-..., comment=...
                                   as in /etc/fstab
 
@@ -55,7 +61,8 @@ fusermount3 -u, or end the daemon with SIGTERM. Exit status: 0 mounted, 1 failur
 
 /// Mounts.
 pub fn run(args: &MountArgs) -> Result<()> {
-    let options = MountOptions::parse(&args.options)?;
+    let mut options = MountOptions::parse(&args.options)?;
+    options.compaction = args.compaction.or(options.compaction);
     let level = if args.verbose { Level::DEBUG } else { Level::INFO };
     let task = serve::Task { store: &args.store, dir: &args.dir, options: &options };
     if args.daemon {

@@ -77,21 +77,6 @@ pub fn escape(bytes: &[u8]) -> String {
     text
 }
 
-/// A number of bytes, for people.
-pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let mut value = bytes as f64;
-    let mut unit = "B";
-    for larger in UNITS {
-        if value < 1024.0 {
-            break;
-        }
-        value /= 1024.0;
-        unit = larger;
-    }
-    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
-}
-
 /// A point in time as year, month, day, hours, minutes and seconds in UTC, from seconds since 1970.
 pub fn time(secs: i64) -> String {
     const DAY: i64 = 24 * 60 * 60;
@@ -133,12 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_times_are_for_people() {
-        assert_eq!(
-            [0, 1023, 1024, 1536, 5 << 40].map(size),
-            ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "5.0 TiB"]
-        );
-        assert_eq!(size(u64::MAX), "16.0 EiB");
+    fn times_are_for_people() {
         assert_eq!(time(0), "1970-01-01T00:00:00Z");
         assert_eq!(time(951_782_399), "2000-02-28T23:59:59Z");
         assert_eq!(time(951_782_400), "2000-02-29T00:00:00Z");

@@ -54,7 +54,8 @@ pub fn serve(
     if cleared > 0 {
         info!("{}: dead mounts cleared: {cleared}", task.dir.display());
     }
-    OpenStore::open(disk)?.finish_after(|store| {
+    let engine = store::options(task.options.compaction);
+    OpenStore::open_with(disk, engine)?.finish_after(|store| {
         let served = make_dir(task.dir).and_then(|dir| serve_open(store, &dir, task.options, ready));
         info!("closing the store");
         served

@@ -5,7 +5,9 @@ use crate::disk::real::RealDisk;
 use crate::disk::{LOCK_FILE, OpenError};
 use crate::fs::tree::Tree;
 use crate::fs::{FileSystem, FsOptions, engine_options};
-use crate::lsm::Store;
+use crate::lsm::options::CompactionMode;
+use crate::lsm::{Options, Store};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,9 +29,14 @@ pub struct OpenStore {
 impl OpenStore {
     /// Opens the store of a directory that is there and locked.
     pub fn open(disk: RealDisk) -> Result<OpenStore> {
+        OpenStore::open_with(disk, engine_options())
+    }
+
+    /// As [`OpenStore::open`], with other settings than usual.
+    pub fn open_with(disk: RealDisk, options: Options) -> Result<OpenStore> {
         let disk = Arc::new(disk);
         let failed = |error: crate::lsm::Error| CliError::engine(disk.path(), error);
-        let store = Arc::new(Store::open(disk.clone(), engine_options()).map_err(failed)?);
+        let store = Arc::new(Store::open(disk.clone(), options).map_err(failed)?);
         let files = FileSystem::open(store.clone(), VOLUME, FsOptions::default())?;
         Ok(OpenStore { disk, store, files: Arc::new(files) })
     }
@@ -79,6 +86,18 @@ impl OpenStore {
         let closed = self.close();
         done.and(closed)
     }
+}
+
+/// The engine's settings for a store of files that is compacted in this way, if one is given.
+pub fn options(compaction: Option<CompactionMode>) -> Options {
+    let usual = engine_options();
+    Options { compaction: compaction.unwrap_or(usual.compaction), ..usual }
+}
+
+/// Reads the name of a way of compaction.
+pub fn compaction_parser() -> impl TypedValueParser<Value = CompactionMode> {
+    let names = PossibleValuesParser::new(CompactionMode::NAMES.map(|(name, _)| name));
+    names.try_map(|name| CompactionMode::from_name(&name).ok_or("not a way of compaction"))
 }
 
 /// The locked directory of a store.

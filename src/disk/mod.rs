@@ -208,7 +208,7 @@ pub trait Disk: Send + Sync + Debug {
 
     /// Lets others have the store, whoever still holds this disk or a file of it: from now on each
     /// change through them fails. Files can still be read.
-    fn release(&self) {}
+    fn release(&self);
 }
 
 /// An object that is being written. Dropped unfinished, it leaves nothing behind.

@@ -9,8 +9,8 @@ pub type Ino = u64;
 /// The root directory's inode number.
 pub const ROOT: Ino = 1;
 
-/// Inode numbers are below this.
-pub const INO_LIMIT: Ino = 1 << 40;
+/// Files' inode numbers are below this; those from here to 2^40 are `control.rs`'s.
+pub const INO_LIMIT: Ino = (1 << 40) - (1 << 24);
 
 /// The longest name, in bytes.
 pub const NAME_MAX: usize = 255;

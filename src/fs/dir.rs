@@ -3,6 +3,7 @@
 use crate::fs::FileSystem;
 use crate::fs::attr::{Attr, Caller, FileKind, Ino, MODE_BITS, SETGID, SYMLINK_MAX, Timestamp};
 use crate::fs::change::Change;
+use crate::fs::control;
 use crate::fs::entry::Record;
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::inode::Location;
@@ -26,6 +27,9 @@ impl FileSystem {
 
     fn try_lookup(&self, parent: Ino, name: &[u8]) -> Outcome<Option<Attr>> {
         check_name(name)?;
+        if control::holds(parent, name) {
+            return self.lookup_control(parent, name);
+        }
         let _names = self.locks.names.shared(parent);
         let Some(record) = self.find_record(parent, name)? else { return Ok(None) };
         self.inodes.reference(record.ino, parent, name);
@@ -89,7 +93,7 @@ impl FileSystem {
 
     fn make(&self, parent: Ino, name: &[u8], new: New<'_>, caller: Caller) -> Outcome<Attr> {
         self.check_writable()?;
-        check_name(name)?;
+        control::check_changeable(parent, name)?;
         let _names = self.locks.names.exclusive(parent);
         // Nobody else can reach the new inode before this returns, so it needs no lock.
         let _inode = self.locks.inodes.exclusive(parent);

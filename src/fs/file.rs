@@ -7,6 +7,7 @@
 use crate::fs::FileSystem;
 use crate::fs::attr::{Ino, Timestamp, without_setid};
 use crate::fs::change::Change;
+use crate::fs::control;
 use crate::fs::entry::{CHUNK_SIZE, INLINE_MAX, MAX_FILE_SIZE, Record};
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::keys;
@@ -55,6 +56,9 @@ impl FileSystem {
     }
 
     fn try_read(&self, ino: Ino, offset: u64, len: usize) -> Outcome<Bytes> {
+        if control::is_control(ino) {
+            return self.control.read(ino, offset, len);
+        }
         let node = self.load(ino)?;
         check_file(&node.record)?;
         let left = node.record.size.saturating_sub(offset);

@@ -7,6 +7,7 @@
 
 use crate::fs::attr::{Attr, Caller, FileKind, INO_LIMIT, Ino, NAME_MAX, ROOT, Timestamp};
 use crate::fs::change::{Change, Written};
+use crate::fs::control::{self, Control};
 use crate::fs::entry::Record;
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::inode::Inodes;
@@ -58,8 +59,9 @@ pub struct StatFs {
 /// The files and directories of one volume.
 #[derive(Debug)]
 pub struct FileSystem {
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
     options: FsOptions,
+    pub(super) control: Control,
     pub(super) volume: Arc<Volume>,
     pub(super) locks: Locks,
     pub(super) inodes: Inodes,
@@ -83,6 +85,7 @@ impl FileSystem {
         let volume = store.volume(volume)?;
         let fs = FileSystem {
             numbers: Numbers::open(volume.clone())?,
+            control: Control::new(options.owner),
             store,
             options,
             volume,
@@ -124,6 +127,9 @@ impl FileSystem {
     /// Takes back `count` references to an inode. After the last one its number is not valid any more,
     /// and a file without a name is gone.
     pub fn forget(&self, ino: Ino, count: u64) {
+        if control::is_control(ino) {
+            return self.control.forget(ino, count);
+        }
         if let Some(orphan) = self.inodes.forget(ino, count) {
             self.dispose(&orphan);
         }

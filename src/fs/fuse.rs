@@ -3,7 +3,8 @@
 //! What is agreed with the kernel, and why:
 //!
 //! - This process is the only writer, so names, absent names and attributes stay valid for ever; the
-//!   kernel sees every change pass through itself.
+//!   kernel sees every change pass through itself. The store's figures (`control.rs`) are looked up each
+//!   time.
 //! - OPEN and FLUSH are answered with `ENOSYS`, once: from then on opening and closing a file costs no
 //!   request and keeps its pages cached. `FUSE_ATOMIC_O_TRUNC` is not asked for, so that `O_TRUNC` comes
 //!   as a change of size. An unlinked file may be open: it lives until it is forgotten.
@@ -27,6 +28,8 @@ mod convert;
 mod requests;
 
 use crate::fs::FileSystem;
+use crate::fs::attr::Ino;
+use crate::fs::control;
 use crate::fs::errno::errno_logged;
 use crate::fs::error::{Cause, Error, Result, Subject};
 use crate::fs::readdir::DirHandle;
@@ -42,6 +45,11 @@ use std::time::Duration;
 
 /// How long the kernel may keep what it was told: for ever (136 years).
 const TTL: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// How long the kernel may keep what it was told of an inode.
+fn ttl(ino: Ino) -> &'static Duration {
+    if control::is_rendering(ino) { &Duration::ZERO } else { &TTL }
+}
 
 /// Inode numbers are never used again.
 const GENERATION: Generation = Generation(0);

@@ -7,8 +7,9 @@
 use crate::fs::FileSystem;
 use crate::fs::attr::{Attr, Ino, Timestamp};
 use crate::fs::change::Change;
+use crate::fs::control::check_changeable;
 use crate::fs::error::{Cause, Context, Result, Subject};
-use crate::fs::node::{Home, Outcome, check_name};
+use crate::fs::node::{Home, Outcome};
 
 impl FileSystem {
     /// Gives a file that is not a directory another name; counts a reference to it.
@@ -18,7 +19,7 @@ impl FileSystem {
 
     fn try_link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Outcome<Attr> {
         self.check_writable()?;
-        check_name(name)?;
+        check_changeable(parent, name)?;
         let _names = self.locks.names.exclusive(parent);
         let _inodes = self.locks.inodes.exclusive_all([parent, ino]);
         let mut node = self.load(ino)?;

@@ -8,7 +8,7 @@
 //!    exclusive to change. A directory's own attributes belong to it as a file, so that a create takes
 //!    its parent's name lock and then its parent's inode lock.
 //! 4. Leaves, each held for a few instructions and never with another lock sought: the shards of the
-//!    table of inodes, the inode numbers. (The inode numbers' lock is held over
+//!    table of inodes, the renderings of `control.rs`, the inode numbers. (The inode numbers' lock is held over
 //!    one write to the engine, which takes none of these.)
 //!
 //! An open directory's own lock, around its listing's position, comes before all of these.

@@ -12,6 +12,7 @@
 //! | `number`, `reclaim` | inode numbers; giving back what removed files held |
 //! | `setattr`, `xattr`, `acl`, `file`, `truncate` | attributes, contents |
 //! | `dir`, `link`, `remove`, [`rename`], [`readdir`] | names |
+//! | [`control`], [`figures`] | the store's figures as files, and as text |
 //! | [`error`], [`errno`] | what can go wrong, and the system's number for it |
 //! | [`fuse`] | the kernel's face |
 //! | [`mount`] | making and ending mounts |
@@ -20,10 +21,12 @@
 mod acl;
 pub mod attr;
 mod change;
+pub mod control;
 mod dir;
 pub mod entry;
 pub mod errno;
 pub mod error;
+pub mod figures;
 mod file;
 pub mod filesystem;
 pub mod fuse;

@@ -5,6 +5,7 @@
 
 use crate::fs::FileSystem;
 use crate::fs::attr::{FileKind, Ino, NAME_MAX, Timestamp};
+use crate::fs::control;
 use crate::fs::entry::{Entry, INLINE_MAX, Record};
 use crate::fs::error::Cause;
 use crate::fs::inode::{Location, Orphan, Place};
@@ -127,7 +128,7 @@ impl FileSystem {
 
     /// A file that somebody looked up.
     pub(super) fn load(&self, ino: Ino) -> Outcome<Node> {
-        match self.inodes.place(ino).ok_or(Cause::Stale)? {
+        match self.inodes.place(ino).ok_or_else(|| control::unknown(ino))? {
             Place::Entry(at) => same_inode(ino, self.find(at.parent, &at.name)?, Node::ino),
             Place::Shared => self.load_shared(ino),
             Place::Orphan(orphan) => {
@@ -138,6 +139,9 @@ impl FileSystem {
 
     /// As [`FileSystem::load`], the attributes only.
     pub(super) fn load_record(&self, ino: Ino) -> Outcome<Record> {
+        if control::is_control(ino) {
+            return self.control.record(ino);
+        }
         match self.inodes.place(ino).ok_or(Cause::Stale)? {
             Place::Entry(at) => same_inode(ino, self.find_record(at.parent, &at.name)?, |r| r.ino),
             Place::Shared => self.load_shared_record(ino),

@@ -13,6 +13,7 @@
 
 use crate::fs::FileSystem;
 use crate::fs::attr::{Attr, FileKind, Ino, ROOT};
+use crate::fs::control;
 use crate::fs::entry::{Entry, Record};
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::inode::Place;
@@ -112,6 +113,9 @@ impl FileSystem {
         show: Show,
         add: &mut dyn FnMut(DirEntry<'_>) -> bool,
     ) -> Outcome<()> {
+        if control::is_control(dir.ino) {
+            return self.list_control(cookie, show == Show::Present, add);
+        }
         let mut listing = dir.listing.lock();
         if cookie == 0 {
             *listing = Listing::default();

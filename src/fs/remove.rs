@@ -3,9 +3,10 @@
 use crate::fs::FileSystem;
 use crate::fs::attr::{Ino, Timestamp};
 use crate::fs::change::Change;
+use crate::fs::control::check_changeable;
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::keys;
-use crate::fs::node::{Home, Node, Outcome, check_name};
+use crate::fs::node::{Home, Node, Outcome};
 use std::ops::Bound;
 
 /// Deleted entries that make it worth to delete their whole range once more.
@@ -38,7 +39,7 @@ impl FileSystem {
         check: impl Fn(&mut Change<'_>, &Node) -> Outcome<()>,
     ) -> Outcome<()> {
         self.check_writable()?;
-        check_name(name)?;
+        check_changeable(parent, name)?;
         let _names = self.locks.names.exclusive(parent);
         let seen = self.glimpse(parent, name)?;
         let ino = seen.node.as_ref().ok_or(Cause::NotFound)?.ino();

@@ -7,10 +7,11 @@
 use crate::fs::FileSystem;
 use crate::fs::attr::{Ino, ROOT, Timestamp};
 use crate::fs::change::Change;
+use crate::fs::control::check_changeable;
 use crate::fs::entry::decode_parent;
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::keys;
-use crate::fs::node::{Node, Outcome, check_name};
+use crate::fs::node::{Node, Outcome};
 
 /// The most directories walked up to the root: a bound on the loop, far past what paths can name.
 const DEPTH_MAX: usize = 1 << 20;
@@ -50,8 +51,8 @@ impl FileSystem {
 
     fn try_rename(&self, from: Name<'_>, to: Name<'_>, mode: RenameMode) -> Outcome<()> {
         self.check_writable()?;
-        check_name(from.name)?;
-        check_name(to.name)?;
+        check_changeable(from.dir, from.name)?;
+        check_changeable(to.dir, to.name)?;
         let _rename = (from.dir != to.dir).then(|| self.locks.rename());
         let _names = self.locks.names.exclusive_all([from.dir, to.dir]);
         let seen_source = self.glimpse(from.dir, from.name)?;

@@ -20,6 +20,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// … up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// How often flushed memtables are looked at that a reader still uses.
+const RETIRED_PAUSE: Duration = Duration::from_millis(250);
+
 /// Wakes one thread.
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
@@ -34,11 +37,16 @@ impl Signal {
         self.wake.notify_one();
     }
 
-    /// Waits until the signal is raised, and lowers it.
-    fn wait(&self) {
+    /// Waits until the signal is raised or `timeout` has passed; lowers it.
+    fn wait(&self, timeout: Option<Duration>) {
+        let end = timeout.map(|timeout| Instant::now() + timeout);
         let mut raised = self.raised.lock();
         while !*raised {
-            self.wake.wait(&mut raised);
+            match end {
+                Some(end) if self.wake.wait_until(&mut raised, end).timed_out() => break,
+                Some(_) => {}
+                None => self.wake.wait(&mut raised),
+            }
         }
         *raised = false;
     }
@@ -51,33 +59,43 @@ impl Signal {
     }
 }
 
-/// Flushes whatever is due, until the store closes.
+/// Flushes whatever is due, until the store closes; drops flushed memtables when nobody reads them any more.
 pub(crate) fn run_flushes(shared: &Shared) {
-    run(shared, &shared.flush_signal, "flush", || shared.flush_due().map(drop));
+    run(shared, &shared.flush_signal, "flush", || {
+        shared.flush_due()?;
+        Ok(shared.drop_retired().then_some(RETIRED_PAUSE))
+    });
 }
 
 /// Compacts whatever is due, until the store closes.
 pub(crate) fn run_compactions(shared: &Shared) {
     run(shared, &shared.compaction_signal, "compaction", || {
-        shared.compact_due(usize::MAX).and_then(|_| shared.reclaim())
+        shared.compact_due(usize::MAX)?;
+        shared.reclaim().map(|()| None)
     });
 }
 
-/// Does `work` whenever the signal is raised, until the store closes; and again after a pause when it failed.
-/// Nobody cuts the pause short: those who wait for room would, each time that they are refused.
-fn run(shared: &Shared, signal: &Signal, name: &str, work: impl Fn() -> Result<()>) {
+/// Does `work` whenever the signal is raised, or when the work itself wants to look again, until the store
+/// closes; and again after a pause when it failed. Nobody cuts that pause short: those who wait for
+/// room would, each time that they are refused.
+fn run(shared: &Shared, signal: &Signal, name: &str, work: impl Fn() -> Result<Option<Duration>>) {
+    let mut look_again = None;
     let mut pause: Option<Duration> = None;
     loop {
         match pause {
             Some(pause) => signal.sit_out(pause, || shared.is_closed()),
-            None => signal.wait(),
+            None => signal.wait(look_again.take()),
         }
         if shared.is_closed() {
             return;
         }
         pause = match work() {
-            // Of a store that is read-only nothing more will come.
-            Ok(()) | Err(Error::ReadOnly(_)) => None,
+            Ok(again) => {
+                look_again = again;
+                None
+            }
+            // Nothing more will come of it.
+            Err(Error::ReadOnly(_)) => None,
             Err(e) => {
                 tracing::warn!("a {name} failed and will be tried again: {e}");
                 Some(pause.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE)))
@@ -166,6 +184,6 @@ mod tests {
             stopped.store(true, Ordering::Release);
             signal.raise();
         });
-        signal.wait();
+        signal.wait(None);
     }
 }

@@ -40,6 +40,7 @@ const WRITES_AT: usize = HEADER_LEN + 8;
 pub struct Batch {
     buf: Vec<u8>,
     len: usize,
+    data_len: usize,
     longest_key: usize,
     /// What is wrong with the first write that cannot be.
     refused: Option<Error>,
@@ -61,7 +62,7 @@ impl Batch {
     pub fn with_capacity(bytes: usize) -> Batch {
         let mut buf = Vec::with_capacity(WRITES_AT + bytes);
         buf.put_bytes(0, WRITES_AT);
-        Batch { buf, len: 0, longest_key: 0, refused: None }
+        Batch { buf, len: 0, data_len: 0, longest_key: 0, refused: None }
     }
 
     /// Sets a key to a plain value (all head).
@@ -100,6 +101,7 @@ impl Batch {
         self.buf.put_u8(Kind::Tombstone as u8);
         varint::put(&mut self.buf, key.len() as u64);
         self.buf.extend_from_slice(key);
+        self.data_len += key.len();
         self.len += 1;
     }
 
@@ -116,6 +118,11 @@ impl Batch {
         self.len
     }
 
+    /// Bytes of the keys and values, without what encoding adds.
+    pub fn data_len(&self) -> usize {
+        self.data_len
+    }
+
     /// Has the batch no writes?
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -124,6 +131,7 @@ impl Batch {
     fn push(&mut self, kind: Kind, key: &[u8], head: &[u8], tail: &[&[u8]]) {
         self.longest_key = self.longest_key.max(key.len());
         let tail_len: usize = tail.iter().map(|part| part.len()).sum();
+        self.data_len += key.len() + head.len() + tail_len;
         self.buf.reserve(key.len() + head.len() + tail_len + 24);
         self.buf.put_u8(kind as u8);
         varint::put(&mut self.buf, key.len() as u64);

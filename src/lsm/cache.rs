@@ -10,6 +10,7 @@ use crate::lsm::Result;
 use bytes::Bytes;
 use quick_cache::Weighter;
 use quick_cache::sync::{Cache, GuardResult};
+use serde::Serialize;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Which block: the number of its file, and its offset there.
@@ -60,7 +61,7 @@ impl Counter {
 }
 
 /// The cache's figures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct CacheStats {
     /// Blocks that were asked for and found; one that another thread was reading counts as found.
     pub hits: u64,

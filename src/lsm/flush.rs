@@ -25,6 +25,7 @@ use crate::lsm::store::Shared;
 use crate::lsm::table::{TableBuilder, TableMeta};
 use crate::lsm::volume::{Tree, Volume};
 use std::sync::Arc;
+use std::time::Instant;
 
 impl Volume {
     /// Has a flush of this volume work to do now?
@@ -41,7 +42,10 @@ impl Volume {
         let flushed = self.shared().caught(|| self.flush_memtable(&memtable));
         self.stall.flushed(flushed.as_ref().err().cloned());
         flushed?;
-        self.shared().retire_memtable(memtable);
+        self.shared().retired.lock().push(memtable);
+        if self.shared().drop_retired() {
+            self.shared().flush_signal.raise();
+        }
         if let Err(e) = self.shared().retire_log() {
             // The log only stays longer: the next flush tries again.
             tracing::warn!("log segments that are not needed could not be deleted: {e}");
@@ -55,8 +59,10 @@ impl Volume {
         shared.commits.wait_visible(memtable.last_seq());
         shared.log.sync()?;
         shared.read_only.check()?;
+        let started = Instant::now();
         let table = build_table(shared, memtable)?;
-        self.change_tree(|tree| {
+        let bytes = table.as_ref().map_or(0, |table| table.size);
+        let changed = self.change_tree(|tree| {
             let mut manifest = shared.manifest.lock();
             let mut edits = vec![
                 Edit::LogDurable(shared.log.synced()),
@@ -75,13 +81,19 @@ impl Volume {
             }
             let table = table.map(|meta| LiveTable::new(meta, shared.graveyard.clone()));
             Ok(Some(without_memtable(tree, memtable, table)))
-        })
+        });
+        changed.inspect(|()| shared.metrics.flushed(bytes, started))
     }
 
-    /// Flushes every memtable, the mutable one too.
+    /// Flushes every memtable of this moment, the mutable one too. (Writers may fill others meanwhile.)
     pub(crate) fn flush_all(&self) -> Result<()> {
         self.freeze();
-        while self.flush_one()? {}
+        let Some(newest) = self.tree().immutable.first().map(|memtable| memtable.last_seq()) else {
+            return Ok(());
+        };
+        while self.tree().immutable.last().is_some_and(|earliest| earliest.last_seq() <= newest) {
+            self.flush_one()?;
+        }
         Ok(())
     }
 }
@@ -112,10 +124,42 @@ fn without_memtable(tree: &Tree, memtable: &Arc<Memtable>, table: Option<Arc<Liv
 }
 
 impl Shared {
-    /// Drops a flushed memtable: here, and not on the thread of a reader or writer, when nobody uses it.
-    pub(crate) fn retire_memtable(&self, memtable: Arc<Memtable>) {
+    /// Drops flushed memtables that nobody uses any more: here, and not on the thread of a reader or
+    /// writer. Is any left?
+    pub(crate) fn drop_retired(&self) -> bool {
         let mut retired = self.retired.lock();
-        retired.push(memtable);
-        retired.retain(|m| Arc::strong_count(m) > 1);
+        let unused: Vec<_> = retired.extract_if(.., |m| Arc::strong_count(m) == 1).collect();
+        let is_left = !retired.is_empty();
+        drop(retired);
+        drop(unused);
+        is_left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::disk::sim::SimDisk;
+    use crate::lsm::{Batch, Options, Store};
+    use std::ops::Bound;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_flushed_memtable_is_dropped_when_its_last_reader_is_gone() {
+        let store = Store::open(Arc::new(SimDisk::new(1)), Options::default()).unwrap();
+        let volume = store.volume("main").unwrap();
+        let mut batch = Batch::new();
+        batch.put(b"a", b"1");
+        volume.write(batch).unwrap();
+        let scan = volume.scan(Bound::Unbounded, Bound::Unbounded).unwrap();
+        store.flush().unwrap();
+        let retired = || store.shared().retired.lock().len();
+        assert_eq!(retired(), 1);
+        drop(scan);
+        let end = Instant::now() + Duration::from_secs(60);
+        while retired() > 0 {
+            assert!(Instant::now() < end, "nobody looked");
+            std::thread::yield_now();
+        }
     }
 }

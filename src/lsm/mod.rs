@@ -33,6 +33,7 @@ mod levels;
 pub mod log;
 pub mod manifest;
 pub mod memtable;
+mod metrics;
 pub mod names;
 mod obsolete;
 pub mod options;

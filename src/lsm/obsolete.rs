@@ -79,7 +79,8 @@ impl Shared {
             if let Some(number) = table::parse_file_name(name) {
                 self.tables.evict(number);
             }
-            failed = self.disk.delete(name).err();
+            // What is gone already is done with.
+            failed = self.disk.delete(name).err().filter(|e| !e.is_not_found());
             failed.is_some()
         });
         failed.map_or(Ok(()), |e| Err(e.into()))

@@ -27,6 +27,29 @@ pub enum CompactionMode {
     None,
 }
 
+impl CompactionMode {
+    /// Every mode, by the name that users give it.
+    pub const NAMES: [(&'static str, CompactionMode); 3] = [
+        ("leveled", CompactionMode::Leveled),
+        ("tiered", CompactionMode::Tiered),
+        ("none", CompactionMode::None),
+    ];
+
+    /// The mode of a name.
+    pub fn from_name(name: &str) -> Option<CompactionMode> {
+        CompactionMode::NAMES.into_iter().find(|(known, _)| *known == name).map(|(_, mode)| mode)
+    }
+
+    /// The mode's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            CompactionMode::Leveled => "leveled",
+            CompactionMode::Tiered => "tiered",
+            CompactionMode::None => "none",
+        }
+    }
+}
+
 /// A store's settings. All sizes are in bytes.
 #[derive(Debug, Clone)]
 pub struct Options {

@@ -5,6 +5,7 @@
 
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::key::{Kind, KindOrBound};
+use crate::lsm::metrics::Get;
 use crate::lsm::store::Shared;
 use crate::lsm::table::TableMeta;
 use crate::lsm::value::Fold;
@@ -25,16 +26,21 @@ enum Part {
 impl Tree {
     /// The value of `key` at `seq`.
     pub fn get(&self, shared: &Shared, key: &[u8], seq: SeqNo) -> Result<Option<Value>> {
+        let counted = Get::start(&shared.metrics);
         let mut fold = Fold::default();
-        self.versions(shared, key, seq, Part::Whole, &mut |kind, value| fold.push(kind, || Ok(value)))?;
-        fold.finish(key)
+        let visit = &mut |kind, value| fold.push(kind, || Ok(value));
+        self.versions(shared, &counted, key, seq, Part::Whole, visit)?;
+        let found = fold.finish(key)?;
+        counted.answered(found.is_some());
+        Ok(found)
     }
 
     /// The head of `key`'s value at `seq`.
     pub fn get_head(&self, shared: &Shared, key: &[u8], seq: SeqNo) -> Result<Option<Bytes>> {
+        let counted = Get::start(&shared.metrics);
         let mut patched = false;
         let mut head = None;
-        self.versions(shared, key, seq, Part::Head, &mut |kind, value| {
+        self.versions(shared, &counted, key, seq, Part::Head, &mut |kind, value| {
             match kind {
                 // Patches leave the head alone.
                 Kind::Patch => {
@@ -46,19 +52,23 @@ impl Tree {
             }
             Ok(ControlFlow::Break(()))
         })?;
-        Ok(head.or(patched.then(Bytes::new)))
+        let found = head.or(patched.then(Bytes::new));
+        counted.answered(found.is_some());
+        Ok(found)
     }
 
     /// The number of patches over `key`'s newest full value at `seq`.
     pub fn patch_depth(&self, shared: &Shared, key: &[u8], seq: SeqNo) -> Result<usize> {
+        let counted = Get::start(&shared.metrics);
         let mut depth = 0;
-        self.versions(shared, key, seq, Part::Head, &mut |kind, _| {
+        self.versions(shared, &counted, key, seq, Part::Head, &mut |kind, _| {
             if kind == Kind::Patch {
                 depth += 1;
                 return Ok(ControlFlow::Continue(()));
             }
             Ok(ControlFlow::Break(()))
         })?;
+        counted.answered(depth > 0);
         Ok(depth)
     }
 
@@ -67,6 +77,7 @@ impl Tree {
     fn versions(
         &self,
         shared: &Shared,
+        counted: &Get<'_>,
         key: &[u8],
         seq: SeqNo,
         part: Part,
@@ -80,7 +91,7 @@ impl Tree {
             }
         }
         for meta in self.levels.tables_for(key) {
-            if table_versions(shared, meta, key, seq, part, visit)?.is_break() {
+            if table_versions(shared, counted, meta, key, seq, part, visit)?.is_break() {
                 return Ok(());
             }
         }
@@ -93,6 +104,7 @@ const CONTINUE: Result<ControlFlow<()>> = Ok(ControlFlow::Continue(()));
 
 fn table_versions(
     shared: &Shared,
+    counted: &Get<'_>,
     meta: &TableMeta,
     key: &[u8],
     seq: SeqNo,
@@ -105,7 +117,9 @@ fn table_versions(
     let table = shared.tables.get(meta)?;
     let deleted = table.ranges().covering(key, seq).map_or(0, |(seq, _)| seq);
     let end = if deleted > 0 { BREAK } else { CONTINUE };
-    let Some(mut cursor) = table.seek_key(key, seq)? else { return end };
+    let (filter, found) = table.look_up(key, seq)?;
+    counted.asked_table(filter, found.is_some());
+    let Some(mut cursor) = found else { return end };
     while cursor.valid() && cursor.key().user == key && cursor.key().seq >= deleted {
         if let KindOrBound::Kind(kind) = cursor.key().kind {
             let head = cursor.head_bytes();

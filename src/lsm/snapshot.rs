@@ -38,6 +38,11 @@ impl Snapshots {
         }
     }
 
+    /// The number of living snapshots.
+    pub fn len(&self) -> usize {
+        self.living.lock().values().sum()
+    }
+
     /// The sequence numbers, ascending, at which some reader now or later may read: those of the
     /// snapshots, and the visible one, which any later snapshot is at or above.
     pub fn stripes(&self, commits: &Commits) -> Vec<SeqNo> {

@@ -49,6 +49,8 @@ pub(crate) struct CauseCounters {
     pub count: AtomicU64,
     /// Nanoseconds that they lost.
     pub nanos: AtomicU64,
+    /// The most that one lost.
+    pub max_nanos: AtomicU64,
 }
 
 /// A volume's stalls.
@@ -127,6 +129,7 @@ impl Stall {
         let counters = self.counters(cause);
         counters.count.fetch_add(1, Relaxed);
         counters.nanos.fetch_add(lost.as_nanos() as u64, Relaxed);
+        counters.max_nanos.fetch_max(lost.as_nanos() as u64, Relaxed);
     }
 }
 

@@ -1,23 +1,216 @@
-//! A store's figures: what it is made of at one moment.
+//! A store's figures: what it is made of at one moment, and what it has done since it was opened.
+//!
+//! [`StoreStats`] serializes, and its JSON is what other programs read: fields are only ever added, and
+//! keep their names and units. Sizes are in bytes, times (`…_ns`) in nanoseconds.
 
-use crate::lsm::store::Store;
-use crate::lsm::table::{self, TableMeta};
-use crate::lsm::volume::Volume;
+mod collect;
+mod space;
+
+pub use crate::lsm::cache::CacheStats;
+pub use crate::lsm::compaction::Reason;
+pub use crate::lsm::metrics::{GET_SAMPLE, Latency, WRITE_SAMPLE};
+
 use bytes::Bytes;
+use serde::{Serialize, Serializer};
 
-/// A store's shape.
-#[derive(Debug, Clone)]
+/// A store's figures. Counts are since it was opened.
+#[derive(Debug, Clone, Serialize)]
 pub struct StoreStats {
-    /// The volumes.
-    pub volumes: Vec<VolumeStats>,
+    /// How long the store has been open.
+    pub open_ns: u64,
+    /// The newest visible sequence number: the number of writes in the store's life.
+    pub last_seq: u64,
+    /// Snapshots that are kept readable.
+    pub snapshots: usize,
+    /// Reads.
+    pub reads: ReadStats,
+    /// Writes.
+    pub writes: WriteStats,
+    /// What the disk was asked for.
+    pub disk: DiskStats,
+    /// What held writers back, in all volumes together.
+    pub stalls: StallStats,
+    /// Flushes of memtables to tables.
+    pub flushes: FlushStats,
+    /// Compactions.
+    pub compactions: CompactionStats,
+    /// The block cache.
+    pub cache: CacheStats,
+    /// Tables' filters.
+    pub filters: FilterStats,
+    /// Tables that are kept open.
+    pub open_tables: usize,
+    /// What the work costs in proportion.
+    pub amplification: Amplification,
+    /// How long things take.
+    pub latency: Latencies,
     /// Live log segments, oldest first.
     pub log_segments: Vec<LogSegmentStats>,
-    /// The newest visible sequence number.
-    pub last_seq: u64,
+    /// The volumes.
+    pub volumes: Vec<VolumeStats>,
+}
+
+/// Reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ReadStats {
+    /// Keys that were asked for one by one and answered.
+    pub gets: u64,
+    /// Those that were there.
+    pub found: u64,
+    /// Tables that were searched for them: past their key range and their filter.
+    pub tables_searched: u64,
+    /// Scans that are over.
+    pub scans: u64,
+    /// Keys that they yielded.
+    pub scanned: u64,
+}
+
+/// Writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct WriteStats {
+    /// Batches.
+    pub batches: u64,
+    /// Records in them: puts, deletes, patches.
+    pub records: u64,
+    /// Bytes of their keys and values.
+    pub user_bytes: u64,
+}
+
+/// What the disk was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct DiskStats {
+    /// Bytes written to the log.
+    pub log_bytes: u64,
+    /// Syncs of the log.
+    pub log_syncs: u64,
+    /// Bytes written to tables, by flushes and compactions.
+    pub table_bytes: u64,
+    /// Bytes written to the manifest.
+    pub manifest_bytes: u64,
+    /// Reads of tables that went to the operating system.
+    pub table_reads: u64,
+    /// Bytes that they read.
+    pub table_read_bytes: u64,
+}
+
+impl DiskStats {
+    /// All bytes written.
+    pub fn written(&self) -> u64 {
+        self.log_bytes + self.table_bytes + self.manifest_bytes
+    }
+}
+
+/// What held writers back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct StallStats {
+    /// Memtables that wait for their flush.
+    pub memtables: StallCause,
+    /// Tables in L0 that wait for compaction.
+    pub l0: StallCause,
+}
+
+/// One cause of stalls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct StallCause {
+    /// Writes that were slowed or waited.
+    pub count: u64,
+    /// The time that they lost.
+    pub total_ns: u64,
+    /// The most that one lost.
+    pub max_ns: u64,
+}
+
+/// Flushes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct FlushStats {
+    /// Memtables that were flushed.
+    pub count: u64,
+    /// Bytes of the tables they became.
+    pub bytes: u64,
+    /// The time it took.
+    pub total_ns: u64,
+}
+
+/// Compactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct CompactionStats {
+    /// Jobs that are done, moves among them.
+    pub jobs: JobStats,
+    /// Jobs that moved tables to a deeper level without reading them.
+    pub moves: u64,
+    /// Bytes of the tables that the other jobs merged.
+    pub read_bytes: u64,
+    /// Bytes of the tables that these became.
+    pub written_bytes: u64,
+    /// The time it took.
+    pub total_ns: u64,
+}
+
+/// Compaction jobs by what made them worth doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct JobStats {
+    /// Too many tables in L0, or too many runs.
+    pub runs: u64,
+    /// A level larger than it should be.
+    pub size: u64,
+    /// Tables that were mostly tombstones, or whose tombstones nothing needed any more.
+    pub tombstones: u64,
+    /// Somebody asked.
+    pub manual: u64,
+}
+
+impl JobStats {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.runs + self.size + self.tombstones + self.manual
+    }
+}
+
+/// Tables' filters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct FilterStats {
+    /// Times that a filter was asked for a key.
+    pub asked: u64,
+    /// Times that it excluded the key, which spared a search.
+    pub excluded: u64,
+    /// Times that it let the key pass and the table did not have it.
+    pub false_positives: u64,
+    /// Times that a filter was asked for a scan's prefix.
+    pub prefix_asked: u64,
+    /// Times that it excluded the prefix.
+    pub prefix_excluded: u64,
+}
+
+/// What the work costs in proportion; `None` while there is nothing to compare.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Amplification {
+    /// Bytes written to the disk for each byte of keys and values.
+    pub write: Option<f64>,
+    /// Tables searched for each get.
+    pub read: Option<f64>,
+    /// Bytes of tables for each byte of them that is estimated to be live. Where tables overlap, the
+    /// deeper one's keys count as live and the upper one's as newer versions of them: so this is the most
+    /// that it may be.
+    pub space: Option<f64>,
+}
+
+/// How long things take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Latencies {
+    /// Gets, measured for one in [`GET_SAMPLE`].
+    pub get: Latency,
+    /// Writes of batches, stalls included, measured for one in [`WRITE_SAMPLE`].
+    pub write: Latency,
+    /// Syncs of the log.
+    pub sync: Latency,
+    /// Flushes.
+    pub flush: Latency,
+    /// Compaction jobs that merged tables.
+    pub compaction: Latency,
 }
 
 /// A log segment's shape.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize)]
 pub struct LogSegmentStats {
     /// Its number.
     pub number: u64,
@@ -26,7 +219,7 @@ pub struct LogSegmentStats {
 }
 
 /// A volume's shape.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct VolumeStats {
     /// Its name.
     pub name: String,
@@ -34,12 +227,35 @@ pub struct VolumeStats {
     pub memtable_bytes: usize,
     /// Bytes in each immutable memtable, newest first.
     pub immutable_bytes: Vec<usize>,
+    /// What held its writers back.
+    pub stalls: StallStats,
+    /// Compaction jobs that are merging tables.
+    pub compacting: Vec<CompactingStats>,
     /// The levels, L0 first (its newest table first).
     pub levels: Vec<Vec<TableStats>>,
 }
 
+/// A compaction job that is merging tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct CompactingStats {
+    /// What made it worth doing.
+    pub reason: Reason,
+    /// The level that its output goes to.
+    pub output_level: usize,
+    /// Tables that go in.
+    pub tables: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Their records.
+    pub records: u64,
+    /// Those that were merged so far.
+    pub merged: u64,
+    /// The time since it started.
+    pub running_ns: u64,
+}
+
 /// A table's shape.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct TableStats {
     /// Its file's name.
     pub file: String,
@@ -49,50 +265,14 @@ pub struct TableStats {
     pub entries: u64,
     /// Tombstones among them.
     pub tombstones: u64,
-    /// The smallest user key.
+    /// The smallest user key. In JSON, what is not printable ASCII is escaped as in Rust (`\x00`).
+    #[serde(serialize_with = "escaped")]
     pub smallest: Bytes,
     /// The largest user key.
+    #[serde(serialize_with = "escaped")]
     pub largest: Bytes,
 }
 
-impl Store {
-    /// What the store is made of now.
-    pub fn stats(&self) -> StoreStats {
-        let shared = self.shared();
-        let segment = |s: crate::lsm::log::Segment| LogSegmentStats { number: s.number, bytes: s.len };
-        StoreStats {
-            volumes: shared.volumes().iter().map(|v| v.stats()).collect(),
-            log_segments: shared.log.segments().into_iter().map(segment).collect(),
-            last_seq: shared.commits.visible(),
-        }
-    }
-}
-
-impl Volume {
-    fn stats(&self) -> VolumeStats {
-        let tree = self.tree();
-        VolumeStats {
-            name: self.name().to_string(),
-            memtable_bytes: tree.memtable.size(),
-            immutable_bytes: tree.immutable.iter().map(|m| m.size()).collect(),
-            levels: tree
-                .levels
-                .iter()
-                .map(|level| level.iter().map(|t| TableStats::from(&***t)).collect())
-                .collect(),
-        }
-    }
-}
-
-impl From<&TableMeta> for TableStats {
-    fn from(meta: &TableMeta) -> TableStats {
-        TableStats {
-            file: table::file_name(meta.number),
-            bytes: meta.size,
-            entries: meta.entries,
-            tombstones: meta.tombstones,
-            smallest: meta.smallest.clone(),
-            largest: meta.largest.clone(),
-        }
-    }
+fn escaped<S: Serializer>(key: &Bytes, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&key.escape_ascii())
 }

@@ -19,6 +19,7 @@ use crate::lsm::levels::Graveyard;
 use crate::lsm::log::Log;
 use crate::lsm::manifest::Manifest;
 use crate::lsm::memtable::Memtable;
+use crate::lsm::metrics::{MeteredDisk, Metrics};
 use crate::lsm::obsolete::Obsolete;
 use crate::lsm::readonly::ReadOnly;
 use crate::lsm::recover::recover;
@@ -37,6 +38,7 @@ use std::thread::JoinHandle;
 pub(crate) struct Shared {
     pub options: Options,
     pub table_options: TableOptions,
+    pub metrics: Arc<Metrics>,
     pub disk: Arc<dyn Disk>,
     pub read_only: ReadOnly,
     pub log: Log,
@@ -86,12 +88,15 @@ impl Store {
     /// [`Error::Corruption`] and [`Error::NewerFormat`] name the file; [`Error::NotAStore`] if other files
     /// are here; [`Error::Disk`]. Nothing was deleted then.
     pub fn open(disk: Arc<dyn Disk>, options: Options) -> Result<Store> {
+        let metrics = Metrics::new();
+        let disk = MeteredDisk::over(disk, metrics.clone());
         let graveyard = Arc::new(Graveyard::default());
         let read_only = ReadOnly::default();
         let recovered = recover(&disk, &options, &graveyard, &read_only)?;
         let cache = Arc::new(BlockCache::new(options.cache_size));
         let shared = Arc::new(Shared {
             table_options: TableOptions::from(&options),
+            metrics,
             tables: Arc::new(TableCache::new(disk.clone(), cache, options.open_tables)),
             disk,
             read_only,

@@ -304,14 +304,15 @@ impl Volume {
         if batch.is_empty() {
             return Ok(self.visible_seq());
         }
-        let count = batch.len();
-        let record = batch.into_record(self.id())?;
         let shared = self.shared();
+        let (started, count, data_len) = (shared.metrics.write_started(), batch.len(), batch.data_len());
+        let record = batch.into_record(self.id())?;
         shared.read_only.check()?;
         self.wait_for_room(record.len())?;
         let seq = shared.commits.commit(&shared.log, self, record, count)?;
         shared.syncs.note_write(shared.options.sync_interval);
         self.try_freeze_if_full();
+        shared.metrics.wrote(count, data_len, started);
         Ok(seq)
     }
 }

@@ -71,6 +71,8 @@ impl Disk for OddDisk {
         self.sim.sync_dir()
     }
 
+    fn release(&self) {}
+
     fn space(&self) -> Result<Space> {
         self.sim.space()
     }

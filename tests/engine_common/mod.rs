@@ -65,6 +65,23 @@ pub fn files(disk: &SimDisk, suffix: &str) -> Vec<String> {
     disk.list().unwrap().into_iter().map(|f| f.name).filter(|name| name.ends_with(suffix)).collect()
 }
 
+/// Every file on the disk is one that the store knows, and none was taken for a stranger's.
+#[track_caller]
+pub fn assert_no_leaks(disk: &SimDisk, store: &Store, context: &str) {
+    let stats = store.stats();
+    let tables = stats.volumes.iter().flat_map(|v| v.levels.iter().flatten()).map(|t| t.file.clone());
+    let logs = stats.log_segments.iter().map(|s| format!("{:06}.log", s.number));
+    let known: Vec<String> = tables.chain(logs).collect();
+    let (manifest, others): (Vec<String>, Vec<String>) = disk
+        .files()
+        .into_iter()
+        .map(|file| file.name)
+        .partition(|name| name.starts_with("manifest-") || name.starts_with("edits-"));
+    let leaked: Vec<String> = others.into_iter().filter(|name| !known.contains(name)).collect();
+    assert!(leaked.is_empty(), "{context}: {leaked:?}");
+    assert_eq!(manifest.len(), 2, "{context}: one generation of the manifest");
+}
+
 /// A small generator of numbers: the same for a seed, everywhere.
 pub struct Rng(pub u64);
 

@@ -237,6 +237,9 @@ impl Disk for SimDisk {
         self.state.lock().sync_dir()
     }
 
+    /// Nobody else opens a simulated disk.
+    fn release(&self) {}
+
     fn space(&self) -> Result<Space> {
         let mut state = self.state.lock();
         state.begin(Op::Space, DIRECTORY)?;

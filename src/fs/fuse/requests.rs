@@ -6,7 +6,7 @@ use crate::fs::fuse::convert::{
     bare_attr, caller, file_attr, file_type, kind_of_mode, maker, rename_mode, requested_time, set_time,
     xattr_mode,
 };
-use crate::fs::fuse::{Face, GENERATION, MAX_BACKGROUND, MAX_WRITE, TTL, WANTED};
+use crate::fs::fuse::{Face, GENERATION, MAX_BACKGROUND, MAX_WRITE, TTL, WANTED, ttl};
 use crate::fs::readdir::DirEntry;
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags,
@@ -24,14 +24,14 @@ use std::time::SystemTime;
 
 fn reply_entry(reply: ReplyEntry, answer: std::result::Result<Attr, Errno>) {
     match answer {
-        Ok(attr) => reply.entry(&TTL, &file_attr(&attr), GENERATION),
+        Ok(attr) => reply.entry(ttl(attr.ino), &file_attr(&attr), GENERATION),
         Err(e) => reply.error(e),
     }
 }
 
 fn reply_attr(reply: ReplyAttr, answer: std::result::Result<Attr, Errno>) {
     match answer {
-        Ok(attr) => reply.attr(&TTL, &file_attr(&attr)),
+        Ok(attr) => reply.attr(ttl(attr.ino), &file_attr(&attr)),
         Err(e) => reply.error(e),
     }
 }
@@ -75,7 +75,7 @@ impl Filesystem for Face {
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         match self.ask("lookup", |fs| fs.lookup(parent.0, name.as_bytes())) {
-            Ok(Some(attr)) => reply.entry(&TTL, &file_attr(&attr), GENERATION),
+            Ok(Some(attr)) => reply.entry(ttl(attr.ino), &file_attr(&attr), GENERATION),
             Ok(None) => reply.entry(&TTL, &bare_attr(0, FileKind::File), GENERATION),
             Err(e) => reply.error(e),
         }
@@ -334,7 +334,7 @@ impl Filesystem for Face {
                 None => bare_attr(entry.ino, entry.kind),
             };
             let name = OsStr::from_bytes(entry.name);
-            reply.add(INodeNo(entry.ino), entry.cookie, name, &TTL, &attr, GENERATION)
+            reply.add(INodeNo(entry.ino), entry.cookie, name, ttl(entry.ino), &attr, GENERATION)
         };
         let listed = self
             .dir(handle)

@@ -5,6 +5,7 @@
 //! files' modes (`allow_other`, `default_permissions`). A mount by anyone else is `nosuid` and
 //! `nodev`, and its owner's alone unless `allow_other` is asked for.
 
+use crate::lsm::options::CompactionMode;
 use rustix::mount::MountFlags;
 
 /// How a store is mounted.
@@ -16,6 +17,8 @@ pub struct MountOptions {
     pub allow_other: bool,
     /// Threads that serve requests; `None` leaves it to the daemon.
     pub threads: Option<usize>,
+    /// How the store's tables are compacted; `None` leaves it to the engine.
+    pub compaction: Option<CompactionMode>,
 }
 
 /// An option that can't be used, and why.
@@ -71,7 +74,7 @@ impl MountOptions {
     pub fn defaults() -> MountOptions {
         let root = rustix::process::geteuid().is_root();
         let flags = if root { MountFlags::empty() } else { MountFlags::NOSUID | MountFlags::NODEV };
-        MountOptions { flags, allow_other: root, threads: None }
+        MountOptions { flags, allow_other: root, threads: None, compaction: None }
     }
 
     /// The defaults, changed by each comma list in turn.
@@ -98,6 +101,10 @@ impl MountOptions {
             Some(("threads", count)) => match count.parse() {
                 Ok(count @ 1..=THREADS_MAX) => self.threads = Some(count),
                 _ => return refuse("a number from 1 to 64 is wanted"),
+            },
+            Some(("compaction", mode)) => match CompactionMode::from_name(mode) {
+                Some(mode) => self.compaction = Some(mode),
+                None => return refuse("leveled, tiered or none is wanted"),
             },
             Some(("volume", "main")) | Some(("comment", _)) => (),
             Some(("volume", _)) => return refuse("main is the only volume that can be mounted"),
@@ -148,10 +155,10 @@ mod tests {
         assert!(!options.read_only());
         assert!(options.flags.contains(MountFlags::NOATIME | MountFlags::NOEXEC));
         assert!(!options.flags.contains(MountFlags::NOSUID));
-        let lists = ["ro".to_string(), "sync,threads=3".to_string()];
+        let lists = ["ro".to_string(), "sync,threads=3,compaction=tiered".to_string()];
         let options = MountOptions::parse(&lists).unwrap();
         assert!(options.read_only());
-        assert_eq!(options.threads, Some(3));
+        assert_eq!((options.threads, options.compaction), (Some(3), Some(CompactionMode::Tiered)));
         assert!(options.flag_words().any(|word| word == "sync"));
     }
 
@@ -170,9 +177,18 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_named() {
-        for word in
-            ["noatme", "threads=0", "threads=65", "threads=x", "volume=x", "remount", "threads", "ro=1"]
-        {
+        for word in [
+            "noatme",
+            "threads=0",
+            "threads=65",
+            "threads=x",
+            "volume=x",
+            "compaction=x",
+            "compaction",
+            "remount",
+            "threads",
+            "ro=1",
+        ] {
             let error = parse(&format!("rw,{word}")).unwrap_err();
             assert_eq!(error.option, word);
             assert!(error.to_string().starts_with(&format!("mount option {word}: ")));

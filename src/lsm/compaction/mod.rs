@@ -19,6 +19,7 @@
 //! [`Compacting::turn`] lets one job of a volume run at a time; it is outside the structure lock.
 
 pub(crate) mod leveled;
+mod progress;
 mod run;
 pub(crate) mod tiered;
 
@@ -27,8 +28,10 @@ use crate::lsm::options::CompactionMode;
 use crate::lsm::volume::Volume;
 use crate::lsm::{Options, Result};
 use parking_lot::Mutex;
+pub(crate) use progress::Progress;
+use progress::Running;
+use serde::Serialize;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 /// A table among the inputs, and its level.
 pub(crate) type Input = (usize, Arc<LiveTable>);
@@ -45,8 +48,9 @@ pub(crate) struct Job {
 }
 
 /// What made a job worth doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reason {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
     /// L0 has many tables, or there are many runs.
     Runs,
     /// A level is larger than it should be.
@@ -96,8 +100,8 @@ impl Job {
 #[derive(Debug, Default)]
 pub(crate) struct Compacting {
     turn: Mutex<()>,
-    /// Jobs done.
-    pub jobs: AtomicU64,
+    /// The jobs that merge tables now.
+    pub running: Running,
 }
 
 fn pick(levels: &Levels, options: &Options, oldest_snapshot: u64) -> Option<Job> {

@@ -1,6 +1,7 @@
 //! Carrying out a compaction job.
 
 use super::Job;
+use super::progress::{Progress, Watched};
 use crate::lsm::iter::level::LevelIter;
 use crate::lsm::iter::merge::MergeIter;
 use crate::lsm::iter::source::Source;
@@ -18,7 +19,6 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// An output is cut when the tables it overlaps in the level below hold this many times its size.
 const MAX_PARENT_RATIO: u64 = 8;
@@ -27,9 +27,11 @@ impl Volume {
     pub(super) fn run_job(&self, job: &Job) -> Result<()> {
         let shared = self.shared();
         let levels = self.tree().levels.clone();
-        let outputs = match job.is_move(&levels) {
+        let is_move = job.is_move(&levels);
+        let running = self.compacting.running.start(job);
+        let outputs = match is_move {
             true => job.inputs.iter().map(|(_, table)| TableMeta::clone(table)).collect(),
-            false => merge(shared, &levels, job)?,
+            false => merge(shared, &levels, job, &running.progress)?,
         };
         if let Err(e) = self.install(job, &outputs) {
             let kept = |number| job.inputs.iter().any(|(_, input)| input.number == number);
@@ -37,7 +39,11 @@ impl Volume {
             return Err(e);
         }
         tracing::debug!(reason = ?job.reason, inputs = job.inputs.len(), outputs = outputs.len(), level = job.output_level, "compacted");
-        self.compacting.jobs.fetch_add(1, Relaxed);
+        let Progress { bytes, started, .. } = *running.progress;
+        match is_move {
+            true => shared.metrics.moved(job.reason),
+            false => shared.metrics.compacted(job.reason, bytes, total_size(&outputs), started),
+        }
         shared.compaction_signal.raise();
         Ok(())
     }
@@ -65,9 +71,9 @@ impl Volume {
 }
 
 /// Merges the inputs into new tables, in key order.
-fn merge(shared: &Shared, levels: &Levels, job: &Job) -> Result<Vec<TableMeta>> {
+fn merge(shared: &Shared, levels: &Levels, job: &Job, progress: &Progress) -> Result<Vec<TableMeta>> {
     let stripes = shared.snapshots.stripes(&shared.commits);
-    let mut source = MergeIter::new(sources(shared, job));
+    let mut source = Watched::new(MergeIter::new(sources(shared, job)), progress);
     let ranges = ranges(shared, job)?;
     let mut output = Output::new(shared, levels, job.output_level);
     let mut below = Below::new(levels, job);
@@ -79,6 +85,10 @@ fn merge(shared: &Shared, levels: &Levels, job: &Job) -> Result<Vec<TableMeta>> 
         shared.discard_tables(output.tables.iter());
     }
     outputs
+}
+
+fn total_size(tables: &[TableMeta]) -> u64 {
+    tables.iter().map(|table| table.size).sum()
 }
 
 fn ranges(shared: &Shared, job: &Job) -> Result<RangeSet> {

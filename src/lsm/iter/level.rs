@@ -6,12 +6,28 @@ use crate::lsm::Result;
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::key::KeyRef;
 use crate::lsm::levels::LiveTable;
-use crate::lsm::table::{PrefixRule, TableCache, TableIter};
+use crate::lsm::metrics::Metrics;
+use crate::lsm::table::{PrefixRule, Table, TableCache, TableIter};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// The one prefix that a scan asks for, and the rule by which it is one.
-pub(crate) type Prefix = (PrefixRule, Bytes);
+/// The one prefix that a scan asks for.
+#[derive(Debug, Clone)]
+pub(crate) struct Prefix {
+    /// By which it is one.
+    pub rule: PrefixRule,
+    pub bytes: Bytes,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Prefix {
+    /// Does the table's filter say that no key in it has this prefix?
+    fn is_excluded(&self, table: &Table) -> Result<bool> {
+        let excluded = !table.may_contain_prefix(&self.rule, &self.bytes)?;
+        self.metrics.asked_prefix(excluded);
+        Ok(excluded)
+    }
+}
 
 /// A cursor over tables that follow one another.
 #[derive(Debug)]
@@ -46,8 +62,8 @@ impl LevelIter {
         if self.current.is_none() || self.at != at {
             self.current = None;
             let table = self.cache.get(&self.tables[at])?;
-            if let Some((rule, prefix)) = &self.prefix
-                && !table.may_contain_prefix(rule, prefix)?
+            if let Some(prefix) = &self.prefix
+                && prefix.is_excluded(&table)?
             {
                 return Ok(None);
             }

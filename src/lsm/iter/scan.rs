@@ -4,6 +4,7 @@ use crate::lsm::iter::InternalIterator;
 use crate::lsm::iter::merge::MergeIter;
 use crate::lsm::iter::source::{Covers, Source};
 use crate::lsm::key::{KeyRef, Kind, KindOrBound, MAX_SEQ};
+use crate::lsm::metrics::ScanCount;
 use crate::lsm::store::Shared;
 use crate::lsm::value::Fold;
 use crate::lsm::volume::Tree;
@@ -24,6 +25,7 @@ pub struct Scan {
     to: Bound<Bytes>,
     covers: Covers,
     active: usize,
+    count: ScanCount,
     passed: u64,
     place: Place,
     /// The key that the scan stands on, or stood on last.
@@ -56,6 +58,7 @@ impl Scan {
         let sources = tree.sources(shared, from, to)?;
         Ok(Scan {
             active: sources.active,
+            count: ScanCount::start(&shared.metrics),
             passed: 0,
             merge: MergeIter::new(sources.cursors),
             covers: sources.covers,
@@ -87,8 +90,9 @@ impl Scan {
     #[allow(clippy::should_implement_trait, reason = "a lending cursor: `Iterator` cannot yield borrows")]
     pub fn next(&mut self) -> Result<bool> {
         let moved = self.step();
-        if !matches!(moved, Ok(true)) {
-            self.place = Place::AtEnd;
+        match moved {
+            Ok(true) => self.count.keys += 1,
+            _ => self.place = Place::AtEnd,
         }
         moved
     }

@@ -7,6 +7,7 @@ use crate::lsm::iter::InternalIterator;
 use crate::lsm::iter::merge::MergeIter;
 use crate::lsm::iter::source::{Covers, Source};
 use crate::lsm::key::{KeyRef, Kind, KindOrBound, MAX_SEQ};
+use crate::lsm::metrics::ScanCount;
 use crate::lsm::store::Shared;
 use crate::lsm::value::Fold;
 use crate::lsm::volume::Tree;
@@ -20,6 +21,7 @@ use std::ops::Bound;
 pub struct ScanBack {
     merge: MergeIter<Source>,
     covers: Covers,
+    count: ScanCount,
     seq: SeqNo,
     from: Bound<Bytes>,
     to: Bound<Bytes>,
@@ -42,6 +44,7 @@ impl ScanBack {
         Ok(ScanBack {
             merge: MergeIter::new(sources.cursors),
             covers: sources.covers,
+            count: ScanCount::start(&shared.metrics),
             seq,
             from: from.map(Bytes::copy_from_slice),
             to: to.map(Bytes::copy_from_slice),
@@ -71,6 +74,7 @@ impl ScanBack {
             self.key.extend_from_slice(self.merge.key().user);
             self.value = self.pass_key()?;
         }
+        self.count.keys += u64::from(self.value.is_some());
         Ok(self.value.is_some())
     }
 

@@ -1,7 +1,7 @@
 //! The sources of a scan or a compaction, as one type: a memtable, or tables that follow one another.
 
 use crate::lsm::iter::InternalIterator;
-use crate::lsm::iter::level::LevelIter;
+use crate::lsm::iter::level::{LevelIter, Prefix};
 use crate::lsm::key::KeyRef;
 use crate::lsm::levels::LiveTable;
 use crate::lsm::memtable::{Memtable, MemtableIter};
@@ -141,8 +141,8 @@ impl Tree {
             return Ok(sources);
         }
         let prefix = shared.table_options.prefix.and_then(|rule| {
-            let prefix = rule.of_range(from, to)?;
-            Some((rule, Bytes::copy_from_slice(prefix)))
+            let bytes = Bytes::copy_from_slice(rule.of_range(from, to)?);
+            Some(Prefix { rule, bytes, metrics: shared.metrics.clone() })
         });
         for memtable in self.memtables().filter(|m| m.overlaps(from, to)) {
             if memtable.has_ranges() {

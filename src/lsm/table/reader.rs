@@ -27,6 +27,17 @@ pub(crate) enum CacheUse {
     Bypass,
 }
 
+/// What a table's filter says of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FilterAnswer {
+    /// There is no filter.
+    None,
+    /// The key is not in the table.
+    Excluded,
+    /// It may be.
+    Passed,
+}
+
 /// An open table. May be used from any thread.
 #[derive(Debug)]
 pub struct Table {
@@ -125,13 +136,24 @@ impl Table {
     ///
     /// Reads the filter, and unless that excludes the key an index partition and a data block.
     pub fn seek_key(self: &Arc<Self>, user: &[u8], seq: SeqNo) -> Result<Option<TableIter>> {
+        Ok(self.look_up(user, seq)?.1)
+    }
+
+    /// As [`Table::seek_key`]; also tells what the filter said.
+    pub(crate) fn look_up(
+        self: &Arc<Self>,
+        user: &[u8],
+        seq: SeqNo,
+    ) -> Result<(FilterAnswer, Option<TableIter>)> {
         let target = KeyRef::bound(user, seq);
         let partition = self.find_partition(target)?;
-        if !self.filter(partition)?.is_none_or(|filter| filter.may_contain(user)) {
-            return Ok(None);
-        }
+        let answer = match self.filter(partition)? {
+            None => FilterAnswer::None,
+            Some(filter) if filter.may_contain(user) => FilterAnswer::Passed,
+            Some(_) => return Ok((FilterAnswer::Excluded, None)),
+        };
         let mut iter = self.iter();
-        Ok(iter.seek_key(partition, target)?.then_some(iter))
+        Ok((answer, iter.seek_key(partition, target)?.then_some(iter)))
     }
 
     /// May the table hold a version of the user key? Never false if it does.

@@ -142,6 +142,8 @@ impl Disk for MemDisk {
         unimplemented!()
     }
 
+    fn release(&self) {}
+
     fn space(&self) -> disk::Result<Space> {
         unimplemented!()
     }

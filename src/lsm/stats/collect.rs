@@ -1,0 +1,217 @@
+//! Collecting the figures.
+
+use super::*;
+use crate::lsm::compaction::Progress;
+use crate::lsm::levels::LiveTable;
+use crate::lsm::log::Segment;
+use crate::lsm::metrics::Metrics;
+use crate::lsm::stall::CauseCounters;
+use crate::lsm::store::{Shared, Store};
+use crate::lsm::table::{self, TableMeta};
+use crate::lsm::volume::Volume;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+impl Store {
+    /// The store's figures now.
+    pub fn stats(&self) -> StoreStats {
+        let shared = self.shared();
+        let metrics = &*shared.metrics;
+        let volumes: Vec<VolumeStats> = shared.volumes().iter().map(|volume| volume.stats()).collect();
+        let (reads, writes, disk) = (reads(metrics), writes(metrics), disk(metrics));
+        StoreStats {
+            open_ns: nanos(metrics.opened.elapsed()),
+            last_seq: shared.commits.visible(),
+            snapshots: shared.snapshots.len(),
+            reads,
+            writes,
+            disk,
+            stalls: volumes.iter().map(|volume| volume.stalls).fold(StallStats::default(), StallStats::plus),
+            flushes: FlushStats {
+                count: metrics.flush.summary().count,
+                bytes: metrics.flushed_bytes.get(),
+                total_ns: metrics.flush.total_nanos(),
+            },
+            compactions: compactions(metrics),
+            cache: shared.tables.blocks().stats(),
+            filters: filters(metrics),
+            open_tables: shared.tables.len(),
+            amplification: Amplification {
+                write: ratio(disk.written(), writes.user_bytes),
+                read: ratio(reads.tables_searched, reads.gets),
+                space: space(shared),
+            },
+            latency: latencies(metrics),
+            log_segments: shared.log.segments().into_iter().map(LogSegmentStats::from).collect(),
+            volumes,
+        }
+    }
+}
+
+fn reads(metrics: &Metrics) -> ReadStats {
+    let found = metrics.sum(|thread| &thread.found);
+    ReadStats {
+        gets: found + metrics.sum(|thread| &thread.absent),
+        found,
+        tables_searched: metrics.sum(|thread| &thread.filter_passed)
+            + metrics.sum(|thread| &thread.unfiltered),
+        scans: metrics.sum(|thread| &thread.scans),
+        scanned: metrics.sum(|thread| &thread.scanned),
+    }
+}
+
+fn writes(metrics: &Metrics) -> WriteStats {
+    WriteStats {
+        batches: metrics.sum(|thread| &thread.batches),
+        records: metrics.sum(|thread| &thread.records),
+        user_bytes: metrics.sum(|thread| &thread.user_bytes),
+    }
+}
+
+fn disk(metrics: &Metrics) -> DiskStats {
+    DiskStats {
+        log_bytes: metrics.log_written.get(),
+        log_syncs: metrics.sync.summary().count,
+        table_bytes: metrics.tables_written.get(),
+        manifest_bytes: metrics.manifest_written.get(),
+        table_reads: metrics.table_reads.get(),
+        table_read_bytes: metrics.table_read_bytes.get(),
+    }
+}
+
+fn compactions(metrics: &Metrics) -> CompactionStats {
+    let jobs = &metrics.jobs;
+    CompactionStats {
+        jobs: JobStats {
+            runs: jobs.runs.get(),
+            size: jobs.size.get(),
+            tombstones: jobs.tombstones.get(),
+            manual: jobs.manual.get(),
+        },
+        moves: metrics.moves.get(),
+        read_bytes: metrics.compacted_read.get(),
+        written_bytes: metrics.compacted_written.get(),
+        total_ns: metrics.compaction.total_nanos(),
+    }
+}
+
+fn filters(metrics: &Metrics) -> FilterStats {
+    let excluded = metrics.sum(|thread| &thread.filter_excluded);
+    let prefix_excluded = metrics.sum(|thread| &thread.prefix_excluded);
+    FilterStats {
+        asked: excluded + metrics.sum(|thread| &thread.filter_passed),
+        excluded,
+        false_positives: metrics.sum(|thread| &thread.filter_wrong),
+        prefix_asked: prefix_excluded + metrics.sum(|thread| &thread.prefix_passed),
+        prefix_excluded,
+    }
+}
+
+fn latencies(metrics: &Metrics) -> Latencies {
+    Latencies {
+        get: metrics.get.summary(),
+        write: metrics.write.summary(),
+        sync: metrics.sync.summary(),
+        flush: metrics.flush.summary(),
+        compaction: metrics.compaction.summary(),
+    }
+}
+
+/// The tables' bytes for each that is live.
+fn space(shared: &Shared) -> Option<f64> {
+    let spaces = shared.volumes().into_iter().map(|volume| space::measure(&volume.tree().levels));
+    let (all, live) = spaces.fold((0, 0), |sum, of| (sum.0 + of.bytes, sum.1 + of.live));
+    ratio(all, live)
+}
+
+fn ratio(part: u64, of: u64) -> Option<f64> {
+    (of > 0).then(|| part as f64 / of as f64)
+}
+
+fn nanos(time: std::time::Duration) -> u64 {
+    time.as_nanos() as u64
+}
+
+impl StallStats {
+    fn plus(self, other: StallStats) -> StallStats {
+        StallStats { memtables: self.memtables.plus(other.memtables), l0: self.l0.plus(other.l0) }
+    }
+}
+
+impl StallCause {
+    fn plus(self, other: StallCause) -> StallCause {
+        StallCause {
+            count: self.count + other.count,
+            total_ns: self.total_ns + other.total_ns,
+            max_ns: self.max_ns.max(other.max_ns),
+        }
+    }
+}
+
+impl From<&CauseCounters> for StallCause {
+    fn from(counters: &CauseCounters) -> StallCause {
+        StallCause {
+            count: counters.count.load(Relaxed),
+            total_ns: counters.nanos.load(Relaxed),
+            max_ns: counters.max_nanos.load(Relaxed),
+        }
+    }
+}
+
+impl From<Segment> for LogSegmentStats {
+    fn from(segment: Segment) -> LogSegmentStats {
+        LogSegmentStats { number: segment.number, bytes: segment.len }
+    }
+}
+
+impl Volume {
+    fn stats(&self) -> VolumeStats {
+        let tree = self.tree();
+        let tables =
+            |level: &[Arc<LiveTable>]| level.iter().map(|table| TableStats::from(&***table)).collect();
+        VolumeStats {
+            name: self.name().to_string(),
+            memtable_bytes: tree.memtable.size(),
+            immutable_bytes: tree.immutable.iter().map(|memtable| memtable.size()).collect(),
+            stalls: StallStats {
+                memtables: StallCause::from(&self.stall.memtables),
+                l0: StallCause::from(&self.stall.l0),
+            },
+            compacting: self
+                .compacting
+                .running
+                .jobs()
+                .iter()
+                .map(|job| CompactingStats::from(&**job))
+                .collect(),
+            levels: tree.levels.iter().map(tables).collect(),
+        }
+    }
+}
+
+impl From<&Progress> for CompactingStats {
+    fn from(job: &Progress) -> CompactingStats {
+        CompactingStats {
+            reason: job.reason,
+            output_level: job.output_level,
+            tables: job.tables,
+            bytes: job.bytes,
+            records: job.records,
+            merged: job.merged(),
+            running_ns: nanos(job.started.elapsed()),
+        }
+    }
+}
+
+impl From<&TableMeta> for TableStats {
+    fn from(meta: &TableMeta) -> TableStats {
+        TableStats {
+            file: table::file_name(meta.number),
+            bytes: meta.size,
+            entries: meta.entries,
+            tombstones: meta.tombstones,
+            smallest: meta.smallest.clone(),
+            largest: meta.largest.clone(),
+        }
+    }
+}

@@ -11,6 +11,10 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("mount-scripts").join(name)
 }
 
+fn bench(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("benches").join(name)
+}
+
 fn helper(place: &Place, args: &[&str]) -> common::Done {
     let mut command = Command::new(script("mount.fuse.lsmfs"));
     run(command.env("LSMFS", LSMFS).arg(place.store()).arg(place.dir()).args(args))
@@ -71,11 +75,25 @@ fn the_demonstration_runs_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn real_work_passes_its_own_checks_and_leaves_nothing_behind() {
+    if !["cargo", "git", "python3"].into_iter().all(common::has) {
+        eprintln!("no cargo, git or python3 here: install them to run this test");
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let mut command = Command::new(bench("real-work.sh"));
+    let done = run(command.env("LSMFS", LSMFS).env("TMPDIR", scratch.path()).arg("--quick"));
+    assert_eq!(done.status, 0, "{done:?}");
+    assert!(done.text().contains("failed: 0"), "{done:?}");
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn the_scripts_are_sound() {
     if !common::has("shellcheck") {
         eprintln!("no shellcheck here: install it to run this test");
         return;
     }
     let scripts = ["mount.fuse.lsmfs", "demo.sh", "test.sh"].map(script);
-    run(Command::new("shellcheck").args(scripts).arg(".ci/run")).ok();
+    run(Command::new("shellcheck").args(scripts).arg(bench("real-work.sh")).arg(".ci/run")).ok();
 }

@@ -9,6 +9,7 @@
 //!   absent, so nothing below needs the tombstone. Whatever stands below *in the records* (an
 //!   earlier life of the key) is then judged anew.
 //! - A put whose oldest version in the stripe is a first-put becomes a first-put itself.
+//! - A value in a blob file stays there, unless patches lie over it.
 //! - A range tombstone hides what is older in its stripe, and stays like a tombstone.
 //! - Where nothing lies below (`bottom`), a tombstone in the oldest stripe hides nothing and goes, and
 //!   patches without a base lie over nothing.
@@ -18,9 +19,13 @@ use crate::lsm::key::{KeyRef, Kind, KindOrBound};
 use crate::lsm::range::{RangeSet, RangeTombstone};
 use crate::lsm::value::Fold;
 use crate::lsm::{Result, SeqNo, Value};
+use bytes::Bytes;
 
 /// Receives the records that are kept, in order.
 pub(crate) type Emit<'a> = dyn FnMut(KeyRef<'_>, &[u8], &[u8]) -> Result<()> + 'a;
+
+/// Loads the tail that the tail of a record with a blob pointer points to.
+pub(crate) type Load<'a> = dyn Fn(&[u8]) -> Result<Bytes> + 'a;
 
 /// What is known of the records below those that are walked.
 pub(crate) trait Bottom {
@@ -63,6 +68,7 @@ pub(crate) fn keep_visible(
     ranges: &RangeSet,
     stripes: &[SeqNo],
     bottom: &mut impl Bottom,
+    load: &Load<'_>,
     emit: &mut Emit<'_>,
 ) -> Result<()> {
     let mut user: Vec<u8> = Vec::new();
@@ -75,7 +81,7 @@ pub(crate) fn keep_visible(
             tombstones.next_if(|t| KeyRef::new(&t.start, t.seq, Kind::RangeTombstone) <= key)
         {
             if let Some(held) = held.take() {
-                emit_held(&user, held, bottom, emit)?;
+                emit_held(&user, held, bottom, load, emit)?;
             }
             emit_tombstone(&tombstone, emit)?;
         }
@@ -87,17 +93,17 @@ pub(crate) fn keep_visible(
         }
         let same_key = key.user == user;
         match held.as_mut().filter(|h| same_key && h.stripe == stripe && stripe < stripes.len()) {
-            Some(newer) if newer.kind == Kind::Tombstone && kind == Kind::FirstPut => held = None,
+            Some(newer) if newer.kind == Kind::Tombstone && kind.is_first() => held = None,
             Some(newer) => {
                 if !newer.complete {
                     newer.versions.push((seq, kind, value_of(source)?));
                     newer.complete = kind != Kind::Patch;
                 }
-                newer.first = kind == Kind::FirstPut;
+                newer.first = kind.is_first();
             }
             None => {
                 if let Some(held) = held.take() {
-                    emit_held(&user, held, bottom, emit)?;
+                    emit_held(&user, held, bottom, load, emit)?;
                 }
                 if !same_key {
                     user.clear();
@@ -105,13 +111,13 @@ pub(crate) fn keep_visible(
                 }
                 let versions = vec![(seq, kind, value_of(source)?)];
                 let complete = kind != Kind::Patch;
-                held = Some(Held { stripe, seq, kind, versions, complete, first: kind == Kind::FirstPut });
+                held = Some(Held { stripe, seq, kind, versions, complete, first: kind.is_first() });
             }
         }
         source.next()?;
     }
     if let Some(held) = held {
-        emit_held(&user, held, bottom, emit)?;
+        emit_held(&user, held, bottom, load, emit)?;
     }
     tombstones.try_for_each(|tombstone| emit_tombstone(&tombstone, emit))
 }
@@ -156,7 +162,13 @@ fn value_of(source: &impl InternalIterator) -> Result<Value> {
     Ok(Value { head: bytes::Bytes::copy_from_slice(source.head()), tail: source.tail()? })
 }
 
-fn emit_held(user: &[u8], held: Held, bottom: &mut impl Bottom, emit: &mut Emit<'_>) -> Result<()> {
+fn emit_held(
+    user: &[u8],
+    held: Held,
+    bottom: &mut impl Bottom,
+    load: &Load<'_>,
+    emit: &mut Emit<'_>,
+) -> Result<()> {
     let droppable = held.kind == Kind::Tombstone || !held.complete;
     let at_bottom = held.stripe == 0 && droppable && bottom.is_empty_at(user);
     if held.kind == Kind::Tombstone {
@@ -171,9 +183,15 @@ fn emit_held(user: &[u8], held: Held, bottom: &mut impl Bottom, emit: &mut Emit<
         }
         return Ok(());
     }
+    if held.kind.is_blob() {
+        let kind = if held.first { Kind::FirstBlobPointer } else { Kind::BlobPointer };
+        let Value { head, tail } = &held.versions[0].2;
+        return emit(KeyRef::new(user, held.seq, kind), head, tail);
+    }
     let mut fold = Fold::default();
-    for (_, kind, value) in held.versions {
-        let _ = fold.push(kind, || Ok(value))?;
+    for (_, kind, Value { head, tail }) in held.versions {
+        let value = || Ok(Value { head, tail: if kind.is_blob() { load(&tail)? } else { tail } });
+        let _ = fold.push(kind, value)?;
     }
     let value = fold.finish(user)?.unwrap_or_default();
     let kind = if held.first { Kind::FirstPut } else { Kind::Put };
@@ -200,11 +218,18 @@ mod tests {
         let mut bottom = bottom;
         table
             .with_ranges(|ranges| {
-                keep_visible(&mut table.iter(), ranges, stripes, &mut bottom, &mut |key, _, _| {
-                    let KindOrBound::Kind(kind) = key.kind else { unreachable!() };
-                    out.push((kind, key.seq));
-                    Ok(())
-                })
+                keep_visible(
+                    &mut table.iter(),
+                    ranges,
+                    stripes,
+                    &mut bottom,
+                    &|_| unreachable!(),
+                    &mut |key, _, _| {
+                        let KindOrBound::Kind(kind) = key.kind else { unreachable!() };
+                        out.push((kind, key.seq));
+                        Ok(())
+                    },
+                )
             })
             .unwrap();
         out

@@ -85,3 +85,6 @@ pub fn file_name(number: u64) -> String {
 pub fn parse_file_name(name: &str) -> Option<u64> {
     names::parse(name, "", ".blob")
 }
+
+#[cfg(test)]
+mod tests;

@@ -66,7 +66,21 @@ fn hostile() -> Vec<Options> {
         l0_compaction_trigger: 2,
         ..base.clone()
     };
+    let blobs = Options { blob_min: 1, blob_file_size: 2000, ..small.clone() };
     vec![
+        blobs.clone(),
+        Options { blob_min: 100, blob_file_size: 20_000, ..blobs.clone() },
+        Options { blob_min: 100, compaction: CompactionMode::Tiered, cache_size: 0, ..blobs.clone() },
+        Options { compaction: CompactionMode::None, open_tables: 1, ..blobs.clone() },
+        Options {
+            blob_file_size: 1,
+            compression: Compression::Zstd,
+            l0_compaction_trigger: 1,
+            ..blobs.clone()
+        },
+        Options { level_multiplier: 2, table_size: 1, level_base_size: 1, block_size: 1, ..blobs.clone() },
+        Options { background: true, blob_min: 100, cache_size: 0, ..blobs.clone() },
+        Options { background: true, compaction: CompactionMode::Tiered, blob_file_size: 10_000, ..blobs },
         small.clone(),
         Options { compaction: CompactionMode::Tiered, ..small.clone() },
         Options { compaction: CompactionMode::None, ..small.clone() },

@@ -36,23 +36,28 @@ fn activity(stats: &StoreStats) -> String {
         size(writes.user_bytes)
     ));
     line(format!(
-        "disk: {} of log, {} of tables, {} of manifest written; {} log syncs; {} in {} reads of tables",
+        "disk: {} of log, {} of tables, {} of blobs, {} of manifest written; {} log syncs; {} in {} reads of tables, \
+         {} in {} of blobs",
         size(disk.log_bytes),
         size(disk.table_bytes),
+        size(disk.blob_bytes),
         size(disk.manifest_bytes),
         disk.log_syncs,
         size(disk.table_read_bytes),
-        disk.table_reads
+        disk.table_reads,
+        size(disk.blob_read_bytes),
+        disk.blob_reads
     ));
     line(format!("stalls: memtables {}; level 0 {}", stall(stalls.memtables), stall(stalls.l0)));
     line(format!("flushes: {}, {} in {}", flushes.count, size(flushes.bytes), time(flushes.total_ns)));
     let jobs = compactions.jobs;
     line(format!(
-        "compactions: {} (runs {}, size {}, tombstones {}, manual {}), {} of them moves; {} merged to {} in {}",
+        "compactions: {} (runs {}, size {}, tombstones {}, garbage {}, manual {}), {} of them moves; {} merged to {} in {}",
         jobs.total(),
         jobs.runs,
         jobs.size,
         jobs.tombstones,
+        jobs.garbage,
         jobs.manual,
         compactions.moves,
         size(compactions.read_bytes),
@@ -75,6 +80,15 @@ fn activity(stats: &StoreStats) -> String {
         filters.false_positives,
         filters.prefix_asked,
         filters.prefix_excluded
+    ));
+    let blobs = &stats.blobs;
+    line(format!(
+        "blobs: {} files, {}, {} of it garbage; {} values, {}, moved",
+        blobs.files.len(),
+        size(blobs.bytes),
+        size(blobs.garbage_bytes),
+        blobs.moved,
+        size(blobs.moved_bytes)
     ));
     line(format!("open tables {}, snapshots {}", stats.open_tables, stats.snapshots));
     let amplification = stats.amplification;
@@ -142,6 +156,7 @@ fn describe_job(job: &CompactingStats) -> String {
         Reason::Runs => "runs",
         Reason::Size => "size",
         Reason::Tombstones => "tombstones",
+        Reason::Garbage => "garbage",
         Reason::Manual => "manual",
     };
     format!(

@@ -8,7 +8,7 @@
 use crate::fs::attr::{Attr, Caller, FileKind, INO_LIMIT, Ino, NAME_MAX, ROOT, Timestamp};
 use crate::fs::change::{Change, Written};
 use crate::fs::control::{self, Control};
-use crate::fs::entry::Record;
+use crate::fs::entry::{CHUNK_SIZE, Record};
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::inode::Inodes;
 use crate::fs::keys;
@@ -69,9 +69,12 @@ pub struct FileSystem {
     pub(super) written: Written,
 }
 
+/// Chunks of a file that are written whole, or nearly, go to blob files: this many bytes at least.
+const BLOB_MIN: usize = CHUNK_SIZE as usize / 2;
+
 /// The engine's settings for a store of files.
 pub fn engine_options() -> Options {
-    Options { prefix: Some(keys::GROUPS), ..Options::default() }
+    Options { prefix: Some(keys::GROUPS), blob_min: BLOB_MIN, ..Options::default() }
 }
 
 impl FileSystem {

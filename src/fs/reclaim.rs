@@ -8,6 +8,7 @@
 
 use crate::fs::FileSystem;
 use crate::fs::attr::Ino;
+use crate::fs::entry::CHUNK_SIZE;
 use crate::fs::error::Cause;
 use crate::fs::keys;
 use crate::fs::node::Outcome;
@@ -49,12 +50,25 @@ impl FileSystem {
     /// Removes a file's chunks, its extended attributes and its orphan record.
     fn remove_contents(&self, ino: Ino) -> Outcome<()> {
         let mut batch = Batch::new();
+        batch.note_deleted(self.chunk_bytes(ino)?);
         for (from, to) in [keys::chunks(ino), keys::xattrs(ino)] {
             remove_range(&mut batch, &self.volume, &from, &to)?;
         }
         batch.delete(&keys::orphan(ino));
         self.volume.write(batch)?;
         Ok(())
+    }
+
+    /// About the bytes of a file's chunks: as if there were no holes. A hint: what cannot be read counts as
+    /// nothing, and is removed all the same.
+    fn chunk_bytes(&self, ino: Ino) -> Outcome<u64> {
+        let (from, to) = keys::chunks(ino);
+        let mut back = self.volume.scan_back(Bound::Included(&from), Bound::Excluded(&to))?;
+        if !back.next().unwrap_or(false) {
+            return Ok(0);
+        }
+        let number = back.key().last_chunk().map_or(0, |number| u32::from_be_bytes(*number));
+        Ok((u64::from(number) + 1) * CHUNK_SIZE)
     }
 }
 

@@ -78,6 +78,7 @@ impl FileSystem {
         let mut removed = few.len() as u64;
         if !scan_has_more(&mut scan, &few)? {
             few.iter().for_each(|key| change.batch.delete(key));
+            change.batch.note_deleted(removed * CHUNK_SIZE);
             return Ok(removed);
         }
         change.batch.delete_range(&from, &to);
@@ -85,6 +86,7 @@ impl FileSystem {
         while scan.next()? {
             removed += 1;
         }
+        change.batch.note_deleted(removed * CHUNK_SIZE);
         Ok(removed)
     }
 }

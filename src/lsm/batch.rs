@@ -10,11 +10,13 @@
 //! 44      4    number of writes, big-endian
 //! 48      …    the writes, each:
 //!              kind (1) | key length | [head length | tail length] | key | head | tail
-//!              lengths are varints; a tombstone has no head and no tail, nor their lengths
+//!              lengths are varints; a tombstone has no head and no tail, nor their lengths;
+//!              a blob pointer's tail says where its tail is (see lsm/blob)
 //! ```
 //!
 //! The writes take consecutive sequence numbers, in order.
 
+use crate::lsm::blob::Pointer;
 use crate::lsm::key::Kind;
 use crate::lsm::log::record::{HEADER_LEN, MAX_PAYLOAD_LEN};
 use crate::lsm::table::builder::MAX_VALUE_PART_LEN;
@@ -34,6 +36,8 @@ const _: () = assert!(MAX_BATCH_LEN <= u32::MAX as usize);
 
 /// An encoded batch has no more room than this to spare: less than moving it would cost.
 const MAX_SPARE_LEN: usize = 32;
+/// More than an encoded pointer mostly takes, with its length.
+const POINTER_ROOM: usize = 24;
 
 /// Where the writes begin in an encoded batch.
 const WRITES_AT: usize = HEADER_LEN + 8;
@@ -45,6 +49,10 @@ pub struct Batch {
     len: usize,
     data_len: usize,
     longest_key: usize,
+    /// The longest tail of a put.
+    longest_tail: usize,
+    /// Bytes of values that it deletes, as far as the caller told.
+    deleted: u64,
     /// What is wrong with the first write that cannot be.
     refused: Option<Error>,
 }
@@ -65,7 +73,7 @@ impl Batch {
     pub fn with_capacity(bytes: usize) -> Batch {
         let mut buf = Vec::with_capacity(WRITES_AT + bytes);
         buf.put_bytes(0, WRITES_AT);
-        Batch { buf, len: 0, data_len: 0, longest_key: 0, refused: None }
+        Batch { buf, len: 0, data_len: 0, longest_key: 0, longest_tail: 0, deleted: 0, refused: None }
     }
 
     /// Sets a key to a plain value (all head).
@@ -116,6 +124,12 @@ impl Batch {
         }
     }
 
+    /// Tells that the batch deletes or overwrites values of about this many bytes: the sooner their room is
+    /// given back. Changes nothing else.
+    pub fn note_deleted(&mut self, bytes: u64) {
+        self.deleted = self.deleted.saturating_add(bytes);
+    }
+
     /// The number of writes.
     pub fn len(&self) -> usize {
         self.len
@@ -134,6 +148,9 @@ impl Batch {
     fn push(&mut self, kind: Kind, key: &[u8], head: &[u8], tail: &[&[u8]]) {
         self.longest_key = self.longest_key.max(key.len());
         let tail_len: usize = tail.iter().map(|part| part.len()).sum();
+        if kind.blob().is_some() {
+            self.longest_tail = self.longest_tail.max(tail_len);
+        }
         self.data_len += key.len() + head.len() + tail_len;
         let lengths = [key.len(), head.len(), tail_len].map(|n| varint::len(n as u64)).iter().sum::<usize>();
         self.buf.reserve(1 + lengths + key.len() + head.len() + tail_len);
@@ -147,14 +164,26 @@ impl Batch {
         self.len += 1;
     }
 
-    /// The batch as a log record without its header filled in, for the volume `id`. It takes hardly
-    /// more room than it has bytes: memtables keep it.
+    pub(crate) fn longest_tail(&self) -> usize {
+        self.longest_tail
+    }
+
+    pub(crate) fn deleted(&self) -> u64 {
+        self.deleted
+    }
+
+    /// Its length, encoded.
+    pub(crate) fn encoded_len(&self) -> usize {
+        self.buf.len()
+    }
+
+    /// May it be written?
     ///
     /// # Errors
     /// [`Error::TooLarge`] if a key or the whole is larger than the formats hold, [`Error::BadPatch`].
-    pub(crate) fn into_record(mut self, id: u32) -> Result<Vec<u8>> {
-        if let Some(e) = self.refused {
-            return Err(e);
+    pub(crate) fn check(&self) -> Result<()> {
+        if let Some(e) = &self.refused {
+            return Err(e.clone());
         }
         if self.longest_key > MAX_KEY_LEN {
             return Err(Error::TooLarge { what: "key", len: self.longest_key, limit: MAX_KEY_LEN });
@@ -162,6 +191,46 @@ impl Batch {
         if self.buf.len() > MAX_BATCH_LEN {
             return Err(Error::TooLarge { what: "batch", len: self.buf.len(), limit: MAX_BATCH_LEN });
         }
+        Ok(())
+    }
+
+    /// The batch with pointers in the place of tails that have `min` bytes or more, which `append` puts
+    /// elsewhere, all at once.
+    pub(crate) fn separate(
+        self,
+        min: usize,
+        append: impl FnOnce(&[&[u8]]) -> Result<Vec<Pointer>>,
+    ) -> Result<Batch> {
+        let rest = Bytes::from(self.buf).slice(WRITES_AT..);
+        let own = |write: std::result::Result<Write, ()>| write.expect("a batch encodes its own writes");
+        let writes = || Writes { rest: rest.clone(), volume: 0, left: self.len as u32 }.map(own);
+        let is_large = |write: &Write| write.kind.blob().is_some() && write.tail().len() >= min;
+        let large: Vec<Write> = writes().filter(is_large).collect();
+        let tails: Vec<&[u8]> = large.iter().map(Write::tail).collect();
+        let mut pointers = append(&tails)?.into_iter();
+        let inline = rest.len() - tails.iter().map(|tail| tail.len()).sum::<usize>();
+        let mut next = Batch::with_capacity(inline + tails.len() * POINTER_ROOM);
+        for write in writes() {
+            match write.kind.blob().filter(|_| is_large(&write)) {
+                Some(kind) => {
+                    let mut pointer = Vec::with_capacity(POINTER_ROOM);
+                    pointers.next().expect("one for each tail").encode(&mut pointer);
+                    next.push(kind, &write.key, write.head(), &[&pointer]);
+                }
+                None if write.kind == Kind::Tombstone => next.delete(&write.key),
+                None => next.push(write.kind, &write.key, write.head(), &[write.tail()]),
+            }
+        }
+        Ok(next)
+    }
+
+    /// The batch as a log record without its header filled in, for the volume `id`. It takes hardly
+    /// more room than it has bytes: memtables keep it.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if a key or the whole is larger than the formats hold, [`Error::BadPatch`].
+    pub(crate) fn into_record(mut self, id: u32) -> Result<Vec<u8>> {
+        self.check()?;
         self.buf[HEADER_LEN..HEADER_LEN + 4].copy_from_slice(&id.to_be_bytes());
         self.buf[HEADER_LEN + 4..WRITES_AT].copy_from_slice(&(self.len as u32).to_be_bytes());
         if self.buf.capacity() - self.buf.len() > MAX_SPARE_LEN {
@@ -179,6 +248,16 @@ pub(crate) struct Write {
     /// Head and tail, end to end.
     pub value: Bytes,
     pub head_len: u32,
+}
+
+impl Write {
+    pub fn head(&self) -> &[u8] {
+        &self.value[..self.head_len as usize]
+    }
+
+    pub fn tail(&self) -> &[u8] {
+        &self.value[self.head_len as usize..]
+    }
 }
 
 /// Reads the writes of an encoded batch.

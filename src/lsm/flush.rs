@@ -16,7 +16,9 @@
 //! `Volume::flush_turn` lets one flush of a volume run at a time; it is the outermost lock.
 
 use crate::lsm::Result;
+use crate::lsm::blob::{BlobOutput, LiveBlob};
 use crate::lsm::iter::stripes::keep_visible;
+use crate::lsm::key::KeyRef;
 use crate::lsm::levels::LiveTable;
 use crate::lsm::manifest::Edit;
 use crate::lsm::memtable::Memtable;
@@ -24,15 +26,21 @@ use crate::lsm::range::RangeSet;
 use crate::lsm::store::Shared;
 use crate::lsm::table::{TableBuilder, TableMeta};
 use crate::lsm::volume::{Tree, Volume};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 impl Volume {
     /// Has a flush of this volume work to do now?
     pub(crate) fn wants_flush(&self) -> bool {
-        let frozen = self.tree().immutable.len();
+        let tree = self.tree();
+        let frozen = tree.immutable.len();
         let limit = self.shared().options.num_memtable_limit.max(1);
-        frozen > 0 && (frozen + 1 > limit || self.stall.has_waiting())
+        // What was deleted should give its room back.
+        let deletes_much = || {
+            tree.immutable.iter().any(|memtable| memtable.deleted() >= self.shared().options.blob_file_size)
+        };
+        frozen > 0 && (frozen + 1 > limit || self.stall.has_waiting() || deletes_much())
     }
 
     /// Flushes the earliest immutable memtable; false if there is none.
@@ -60,7 +68,8 @@ impl Volume {
         shared.log.sync()?;
         shared.read_only.check()?;
         let started = Instant::now();
-        let table = build_table(shared, memtable)?;
+        // The new blob files are held until the table holds them.
+        let (table, _blobs) = build_table(shared, memtable)?;
         let bytes = table.as_ref().map_or(0, |table| table.size);
         let changed = self.change_tree(|tree| {
             let mut manifest = shared.manifest.lock();
@@ -79,7 +88,7 @@ impl Volume {
                 shared.discard_tables(table.iter());
                 return Err(e);
             }
-            let table = table.map(|meta| LiveTable::new(meta, shared.graveyard.clone()));
+            let table = table.map(|meta| shared.live_table(meta));
             Ok(Some(without_memtable(tree, memtable, table)))
         });
         changed.inspect(|()| shared.metrics.flushed(bytes, started))
@@ -99,19 +108,26 @@ impl Volume {
 }
 
 /// The table of `memtable`'s records; `None` if nothing of it is worth keeping.
-fn build_table(shared: &Shared, memtable: &Arc<Memtable>) -> Result<Option<TableMeta>> {
+fn build_table(shared: &Shared, memtable: &Arc<Memtable>) -> Result<(Option<TableMeta>, Vec<Arc<LiveBlob>>)> {
     let stripes = shared.snapshots.stripes(&shared.commits);
     let mut builder: Option<TableBuilder> = None;
     // The memtable takes no more writes: a copy of its range tombstones is all of them.
     let ranges = memtable.with_ranges(RangeSet::clone);
-    keep_visible(&mut memtable.iter(), &ranges, &stripes, &mut false, &mut |key, head, tail| {
+    let mut blobs = BlobOutput::new(shared, BTreeSet::new());
+    let load = |tail: &[u8]| shared.blobs.load_uncached(tail);
+    let add = &mut |key: KeyRef<'_>, head: &[u8], tail: &[u8]| {
         let builder = match &mut builder {
             Some(builder) => builder,
             empty => empty.insert(shared.new_table(&shared.table_options)?),
         };
         builder.add(key, head, tail)
+    };
+    keep_visible(&mut memtable.iter(), &ranges, &stripes, &mut false, &load, &mut |key, head, tail| {
+        blobs.add(key, head, tail, add)
     })?;
-    builder.map(TableBuilder::finish).transpose()
+    let blobs = blobs.finish()?;
+    let table = builder.map(TableBuilder::finish).transpose()?;
+    Ok((table, blobs))
 }
 
 fn without_memtable(tree: &Tree, memtable: &Arc<Memtable>, table: Option<Arc<LiveTable>>) -> Tree {

@@ -34,9 +34,10 @@ pub enum Kind {
     Patch = 3,
     /// Every key from this one up to an end (the head) is deleted, see [`crate::lsm::Batch::delete_range`].
     RangeTombstone = 4,
-    /// The value stands in a blob file. The number is reserved: no record has it yet, one that does is
-    /// damaged.
+    /// A put whose value's tail stands in a blob file (see `lsm/blob`).
     BlobPointer = 5,
+    /// A first-put whose value's tail stands in a blob file.
+    FirstBlobPointer = 6,
 }
 
 impl Kind {
@@ -48,8 +49,29 @@ impl Kind {
             2 => Kind::FirstPut,
             3 => Kind::Patch,
             4 => Kind::RangeTombstone,
+            5 => Kind::BlobPointer,
+            6 => Kind::FirstBlobPointer,
             _ => return None,
         })
+    }
+
+    /// Does the record's tail stand in a blob file?
+    pub fn is_blob(self) -> bool {
+        matches!(self, Kind::BlobPointer | Kind::FirstBlobPointer)
+    }
+
+    /// Does the record say that the key was absent before?
+    pub fn is_first(self) -> bool {
+        matches!(self, Kind::FirstPut | Kind::FirstBlobPointer)
+    }
+
+    /// What a put becomes when its tail goes to a blob file; `None` for what is no put.
+    pub fn blob(self) -> Option<Kind> {
+        match self {
+            Kind::Put | Kind::BlobPointer => Some(Kind::BlobPointer),
+            Kind::FirstPut | Kind::FirstBlobPointer => Some(Kind::FirstBlobPointer),
+            Kind::Tombstone | Kind::Patch | Kind::RangeTombstone => None,
+        }
     }
 }
 
@@ -73,6 +95,13 @@ pub enum KindOrBound {
     Kind(Kind),
     /// Before every record of the same user key and sequence number.
     First,
+}
+
+impl KindOrBound {
+    /// Is it the kind of a record whose tail stands in a blob file?
+    pub fn is_blob(self) -> bool {
+        matches!(self, KindOrBound::Kind(kind) if kind.is_blob())
+    }
 }
 
 impl<'a> KeyRef<'a> {
@@ -154,7 +183,7 @@ mod tests {
             assert_eq!(KeyRef::decode(&buf), Some(key));
         }
         assert_eq!(KeyRef::decode(b"short"), None);
-        for kind in [Kind::BlobPointer as u8, 200] {
+        for kind in [Kind::FirstBlobPointer as u8 + 1, 200] {
             assert_eq!(KeyRef::decode(&[0, 0, 0, 0, 0, 0, 0, 0, kind]), None);
         }
     }

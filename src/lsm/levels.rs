@@ -6,8 +6,9 @@
 //!
 //! A [`LiveTable`] is one reference-counted table. When an edit has removed it from the manifest
 //! (it is *doomed*) and the last tree, scan or compaction that uses it is gone, its number goes to the
-//! [`Graveyard`]; the file is deleted from there.
+//! [`Graveyard`]; the file is deleted from there. The table holds the blob files that its records point to.
 
+use crate::lsm::blob::{LiveBlob, LiveBlobs};
 use crate::lsm::manifest::state::MAX_LEVEL;
 use crate::lsm::table::TableMeta;
 use parking_lot::Mutex;
@@ -34,11 +35,15 @@ pub(crate) struct LiveTable {
     meta: TableMeta,
     doomed: AtomicBool,
     graveyard: Arc<Graveyard>,
+    /// Held, so that they are not deleted.
+    _blobs: Vec<Arc<LiveBlob>>,
 }
 
 impl LiveTable {
-    pub fn new(meta: TableMeta, graveyard: Arc<Graveyard>) -> Arc<LiveTable> {
-        Arc::new(LiveTable { meta, doomed: AtomicBool::new(false), graveyard })
+    /// Somebody must hold the blob files that it points to already.
+    pub fn new(meta: TableMeta, graveyard: Arc<Graveyard>, blobs: &LiveBlobs) -> Arc<LiveTable> {
+        let blobs = blobs.of(&meta.blobs);
+        Arc::new(LiveTable { meta, doomed: AtomicBool::new(false), graveyard, _blobs: blobs })
     }
 
     /// The manifest no longer lists the table: its file goes with the last reference.
@@ -79,8 +84,12 @@ impl Default for Levels {
 
 impl Levels {
     /// The tables that a manifest lists, in its order.
-    pub fn from_manifest(levels: &[Arc<Vec<TableMeta>>], graveyard: &Arc<Graveyard>) -> Levels {
-        let live = |meta: &TableMeta| LiveTable::new(meta.clone(), graveyard.clone());
+    pub fn from_manifest(
+        levels: &[Arc<Vec<TableMeta>>],
+        graveyard: &Arc<Graveyard>,
+        blobs: &LiveBlobs,
+    ) -> Levels {
+        let live = |meta: &TableMeta| LiveTable::new(meta.clone(), graveyard.clone(), blobs);
         let level = |n| {
             levels
                 .get(n)

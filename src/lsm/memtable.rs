@@ -10,6 +10,7 @@
 
 use crate::lsm::Result;
 use crate::lsm::batch::{Write, Writes};
+use crate::lsm::blob::LiveBlob;
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::key::{KeyRef, Kind, MAX_SEQ, SeqNo};
 use crate::lsm::range::{RangeSet, RangeTombstone};
@@ -17,7 +18,7 @@ use crate::lsm::value::Value;
 use bytes::Bytes;
 use crossbeam_skiplist::SkipMap;
 use crossbeam_skiplist::map::Entry;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::ops::{Bound, ControlFlow};
@@ -121,6 +122,11 @@ pub struct Memtable {
     ranges: RwLock<RangeSet>,
     /// Is there any? Spares readers the lock.
     has_ranges: AtomicBool,
+    /// The blob files that its records point to, and the bytes of each. A leaf lock.
+    blobs: Mutex<Vec<(Arc<LiveBlob>, u64)>>,
+    blob_bytes: AtomicU64,
+    /// Bytes of values that its records delete, as far as their writers know.
+    deleted: AtomicU64,
 }
 
 impl Memtable {
@@ -165,6 +171,36 @@ impl Memtable {
     /// Bytes in memory: batches, nodes and what the allocator adds.
     pub fn size(&self) -> usize {
         self.size.load(Relaxed)
+    }
+
+    /// Its records point to `bytes` bytes of a blob file, which it holds from now on.
+    pub(crate) fn refer(&self, blob: Arc<LiveBlob>, bytes: u64) {
+        let mut blobs = self.blobs.lock();
+        match blobs.iter_mut().find(|(other, _)| other.number == blob.number) {
+            Some((_, sum)) => *sum += bytes,
+            None => blobs.push((blob, bytes)),
+        }
+        self.blob_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// The blob files that its records point to, and how many bytes of each.
+    pub(crate) fn blob_uses(&self) -> Vec<(u64, u64)> {
+        self.blobs.lock().iter().map(|(blob, bytes)| (blob.number, *bytes)).collect()
+    }
+
+    /// Bytes in blob files that its records point to.
+    pub fn blob_bytes(&self) -> u64 {
+        self.blob_bytes.load(Relaxed)
+    }
+
+    /// Its records delete values of about this many bytes.
+    pub(crate) fn note_deleted(&self, bytes: u64) {
+        self.deleted.fetch_add(bytes, Relaxed);
+    }
+
+    /// Bytes of values that its records delete, as far as is known.
+    pub fn deleted(&self) -> u64 {
+        self.deleted.load(Relaxed)
     }
 
     /// Records in it.

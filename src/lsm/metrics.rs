@@ -89,6 +89,7 @@ pub(crate) struct JobCounters {
     pub runs: Counter,
     pub size: Counter,
     pub tombstones: Counter,
+    pub garbage: Counter,
     pub manual: Counter,
 }
 
@@ -98,6 +99,7 @@ impl JobCounters {
             Reason::Runs => &self.runs,
             Reason::Size => &self.size,
             Reason::Tombstones => &self.tombstones,
+            Reason::Garbage => &self.garbage,
             Reason::Manual => &self.manual,
         }
     }
@@ -124,6 +126,13 @@ pub(crate) struct Metrics {
     pub log_written: Counter,
     pub tables_written: Counter,
     pub manifest_written: Counter,
+    pub blobs_written: Counter,
+    /// Reads of blob files that went to the operating system, and their bytes.
+    pub blob_reads: Counter,
+    pub blob_read_bytes: Counter,
+    /// Values that were moved out of files that are to be emptied, and their bytes.
+    pub blobs_moved: Counter,
+    pub blob_bytes_moved: Counter,
     /// Reads of table files, and their bytes.
     pub table_reads: Counter,
     pub table_read_bytes: Counter,
@@ -147,6 +156,11 @@ impl Metrics {
             log_written: Counter::default(),
             tables_written: Counter::default(),
             manifest_written: Counter::default(),
+            blobs_written: Counter::default(),
+            blob_reads: Counter::default(),
+            blob_read_bytes: Counter::default(),
+            blobs_moved: Counter::default(),
+            blob_bytes_moved: Counter::default(),
             table_reads: Counter::default(),
             table_read_bytes: Counter::default(),
         })
@@ -182,6 +196,12 @@ impl Metrics {
     pub fn flushed(&self, bytes: u64, started: Instant) {
         self.flushed_bytes.add(bytes);
         self.flush.record(started.elapsed());
+    }
+
+    /// A value of so many stored bytes was moved out of a blob file that is to be emptied.
+    pub fn moved_blob(&self, bytes: usize) {
+        self.blobs_moved.add(1);
+        self.blob_bytes_moved.add(bytes as u64);
     }
 
     /// A compaction job moved its tables down as they are.

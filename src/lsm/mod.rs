@@ -23,6 +23,7 @@
 
 mod background;
 pub mod batch;
+pub mod blob;
 pub mod cache;
 mod compaction;
 pub mod error;

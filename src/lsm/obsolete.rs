@@ -1,7 +1,8 @@
 //! Files that nothing needs any more: how they become obsolete, and when they are deleted.
 //!
+//! A blob file is obsolete when no table, memtable, scan or job refers to it ([`crate::lsm::blob::live`]).
 //! A log segment is obsolete when the manifest's log start has passed it; a table when an edit has
-//! removed it and the last tree, scan or compaction that used it is gone. Either is deleted only after *one
+//! removed it and the last tree, scan or compaction that used it is gone. Each is deleted only after *one
 //! more* manifest commit: should the newest edit prove unreadable at the next open, what it made obsolete
 //! still stands, and the store is what it was before that edit. When nothing else is to be done
 //! an empty commit makes the room free.
@@ -10,12 +11,14 @@
 //! `Obsolete::files` is a leaf, taken under the manifest's lock.
 
 use crate::lsm::Result;
-use crate::lsm::levels::Graveyard;
+use crate::lsm::blob::{self, LiveBlobs};
+use crate::lsm::levels::{Graveyard, LiveTable};
 use crate::lsm::log;
 use crate::lsm::manifest::{Edit, Manifest};
 use crate::lsm::store::Shared;
 use crate::lsm::table::{self, TableBuilder, TableMeta, TableOptions};
 use parking_lot::Mutex;
+use std::sync::Arc;
 
 /// The files to delete.
 #[derive(Debug, Default)]
@@ -32,6 +35,10 @@ impl Obsolete {
     fn add_dead_tables(&self, manifest: &Manifest, graveyard: &Graveyard) {
         self.add(manifest, graveyard.take().into_iter().map(table::file_name));
     }
+
+    fn add_dead_blobs(&self, manifest: &Manifest, blobs: &LiveBlobs) {
+        self.add(manifest, blobs.take_unreferenced().into_iter().map(blob::file_name));
+    }
 }
 
 impl Shared {
@@ -40,6 +47,11 @@ impl Shared {
         let number = self.manifest.lock().next_file_number()?;
         let writer = self.disk.create(&table::file_name(number))?;
         TableBuilder::new(writer, number, options)
+    }
+
+    /// A table that trees may refer to. Its blob files are held already.
+    pub(crate) fn live_table(&self, meta: TableMeta) -> Arc<LiveTable> {
+        LiveTable::new(meta, self.graveyard.clone(), &self.live_blobs)
     }
 
     /// Deletes tables whose edit failed, unless the next open may yet see that edit.
@@ -70,6 +82,7 @@ impl Shared {
     /// Deletes the files that a commit before the last made obsolete.
     fn delete_obsolete(&self, manifest: &Manifest) -> Result<()> {
         self.obsolete.add_dead_tables(manifest, &self.graveyard);
+        self.obsolete.add_dead_blobs(manifest, &self.live_blobs);
         let mut files = self.obsolete.files.lock();
         let mut failed = None;
         files.retain(|(commit, name)| {
@@ -78,6 +91,9 @@ impl Shared {
             }
             if let Some(number) = table::parse_file_name(name) {
                 self.tables.evict(number);
+            }
+            if let Some(number) = blob::parse_file_name(name) {
+                self.blobs.evict(number);
             }
             // What is gone already is done with.
             failed = self.disk.delete(name).err().filter(|e| !e.is_not_found());

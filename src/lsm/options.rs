@@ -88,10 +88,22 @@ pub struct Options {
     pub level_base_size: u64,
     /// Each level holds this many times as much as the one above.
     pub level_multiplier: u64,
+    /// Values whose tail has this many bytes or more go to blob files when they are written; 0: none do.
+    pub blob_min: usize,
+    /// A blob file of this size is followed by a new one. A memtable that refers to as much, or that deletes
+    /// as much, is frozen.
+    pub blob_file_size: u64,
     /// How keys fall into groups that scans ask for: the tables' filters answer for them too.
     pub prefix: Option<PrefixRule>,
     /// Run the background threads. Without them, tests step the work: [`crate::lsm::Store::step`].
     pub background: bool,
+}
+
+impl Options {
+    /// Does a tail of this length go to a blob file?
+    pub(crate) fn separates(&self, tail_len: usize) -> bool {
+        self.blob_min > 0 && tail_len >= self.blob_min
+    }
 }
 
 impl Default for Options {
@@ -114,6 +126,8 @@ impl Default for Options {
             table_size: 32 << 20,
             level_base_size: 128 << 20,
             level_multiplier: 10,
+            blob_min: 0,
+            blob_file_size: 64 << 20,
             prefix: None,
             background: true,
         }

@@ -28,7 +28,7 @@ impl Tree {
     pub fn get(&self, shared: &Shared, key: &[u8], seq: SeqNo) -> Result<Option<Value>> {
         let counted = Get::start(&shared.metrics);
         let mut fold = Fold::default();
-        let visit = &mut |kind, value| fold.push(kind, || Ok(value));
+        let visit = &mut |kind, value| fold.push(kind, || shared.blobs.resolve(kind, value));
         self.versions(shared, &counted, key, seq, Part::Whole, visit)?;
         let found = fold.finish(key)?;
         counted.answered(found.is_some());
@@ -47,8 +47,10 @@ impl Tree {
                     patched = true;
                     return Ok(ControlFlow::Continue(()));
                 }
-                Kind::Put | Kind::FirstPut => head = Some(value.head),
-                Kind::Tombstone | Kind::RangeTombstone | Kind::BlobPointer => {}
+                Kind::Put | Kind::FirstPut | Kind::BlobPointer | Kind::FirstBlobPointer => {
+                    head = Some(value.head);
+                }
+                Kind::Tombstone | Kind::RangeTombstone => {}
             }
             Ok(ControlFlow::Break(()))
         })?;

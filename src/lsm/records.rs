@@ -32,7 +32,7 @@ pub struct Record<'a> {
     pub kind: Kind,
     /// The head of the value; of a range tombstone, the end of what it deletes.
     pub head: Bytes,
-    /// The tail of the value.
+    /// The tail of the value; of a blob pointer, where that is ([`crate::lsm::blob::Pointer`]).
     pub tail: Bytes,
 }
 

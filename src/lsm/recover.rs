@@ -1,20 +1,26 @@
 //! Opening a store: from the files on the disk to volumes with memtables and tables.
 //!
 //! 1. The manifest is read whole, or the open refuses; so it does unless every table that the manifest
-//!    refers to is there in its length.
+//!    refers to is there in its length, and every blob file as long as the tables say.
 //! 2. The log is replayed from the manifest's log start. It ends at the first record that is not
 //!    whole; what a later record, or the manifest, proves to have been durable makes that damage
 //!    instead, and the open refuses ([`crate::lsm::log::reader`]). A missing segment counts as a bad
-//!    record at its start.
-//! 3. What was read of the last session's segments is written again, cut behind its end and synced, and
+//!    record at its start. So does a record with a pointer to a blob file whose bytes do not check out,
+//!    past what is known to be durable; below it the file must be there, long enough, and what is damaged in
+//!    it a reader will learn.
+//! 3. What was read of the last session's segments, and the blob files that records past the durable ones
+//!    point to, is written again, cut behind its end and synced, and
 //!    the names are synced. (A sync alone would not make durable what an earlier, failed sync passed over.)
 //!    Then a new manifest generation says where each segment ends: from now on that is firm.
-//! 4. Only then are files deleted: log segments before the start and after the end, and tables
-//!    that no volume refers to and whose number was handed out. What is neither, nor the manifest's,
+//! 4. Only then are files deleted: log segments before the start and after the end, and tables and blob files
+//!    that nothing refers to and whose number was handed out. What is neither, nor the manifest's,
 //!    moves to `lost/`.
 
 use crate::disk::{Disk, LOST_DIR, Listed};
 use crate::lsm::batch::Writes;
+use crate::lsm::blob::found::{FoundBlobs, pointers_in};
+use crate::lsm::blob::{self, BlobReader, BlobWriter, LiveBlobs, Pointer};
+use crate::lsm::cache::BlockCache;
 use crate::lsm::key::MAX_SEQ;
 use crate::lsm::levels::{Graveyard, Levels};
 use crate::lsm::log::reader::{Record, SegmentReader, highest_synced, may_be_segment};
@@ -39,6 +45,9 @@ pub(crate) struct Recovered {
     pub log: Log,
     pub last_seq: SeqNo,
     pub trees: BTreeMap<VolumeId, (String, Tree)>,
+    pub live_blobs: Arc<LiveBlobs>,
+    pub blobs: Arc<BlobReader>,
+    pub blob_writer: Arc<BlobWriter>,
 }
 
 /// Opens what is on `disk`; an empty disk becomes a new store.
@@ -46,6 +55,7 @@ pub(crate) fn recover(
     disk: &Arc<dyn Disk>,
     options: &Options,
     graveyard: &Arc<Graveyard>,
+    cache: &Arc<BlockCache>,
     read_only: &ReadOnly,
 ) -> Result<Recovered> {
     let listed = disk.list()?;
@@ -55,7 +65,11 @@ pub(crate) fn recover(
         None => new_state(&names)?,
     };
     check_tables(&state, &listed)?;
-    let mut replay = Replay::run(disk.as_ref(), options, &state, graveyard, &names)?.log;
+    let store = state.store;
+    let blobs = Arc::new(BlobReader::new(disk.clone(), cache.clone(), store, options.open_tables));
+    let found = FoundBlobs::among(&state, &listed, &blobs)?;
+    let live_blobs = found.live.clone();
+    let mut replay = Replay::run(disk.as_ref(), options, &state, graveyard, &names, found)?.finish()?;
     for (number, contents) in std::mem::take(&mut replay.unsealed) {
         disk.rewrite_log(&log::file_name(number), &contents)?;
         state.sealed.insert(number, contents.len() as u64);
@@ -65,17 +79,25 @@ pub(crate) fn recover(
     let manifest =
         Manifest::start(disk.clone(), manifest::next_generation(&names)?, state, read_only.clone())?;
     let kept: BTreeSet<u64> = replay.segments.iter().map(|s| s.number).collect();
-    clean_up(disk.as_ref(), &names, manifest.state(), &kept)?;
+    clean_up(disk.as_ref(), &names, manifest.state(), &kept, &live_blobs)?;
     let next = replay.segments.last().map_or(manifest.state().log_start.0, |s| s.number + 1);
     let resume = Resume { segments: replay.segments, next_number: next, position: replay.position };
-    let store = manifest.state().store;
+    let (compression, file_size) = (options.compression, options.blob_file_size);
+    let blob_writer = BlobWriter::new(disk.clone(), live_blobs.clone(), store, file_size, compression);
+    let blob_writer = Arc::new(blob_writer);
     let log = Log::new(disk.clone(), store, options.log_segment_size, resume, read_only.clone());
-    Ok(Recovered { manifest, log, last_seq: replay.last_seq, trees: replay.trees })
+    let log = log.after(blob_writer.clone());
+    let (last_seq, trees) = (replay.last_seq, replay.trees);
+    Ok(Recovered { manifest, log, last_seq, trees, live_blobs, blobs, blob_writer })
 }
 
 /// The state of a new store, if nothing of a store (or of anybody else) is here.
 fn new_state(names: &[String]) -> Result<State> {
-    let ours = |name: &String| log::parse_file_name(name).is_some() || table::parse_file_name(name).is_some();
+    let ours = |name: &String| {
+        log::parse_file_name(name).is_some()
+            || table::parse_file_name(name).is_some()
+            || blob::parse_file_name(name).is_some()
+    };
     if names.iter().any(ours) {
         return Err(Error::corruption(
             "manifest",
@@ -141,6 +163,11 @@ struct Replay<'a> {
     log: Replayed,
     /// The largest sequence number in the log, as far as it is read.
     logged: SeqNo,
+    blobs: FoundBlobs,
+    /// The log segments that there are.
+    numbers: BTreeSet<u64>,
+    /// The position up to which the log is known to have been durable, once somebody asked.
+    durable: Option<u64>,
 }
 
 impl<'a> Replay<'a> {
@@ -150,8 +177,9 @@ impl<'a> Replay<'a> {
         state: &'a State,
         graveyard: &Arc<Graveyard>,
         names: &[String],
+        blobs: FoundBlobs,
     ) -> Result<Replay<'a>> {
-        let levels = |v: &VolumeState| Levels::from_manifest(&v.levels, graveyard);
+        let levels = |v: &VolumeState| Levels::from_manifest(&v.levels, graveyard, &blobs.live);
         let tree = |v: &VolumeState| Tree { levels: levels(v), ..Tree::default() };
         let trees = state.volumes.iter().map(|(&id, v)| (id, (v.name.clone(), tree(v)))).collect();
         let in_tables =
@@ -159,9 +187,10 @@ impl<'a> Replay<'a> {
         let last_seq = in_tables.max().unwrap_or(0);
         let (first, position) = state.log_start;
         let log = Replayed { trees, position, last_seq, ..Replayed::default() };
-        let mut replay = Replay { disk, options, state, log, logged: 0 };
         let numbers: BTreeSet<u64> =
             names.iter().filter_map(|n| log::parse_file_name(n)).filter(|n| *n >= first).collect();
+        let mut replay =
+            Replay { disk, options, state, log, logged: 0, blobs, numbers: numbers.clone(), durable: None };
         let Some(&last) = numbers.last() else {
             replay.none_may_be_missing()?;
             replay.durable_part_is_there()?;
@@ -205,19 +234,25 @@ impl<'a> Replay<'a> {
             };
         };
         let before = self.logged;
-        for record in reader.by_ref() {
-            self.record(&name, record)?;
+        let mut end = reader.offset();
+        let mut points_nowhere = false;
+        while let Some(record) = reader.next() {
+            if !self.record(&name, record, reader.offset())? {
+                points_nowhere = true;
+                break;
+            }
+            end = reader.offset();
         }
         let last_seq = if self.logged > before { self.logged } else { 0 };
-        self.log.segments.push(Segment::sealed(number, self.log.position, reader.offset(), last_seq));
+        self.log.segments.push(Segment::sealed(number, self.log.position, end, last_seq));
         if sealed.is_none() {
-            self.log.unsealed.push((number, bytes.slice(..reader.offset() as usize)));
+            self.log.unsealed.push((number, bytes.slice(..end as usize)));
         }
-        self.log.position += reader.offset();
-        match (reader.at_end(), sealed) {
+        self.log.position += end;
+        match (reader.at_end() && !points_nowhere, sealed) {
             (true, _) => Ok(true),
             (false, None) => Ok(false),
-            (false, Some(_)) => Err(Error::corruption(name, reader.offset(), "a record is damaged")),
+            (false, Some(_)) => Err(Error::corruption(name, end, "a record is damaged")),
         }
     }
 
@@ -226,10 +261,12 @@ impl<'a> Replay<'a> {
         Ok(object.read_at(0, object.len()? as usize)?)
     }
 
-    fn record(&mut self, name: &str, record: Record) -> Result<()> {
+    /// Replays a record that ends at `end` of its segment; false if the log ends before it, because it
+    /// points to what never reached the disk.
+    fn record(&mut self, name: &str, record: Record, end: u64) -> Result<bool> {
         let damaged = |what: &str| Error::corruption(name, record.offset, what);
         match record.header.kind {
-            RecordKind::Skip => return Ok(()),
+            RecordKind::Skip => return Ok(true),
             RecordKind::Edits => return Err(damaged("a record does not belong in a log")),
             RecordKind::Batch => {}
         }
@@ -243,19 +280,90 @@ impl<'a> Replay<'a> {
         if first <= self.logged || (first <= volume.flushed && last > volume.flushed) {
             return Err(damaged("its sequence numbers are out of order"));
         }
+        let flushed = last <= volume.flushed;
+        let pointers = match flushed {
+            true => Vec::new(),
+            false => pointers_in(&record.payload).ok_or_else(|| damaged("a batch is malformed"))?,
+        };
+        if !self.check_pointers(&pointers, self.log.position + end)? {
+            return Ok(false);
+        }
         self.logged = last;
         self.log.last_seq = self.log.last_seq.max(last);
-        if last <= volume.flushed {
-            return Ok(());
+        if flushed {
+            return Ok(true);
         }
         let (_, tree) = self.log.trees.get_mut(&writes.volume).ok_or_else(|| damaged("no such volume"))?;
         tree.memtable.note(first, last);
         let inserted = tree.memtable.insert_all(first, writes, record.payload.len());
         inserted.map_err(|()| damaged("a batch is malformed"))?;
-        if tree.memtable.size() >= self.options.memtable_size {
+        for pointer in &pointers {
+            let blob =
+                self.blobs.live.get(pointer.file).ok_or_else(|| damaged("it points to no blob file"))?;
+            tree.memtable.refer(blob, pointer.framed_len() as u64);
+        }
+        let (memtable, options) = (&tree.memtable, self.options);
+        if memtable.size() >= options.memtable_size || memtable.blob_bytes() >= options.blob_file_size {
             tree.immutable.insert(0, std::mem::take(&mut tree.memtable));
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Does what the pointers of a record that ends at `position` point to check out?
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] if the record was durable and they point to what is not there.
+    fn check_pointers(&mut self, pointers: &[Pointer], position: u64) -> Result<bool> {
+        if pointers.is_empty() {
+            return Ok(true);
+        }
+        if position <= self.durable_position()? {
+            pointers.iter().try_for_each(|pointer| self.blobs.refer(pointer))?;
+            return Ok(true);
+        }
+        for pointer in pointers {
+            if !self.blobs.reader.checks_out(pointer)? {
+                tracing::warn!(
+                    "the log ends at a record whose value {} never got whole",
+                    blob::file_name(pointer.file)
+                );
+                return Ok(false);
+            }
+        }
+        for pointer in pointers {
+            self.blobs.refer(pointer)?;
+            self.blobs.unsure.insert(pointer.file);
+        }
+        Ok(true)
+    }
+
+    /// What the manifest or any record of the log says was durable.
+    fn durable_position(&mut self) -> Result<u64> {
+        if let Some(durable) = self.durable {
+            return Ok(durable);
+        }
+        let mut durable = self.state.log_durable;
+        let framing = log::framing(self.state.store);
+        for &number in &self.numbers {
+            let name = log::file_name(number);
+            let bytes = self.read(&name)?;
+            let after = match SegmentReader::new(bytes.clone(), framing, &name, number, None)? {
+                Some(mut reader) => {
+                    reader.by_ref().for_each(|record| durable = durable.max(record.header.synced));
+                    reader.synced_after()
+                }
+                None => highest_synced(&bytes, &framing, number),
+            };
+            durable = durable.max(after.unwrap_or(0));
+        }
+        self.durable = Some(durable);
+        Ok(durable)
+    }
+
+    /// Makes the blob files durable that are not known to be.
+    fn finish(self) -> Result<Replayed> {
+        self.blobs.write_again(self.disk)?;
+        Ok(self.log)
     }
 
     /// The log ends before its last segments: unless one of them proves that more was durable.
@@ -297,7 +405,13 @@ impl<'a> Replay<'a> {
 }
 
 /// Deletes what nothing needs; moves away what nothing explains.
-fn clean_up(disk: &dyn Disk, names: &[String], state: &State, segments: &BTreeSet<u64>) -> Result<()> {
+fn clean_up(
+    disk: &dyn Disk,
+    names: &[String],
+    state: &State,
+    segments: &BTreeSet<u64>,
+    blobs: &LiveBlobs,
+) -> Result<()> {
     let live: BTreeSet<u64> = state.live_tables().map(|t| t.number).collect();
     let mut changed = false;
     for name in names {
@@ -308,6 +422,11 @@ fn clean_up(disk: &dyn Disk, names: &[String], state: &State, segments: &BTreeSe
             may_be_segment(&first_bytes(disk, name, SEGMENT_HEADER_LEN)?, &log::framing(state.store), number)
         } else if let Some(number) = table::parse_file_name(name) {
             if live.contains(&number) {
+                continue;
+            }
+            number < state.files
+        } else if let Some(number) = blob::parse_file_name(name) {
+            if blobs.get(number).is_some() {
                 continue;
             }
             number < state.files

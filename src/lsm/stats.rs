@@ -40,6 +40,8 @@ pub struct StoreStats {
     pub filters: FilterStats,
     /// Tables that are kept open.
     pub open_tables: usize,
+    /// Blob files.
+    pub blobs: BlobStats,
     /// What the work costs in proportion.
     pub amplification: Amplification,
     /// How long things take.
@@ -85,18 +87,24 @@ pub struct DiskStats {
     pub log_syncs: u64,
     /// Bytes written to tables, by flushes and compactions.
     pub table_bytes: u64,
+    /// Bytes written to blob files, by writes, flushes and compactions.
+    pub blob_bytes: u64,
     /// Bytes written to the manifest.
     pub manifest_bytes: u64,
     /// Reads of tables that went to the operating system.
     pub table_reads: u64,
     /// Bytes that they read.
     pub table_read_bytes: u64,
+    /// Reads of blob files that went to the operating system.
+    pub blob_reads: u64,
+    /// Bytes that they read.
+    pub blob_read_bytes: u64,
 }
 
 impl DiskStats {
     /// All bytes written.
     pub fn written(&self) -> u64 {
-        self.log_bytes + self.table_bytes + self.manifest_bytes
+        self.log_bytes + self.table_bytes + self.blob_bytes + self.manifest_bytes
     }
 }
 
@@ -155,6 +163,8 @@ pub struct JobStats {
     pub size: u64,
     /// Tables that were mostly tombstones, or whose tombstones nothing needed any more.
     pub tombstones: u64,
+    /// Blob files kept dead values.
+    pub garbage: u64,
     /// Somebody asked.
     pub manual: u64,
 }
@@ -162,8 +172,34 @@ pub struct JobStats {
 impl JobStats {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.runs + self.size + self.tombstones + self.manual
+        self.runs + self.size + self.tombstones + self.garbage + self.manual
     }
+}
+
+/// Blob files: where large values stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BlobStats {
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes that nothing points to any more.
+    pub garbage_bytes: u64,
+    /// Values that compactions moved out of files with much garbage.
+    pub moved: u64,
+    /// The bytes of those values.
+    pub moved_bytes: u64,
+    /// The files, oldest first.
+    pub files: Vec<BlobFileStats>,
+}
+
+/// A blob file's shape.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BlobFileStats {
+    /// Its name.
+    pub file: String,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Bytes of values in it that nothing points to any more.
+    pub garbage_bytes: u64,
 }
 
 /// Tables' filters.

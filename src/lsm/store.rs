@@ -7,13 +7,15 @@
 //! 2. a volume's `flush_turn` and `compacting.turn`: one flush, one compaction at a time
 //! 3. a volume's `structure`: changes of its tree
 //! 4. `Shared::manifest`: held over the manifest's I/O
-//! 5. the log's `tail`, then its `sync_turn`: held over the log's I/O
-//! 6. the commit lock, then a volume's `tree`, `published`, a writer's slot
-//! 7. `Shared::{volumes, obsolete, retired, graveyard}`, the log's `segments`, `Snapshots::living`, the threads'
+//! 5. the blob writer's `rotation` comes before 4 (a new file's number); a write takes it with nothing held
+//! 6. the log's `tail`, then its `sync_turn`: held over the log's I/O
+//! 7. the commit lock, then a volume's `tree`, `published`, a writer's slot
+//! 8. `Shared::{volumes, obsolete, retired, graveyard, live_blobs}`, a memtable's `blobs`, the blob writer's `state`, the log's `segments`, `Snapshots::living`, the threads'
 //!    signals: leaves, under which no other is taken.
 
 use crate::disk::{Disk, DiskError, Space};
 use crate::lsm::background::{Signal, run_compactions, run_flushes};
+use crate::lsm::blob::{BlobReader, BlobWriter, LiveBlobs};
 use crate::lsm::cache::BlockCache;
 use crate::lsm::levels::Graveyard;
 use crate::lsm::log::Log;
@@ -46,6 +48,10 @@ pub(crate) struct Shared {
     pub manifest: Mutex<Manifest>,
     pub tables: Arc<TableCache>,
     pub snapshots: Snapshots,
+    /// The blob files that somebody refers to.
+    pub live_blobs: Arc<LiveBlobs>,
+    pub blobs: Arc<BlobReader>,
+    pub blob_writer: Arc<BlobWriter>,
     pub flush_signal: Signal,
     pub compaction_signal: Signal,
     pub syncs: Syncs,
@@ -92,8 +98,8 @@ impl Store {
         let disk = MeteredDisk::over(disk, metrics.clone());
         let graveyard = Arc::new(Graveyard::default());
         let read_only = ReadOnly::default();
-        let recovered = recover(&disk, &options, &graveyard, &read_only)?;
         let cache = Arc::new(BlockCache::new(options.cache_size));
+        let recovered = recover(&disk, &options, &graveyard, &cache, &read_only)?;
         let shared = Arc::new(Shared {
             table_options: TableOptions::from(&options),
             metrics,
@@ -104,6 +110,9 @@ impl Store {
             commits: Commits::new(recovered.last_seq),
             manifest: Mutex::new(recovered.manifest),
             snapshots: Snapshots::default(),
+            live_blobs: recovered.live_blobs,
+            blobs: recovered.blobs,
+            blob_writer: recovered.blob_writer,
             flush_signal: Signal::default(),
             compaction_signal: Signal::default(),
             syncs: Syncs::default(),
@@ -238,6 +247,7 @@ impl Store {
         shared.log.sync()?;
         self.flush_volumes()?;
         shared.log.end_segment();
+        shared.blob_writer.end_file();
         shared.retire_log()?;
         shared.settle()
     }

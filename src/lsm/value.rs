@@ -84,15 +84,18 @@ impl Fold {
         self.base = None;
     }
 
-    /// Takes the next older version; `Break` when older ones no longer matter.
+    /// Takes the next older version; `Break` when older ones no longer matter. `value` gives the whole
+    /// value, whether or not its tail stands in a blob file.
     pub fn push(&mut self, kind: Kind, value: impl FnOnce() -> Result<Value>) -> Result<ControlFlow<()>> {
         match kind {
             Kind::Patch => {
                 self.patches.push(value()?);
                 return Ok(ControlFlow::Continue(()));
             }
-            Kind::Put | Kind::FirstPut => self.base = Some(value()?),
-            Kind::Tombstone | Kind::RangeTombstone | Kind::BlobPointer => {}
+            Kind::Put | Kind::FirstPut | Kind::BlobPointer | Kind::FirstBlobPointer => {
+                self.base = Some(value()?);
+            }
+            Kind::Tombstone | Kind::RangeTombstone => {}
         }
         Ok(ControlFlow::Break(()))
     }

@@ -123,7 +123,9 @@ impl Volume {
     }
 
     fn is_full(&self, memtable: &Memtable) -> bool {
-        memtable.size() >= self.shared.options.memtable_size
+        let options = &self.shared.options;
+        let blob_bytes = memtable.blob_bytes().max(memtable.deleted());
+        memtable.size() >= options.memtable_size || blob_bytes >= options.blob_file_size
     }
 
     /// Freezes the memtable if it has reached its size and nobody else changes the structure just now.

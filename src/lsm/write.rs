@@ -3,6 +3,7 @@
 //! # A commit, step by step
 //! 1. The batch was encoded as it was built; its bytes are the log record. If the volume's
 //!    memtables hold too much, the writer waits here, before it has taken anything (`stall.rs`).
+//!    Large values go to a blob file here, and the record keeps pointers to them ([`crate::lsm::blob`]).
 //! 2. Under the **commit lock** the batch takes its sequence numbers, its place in the queue, the
 //!    memtable of this moment, and a place in the order of publication.
 //!    The lock is held for these few steps only, never over I/O. So sequence order, log order and
@@ -23,6 +24,8 @@
 //! volume's `tree` (read), `published`, or a slot's lock.
 
 use crate::lsm::batch::Writes;
+use crate::lsm::blob::LiveBlob;
+use crate::lsm::blob::writer::Appended;
 use crate::lsm::key::MAX_SEQ;
 use crate::lsm::log::record::HEADER_LEN;
 use crate::lsm::log::{Log, PendingRecord};
@@ -132,9 +135,18 @@ impl Commits {
         step()
     }
 
-    /// Commits one record of `count` writes to `volume`; returns its last sequence number.
-    pub fn commit(&self, log: &Log, volume: &Volume, bytes: Vec<u8>, count: usize) -> Result<SeqNo> {
+    /// Commits one record of `count` writes to `volume`; returns its last sequence number. `refer` tells the
+    /// memtable what the record points to.
+    pub fn commit(
+        &self,
+        log: &Log,
+        volume: &Volume,
+        bytes: Vec<u8>,
+        count: usize,
+        refer: impl FnOnce(&Memtable),
+    ) -> Result<SeqNo> {
         let (place, role) = self.take_place(volume, bytes, count)?;
+        refer(&place.memtable);
         let written = match role {
             Role::Lead(record) => self.lead(log, record),
             Role::Follow(slot) => self.follow(log, &slot),
@@ -306,13 +318,37 @@ impl Volume {
         }
         let shared = self.shared();
         let (started, count, data_len) = (shared.metrics.write_started(), batch.len(), batch.data_len());
-        let record = batch.into_record(self.id())?;
+        batch.check()?;
         shared.read_only.check()?;
-        self.wait_for_room(record.len())?;
-        let seq = shared.commits.commit(&shared.log, self, record, count)?;
+        self.wait_for_room(batch.encoded_len())?;
+        let deleted = batch.deleted();
+        let (batch, blob) = self.separate(batch)?;
+        let seq =
+            shared.commits.commit(&shared.log, self, batch.into_record(self.id())?, count, |memtable| {
+                memtable.note_deleted(deleted);
+                if let Some((blob, bytes)) = blob {
+                    memtable.refer(blob, bytes);
+                }
+            })?;
         shared.syncs.note_write(shared.options.sync_interval);
         self.try_freeze_if_full();
         shared.metrics.wrote(count, data_len, started);
         Ok(seq)
+    }
+
+    /// Appends a batch's large values to a blob file, if it has any.
+    fn separate(&self, batch: Batch) -> Result<(Batch, Option<(Arc<LiveBlob>, u64)>)> {
+        let shared = self.shared();
+        if !shared.options.separates(batch.longest_tail()) {
+            return Ok((batch, None));
+        }
+        let mut held = None;
+        let batch = batch.separate(shared.options.blob_min, |tails| {
+            let new_number = || shared.manifest.lock().next_file_number();
+            let Appended { blob, pointers, bytes } = shared.blob_writer.append(tails, new_number)?;
+            held = Some((blob, bytes));
+            Ok(pointers)
+        })?;
+        Ok((batch, held))
     }
 }

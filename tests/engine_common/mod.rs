@@ -71,7 +71,8 @@ pub fn assert_no_leaks(disk: &SimDisk, store: &Store, context: &str) {
     let stats = store.stats();
     let tables = stats.volumes.iter().flat_map(|v| v.levels.iter().flatten()).map(|t| t.file.clone());
     let logs = stats.log_segments.iter().map(|s| format!("{:06}.log", s.number));
-    let known: Vec<String> = tables.chain(logs).collect();
+    let blobs = stats.blobs.files.iter().map(|blob| blob.file.clone());
+    let known: Vec<String> = tables.chain(logs).chain(blobs).collect();
     let (manifest, others): (Vec<String>, Vec<String>) = disk
         .files()
         .into_iter()

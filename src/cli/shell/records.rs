@@ -7,6 +7,7 @@ use crate::cli::store::OpenStore;
 use crate::fs::readable_key;
 use crate::lsm;
 use crate::lsm::Kind;
+use crate::lsm::blob::{self, Pointer};
 use crate::lsm::records::{Place, Record};
 use std::io::Write;
 
@@ -59,8 +60,16 @@ fn describe(record: &Record<'_>) -> String {
             return format!("{key}  @{seq} range tombstone up to {}", readable_key(&record.head));
         }
         Kind::Patch => "patch",
-        Kind::BlobPointer => "blob pointer",
+        Kind::BlobPointer => "put",
+        Kind::FirstBlobPointer => "first put",
     };
+    if let Some(pointer) = record.kind.is_blob().then(|| Pointer::decode(&record.tail)).flatten() {
+        let (head, file) = (record.head.len(), blob::file_name(pointer.file));
+        return format!(
+            "{key}  @{seq} {kind}, head {head} B, tail in {file} at byte {}: {} B",
+            pointer.offset, pointer.len
+        );
+    }
     let (head, tail) = (record.head.len(), record.tail.len());
     let more = if tail > SHOWN { " …" } else { "" };
     let shown = escape(&record.tail[..tail.min(SHOWN)]);

@@ -87,14 +87,20 @@ fn is_mostly_tombstones(table: &LiveTable) -> bool {
 }
 
 /// All of L0: its tables overlap, and what is older must go down first.
-fn from_l0(levels: &Levels, targets: &Targets, reason: Reason) -> Job {
+pub(super) fn from_l0(levels: &Levels, targets: &Targets, reason: Reason) -> Job {
     let inputs: Vec<Input> = levels.level(0).iter().map(|table| (0, table.clone())).collect();
     // Levels above the base may still hold tables, from when the volume was larger.
     let shallowest = (1..=targets.base).find(|n| !levels.level(*n).is_empty()).unwrap_or(targets.base);
     Job { inputs, output_level: shallowest, reason }.with_overlapped(levels)
 }
 
-fn down(levels: &Levels, targets: &Targets, n: usize, table: &Arc<LiveTable>, reason: Reason) -> Job {
+pub(super) fn down(
+    levels: &Levels,
+    targets: &Targets,
+    n: usize,
+    table: &Arc<LiveTable>,
+    reason: Reason,
+) -> Job {
     // Past empty levels above the base, but never past one that holds tables.
     let next = (n + 1..=MAX_LEVEL).find(|n| *n >= targets.base || !levels.level(*n).is_empty());
     let job = Job { inputs: vec![(n, table.clone())], output_level: next.unwrap_or(MAX_LEVEL), reason };

@@ -8,6 +8,8 @@
 //!   ([`crate::lsm::iter::stripes`]), and tombstones go where nothing lies below. The output is cut into tables,
 //!   never between versions of one key, by size and at the boundaries of the level below, so
 //!   that a later job over one of them takes few tables with it.
+//! - Values in blob files stay where they are, but for those in files that are to be emptied (`garbage.rs`,
+//!   [`crate::lsm::blob`]).
 //! - The outputs replace the inputs in one manifest edit and one swap of the tree. Readers of the
 //!   old tree keep the inputs alive; their files are deleted when nobody uses them.
 //!
@@ -18,6 +20,7 @@
 //! # Locks
 //! [`Compacting::turn`] lets one job of a volume run at a time; it is outside the structure lock.
 
+mod garbage;
 pub(crate) mod leveled;
 mod progress;
 mod run;
@@ -57,6 +60,8 @@ pub enum Reason {
     Size,
     /// A table is mostly tombstones.
     Tombstones,
+    /// Blob files keep dead values.
+    Garbage,
     /// Somebody asked.
     Manual,
 }
@@ -118,7 +123,12 @@ impl Volume {
         let _turn = self.compacting.turn.lock();
         let shared = self.shared();
         let oldest = shared.snapshots.stripes(&shared.commits).first().copied().unwrap_or(0);
-        let Some(job) = pick(&self.tree().levels, &shared.options, oldest) else { return Ok(false) };
+        let levels = self.tree().levels.clone();
+        let job = match pick(&levels, &shared.options, oldest) {
+            Some(job) => Some(job),
+            None => garbage::pick(shared, &levels)?,
+        };
+        let Some(job) = job else { return Ok(false) };
         let done = self.run_job(&job);
         self.stall.compacted(done.as_ref().err().cloned());
         done.map(|()| true)

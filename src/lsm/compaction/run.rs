@@ -2,6 +2,7 @@
 
 use super::Job;
 use super::progress::{Progress, Watched};
+use crate::lsm::blob::{BlobOutput, LiveBlob, gc};
 use crate::lsm::iter::level::LevelIter;
 use crate::lsm::iter::merge::MergeIter;
 use crate::lsm::iter::source::Source;
@@ -29,8 +30,9 @@ impl Volume {
         let levels = self.tree().levels.clone();
         let is_move = job.is_move(&levels);
         let running = self.compacting.running.start(job);
-        let outputs = match is_move {
-            true => job.inputs.iter().map(|(_, table)| TableMeta::clone(table)).collect(),
+        // The new blob files are held until the tables hold them.
+        let (outputs, _blobs) = match is_move {
+            true => (job.inputs.iter().map(|(_, table)| TableMeta::clone(table)).collect(), Vec::new()),
             false => merge(shared, &levels, job, &running.progress)?,
         };
         if let Err(e) = self.install(job, &outputs) {
@@ -59,7 +61,7 @@ impl Volume {
             shared.manifest.lock().commit(leave.chain(join).collect())?;
             let live = |table: &TableMeta| match job.inputs.iter().find(|(_, t)| t.number == table.number) {
                 Some((_, moved)) => (level, moved.clone()),
-                None => (level, LiveTable::new(table.clone(), shared.graveyard.clone())),
+                None => (level, shared.live_table(table.clone())),
             };
             let added: Vec<(usize, Arc<LiveTable>)> = outputs.iter().map(live).collect();
             let replaced = |input: &LiveTable| !outputs.iter().any(|table| table.number == input.number);
@@ -71,20 +73,27 @@ impl Volume {
 }
 
 /// Merges the inputs into new tables, in key order.
-fn merge(shared: &Shared, levels: &Levels, job: &Job, progress: &Progress) -> Result<Vec<TableMeta>> {
+fn merge(
+    shared: &Shared,
+    levels: &Levels,
+    job: &Job,
+    progress: &Progress,
+) -> Result<(Vec<TableMeta>, Vec<Arc<LiveBlob>>)> {
     let stripes = shared.snapshots.stripes(&shared.commits);
     let mut source = Watched::new(MergeIter::new(sources(shared, job)), progress);
     let ranges = ranges(shared, job)?;
     let mut output = Output::new(shared, levels, job.output_level);
     let mut below = Below::new(levels, job);
-    let kept = keep_visible(&mut source, &ranges, &stripes, &mut below, &mut |key, head, tail| {
-        output.add(key, head, tail)
+    let mut blobs = BlobOutput::new(shared, gc::to_empty(&shared.blob_usage()));
+    let load = |tail: &[u8]| shared.blobs.load_uncached(tail);
+    let kept = keep_visible(&mut source, &ranges, &stripes, &mut below, &load, &mut |key, head, tail| {
+        blobs.add(key, head, tail, &mut |key, head, tail| output.add(key, head, tail))
     });
-    let outputs = kept.and_then(|()| output.finish_table(None)).map(|()| std::mem::take(&mut output.tables));
-    if outputs.is_err() {
+    let finished = kept.and_then(|()| output.finish_table(None)).and_then(|()| blobs.finish());
+    if finished.is_err() {
         shared.discard_tables(output.tables.iter());
     }
-    outputs
+    finished.map(|blobs| (output.tables, blobs))
 }
 
 fn total_size(tables: &[TableMeta]) -> u64 {

@@ -15,11 +15,15 @@ fn max_runs(options: &Options) -> usize {
 /// The job that is due, if any.
 pub(crate) fn pick(levels: &Levels, options: &Options) -> Option<Job> {
     let l0 = levels.level(0);
-    let occupied: Vec<usize> = (1..=MAX_LEVEL).filter(|n| !levels.level(*n).is_empty()).collect();
-    let too_many = l0.len() >= options.l0_compaction_trigger || l0.len() + occupied.len() > max_runs(options);
-    if !too_many || l0.is_empty() {
-        return None;
-    }
+    let occupied = (1..=MAX_LEVEL).filter(|n| !levels.level(*n).is_empty()).count();
+    let too_many = l0.len() >= options.l0_compaction_trigger || l0.len() + occupied > max_runs(options);
+    (too_many && !l0.is_empty()).then(|| merge(levels, Reason::Runs))
+}
+
+/// L0 and the levels that are no larger than what is merged already, as one run. L0 must hold a table.
+pub(super) fn merge(levels: &Levels, reason: Reason) -> Job {
+    let l0 = levels.level(0);
+    let occupied = (1..=MAX_LEVEL).filter(|n| !levels.level(*n).is_empty());
     let mut inputs: Vec<Input> = l0.iter().map(|table| (0, table.clone())).collect();
     let mut merged = levels.size(0);
     let mut output_level = MAX_LEVEL;
@@ -32,5 +36,5 @@ pub(crate) fn pick(levels: &Levels, options: &Options) -> Option<Job> {
         inputs.extend(levels.level(n).iter().map(|table| (n, table.clone())));
         merged += levels.size(n);
     }
-    Some(Job { inputs, output_level, reason: Reason::Runs })
+    Job { inputs, output_level, reason }
 }

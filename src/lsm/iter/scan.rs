@@ -1,5 +1,6 @@
 //! Scans: the visible keys of a range, in order.
 
+use crate::lsm::blob::BlobReader;
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::iter::merge::MergeIter;
 use crate::lsm::iter::source::{Covers, Source};
@@ -11,6 +12,7 @@ use crate::lsm::volume::Tree;
 use crate::lsm::{Result, SeqNo, Value};
 use bytes::Bytes;
 use std::ops::Bound;
+use std::sync::Arc;
 
 /// After stepping over this many records of one key, a scan seeks past the rest of them.
 const STEPS_BEFORE_SEEK: usize = 8;
@@ -24,6 +26,7 @@ pub struct Scan {
     from: Bound<Bytes>,
     to: Bound<Bytes>,
     covers: Covers,
+    blobs: Arc<BlobReader>,
     active: usize,
     count: ScanCount,
     passed: u64,
@@ -57,6 +60,7 @@ impl Scan {
     ) -> Result<Scan> {
         let sources = tree.sources(shared, from, to)?;
         Ok(Scan {
+            blobs: shared.blobs.clone(),
             active: sources.active,
             count: ScanCount::start(&shared.metrics),
             passed: 0,
@@ -116,6 +120,7 @@ impl Scan {
         match &self.folded {
             _ if self.place != Place::OnKey => Ok(Bytes::new()),
             Some(value) => Ok(value.tail.clone()),
+            None if self.merge.key().kind.is_blob() => self.blobs.load(&self.merge.tail()?),
             None => self.merge.tail(),
         }
     }
@@ -141,7 +146,7 @@ impl Scan {
                 continue;
             }
             match self.merge.key().kind {
-                KindOrBound::Kind(Kind::Put | Kind::FirstPut) => {
+                KindOrBound::Kind(kind) if kind.blob().is_some() => {
                     self.place = Place::OnKey;
                     return Ok(true);
                 }
@@ -221,8 +226,11 @@ impl Scan {
         let deleted = self.covers.newest_over(&self.key, self.seq).map_or(0, |cover| cover.seq);
         while self.merge.valid() && self.merge.key().user == self.key && self.merge.key().seq >= deleted {
             if let KindOrBound::Kind(kind) = self.merge.key().kind {
-                let merge = &self.merge;
-                let value = || Ok(Value { head: Bytes::copy_from_slice(merge.head()), tail: merge.tail()? });
+                let (merge, blobs) = (&self.merge, &self.blobs);
+                let value = || {
+                    let head = Bytes::copy_from_slice(merge.head());
+                    blobs.resolve(kind, Value { head, tail: merge.tail()? })
+                };
                 if self.fold.push(kind, value)?.is_break() {
                     break;
                 }

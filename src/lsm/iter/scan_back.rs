@@ -3,6 +3,7 @@
 //! Going backwards, the versions of a key come oldest first, so which of them a reader sees is known
 //! only when the key is passed: until then the newest put and the patches above it are held.
 
+use crate::lsm::blob::BlobReader;
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::iter::merge::MergeIter;
 use crate::lsm::iter::source::{Covers, Source};
@@ -14,6 +15,7 @@ use crate::lsm::volume::Tree;
 use crate::lsm::{Result, SeqNo, Value};
 use bytes::Bytes;
 use std::ops::Bound;
+use std::sync::Arc;
 
 /// A cursor over the visible keys of a range, last to first. As [`crate::lsm::Scan`], it keeps what
 /// it reads alive and holds no lock.
@@ -21,6 +23,7 @@ use std::ops::Bound;
 pub struct ScanBack {
     merge: MergeIter<Source>,
     covers: Covers,
+    blobs: Arc<BlobReader>,
     count: ScanCount,
     seq: SeqNo,
     from: Bound<Bytes>,
@@ -44,6 +47,7 @@ impl ScanBack {
         Ok(ScanBack {
             merge: MergeIter::new(sources.cursors),
             covers: sources.covers,
+            blobs: shared.blobs.clone(),
             count: ScanCount::start(&shared.metrics),
             seq,
             from: from.map(Bytes::copy_from_slice),
@@ -117,7 +121,7 @@ impl ScanBack {
         }
         let mut fold = Fold::default();
         for (kind, value) in self.versions.drain(..).rev() {
-            let _ = fold.push(kind, || Ok(value))?;
+            let _ = fold.push(kind, || self.blobs.resolve(kind, value))?;
         }
         fold.finish(&self.key)
     }

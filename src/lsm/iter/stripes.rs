@@ -9,6 +9,7 @@
 //!   absent, so nothing below needs the tombstone. Whatever stands below *in the records* (an
 //!   earlier life of the key) is then judged anew.
 //! - A put whose oldest version in the stripe is a first-put becomes a first-put itself.
+//! - A value in a blob file stays there, unless patches lie over it.
 //! - A range tombstone hides what is older in its stripe, and stays like a tombstone.
 //! - Where nothing lies below (`bottom`), a tombstone in the oldest stripe hides nothing and goes, and
 //!   patches without a base lie over nothing.
@@ -22,6 +23,9 @@ use bytes::Bytes;
 
 /// Receives the records that are kept, in order.
 pub(crate) type Emit<'a> = dyn FnMut(KeyRef<'_>, &[u8], &[u8]) -> Result<()> + 'a;
+
+/// Loads the tail that the tail of a record with a blob pointer points to.
+pub(crate) type Load<'a> = dyn Fn(&[u8]) -> Result<Bytes> + 'a;
 
 /// What is known of the records below those that are walked.
 pub(crate) trait Bottom {
@@ -88,13 +92,13 @@ impl Held {
         self.tail = source.tail()?;
         self.older.clear();
         self.complete = kind != Kind::Patch;
-        self.first = kind == Kind::FirstPut;
+        self.first = kind.is_first();
         Ok(())
     }
 
     /// Adds the record that `source` stands on, the next older one of the key and stripe.
     fn hold_older(&mut self, source: &impl InternalIterator, kind: Kind) -> Result<()> {
-        if self.newest.kind == Kind::Tombstone && kind == Kind::FirstPut {
+        if self.newest.kind == Kind::Tombstone && kind.is_first() {
             self.is_some = false;
             return Ok(());
         }
@@ -103,24 +107,27 @@ impl Held {
             self.older.push((Version { seq: source.key().seq, kind }, value));
             self.complete = kind != Kind::Patch;
         }
-        self.first = kind == Kind::FirstPut;
+        self.first = kind.is_first();
         Ok(())
     }
 
     /// Emits what is left of the versions held, and holds none any more.
-    fn release(&mut self, bottom: &mut impl Bottom, emit: &mut Emit<'_>) -> Result<()> {
+    fn release(&mut self, bottom: &mut impl Bottom, load: &Load<'_>, emit: &mut Emit<'_>) -> Result<()> {
         if !std::mem::take(&mut self.is_some) {
             return Ok(());
         }
         let Version { seq, kind } = self.newest;
         let droppable = kind == Kind::Tombstone || !self.complete;
         let at_bottom = self.stripe == 0 && droppable && bottom.is_empty_at(&self.user);
-        let put = if self.first { Kind::FirstPut } else { Kind::Put };
+        let (put, pointer) = match self.first {
+            true => (Kind::FirstPut, Kind::FirstBlobPointer),
+            false => (Kind::Put, Kind::BlobPointer),
+        };
         match kind {
             Kind::Tombstone if at_bottom => Ok(()),
             Kind::Tombstone => emit(KeyRef::new(&self.user, seq, kind), &[], &[]),
             Kind::Patch if self.complete || at_bottom => {
-                let value = self.folded()?;
+                let value = self.folded(load)?;
                 emit(KeyRef::new(&self.user, seq, put), &value.head, &value.tail)
             }
             Kind::Patch => {
@@ -129,17 +136,19 @@ impl Held {
                     emit(KeyRef::new(&self.user, *seq, *kind), &value.head, &value.tail)
                 })
             }
+            _ if kind.is_blob() => emit(KeyRef::new(&self.user, seq, pointer), &self.head, &self.tail),
             _ => emit(KeyRef::new(&self.user, seq, put), &self.head, &self.tail),
         }
     }
 
     /// The patches laid over their base.
-    fn folded(&mut self) -> Result<Value> {
+    fn folded(&mut self, load: &Load<'_>) -> Result<Value> {
         let mut fold = Fold::default();
         let newest = Value { head: Bytes::copy_from_slice(&self.head), tail: std::mem::take(&mut self.tail) };
         let _ = fold.push(self.newest.kind, || Ok(newest))?;
-        for (version, value) in self.older.drain(..) {
-            let _ = fold.push(version.kind, || Ok(value))?;
+        for (Version { kind, .. }, Value { head, tail }) in self.older.drain(..) {
+            let value = || Ok(Value { head, tail: if kind.is_blob() { load(&tail)? } else { tail } });
+            let _ = fold.push(kind, value)?;
         }
         Ok(fold.finish(&self.user)?.unwrap_or_default())
     }
@@ -152,6 +161,7 @@ pub(crate) fn keep_visible(
     ranges: &RangeSet,
     stripes: &[SeqNo],
     bottom: &mut impl Bottom,
+    load: &Load<'_>,
     emit: &mut Emit<'_>,
 ) -> Result<()> {
     let mut held = Held::default();
@@ -162,7 +172,7 @@ pub(crate) fn keep_visible(
         while let Some(tombstone) =
             tombstones.next_if(|t| KeyRef::new(&t.start, t.seq, Kind::RangeTombstone) <= key)
         {
-            held.release(bottom, emit)?;
+            held.release(bottom, load, emit)?;
             emit_tombstone(&tombstone, emit)?;
         }
         let (seq, KindOrBound::Kind(kind)) = (key.seq, key.kind) else { unreachable!("records have a kind") };
@@ -172,13 +182,13 @@ pub(crate) fn keep_visible(
             if same_stripe && key.user == held.user {
                 held.hold_older(source, kind)?;
             } else {
-                held.release(bottom, emit)?;
+                held.release(bottom, load, emit)?;
                 held.hold(source, stripe, kind)?;
             }
         }
         source.next()?;
     }
-    held.release(bottom, emit)?;
+    held.release(bottom, load, emit)?;
     tombstones.try_for_each(|tombstone| emit_tombstone(&tombstone, emit))
 }
 
@@ -238,11 +248,18 @@ mod tests {
         let mut bottom = bottom;
         table
             .with_ranges(|ranges| {
-                keep_visible(&mut table.iter(), ranges, stripes, &mut bottom, &mut |key, _, _| {
-                    let KindOrBound::Kind(kind) = key.kind else { unreachable!() };
-                    out.push((kind, key.seq));
-                    Ok(())
-                })
+                keep_visible(
+                    &mut table.iter(),
+                    ranges,
+                    stripes,
+                    &mut bottom,
+                    &|_| unreachable!(),
+                    &mut |key, _, _| {
+                        let KindOrBound::Kind(kind) = key.kind else { unreachable!() };
+                        out.push((kind, key.seq));
+                        Ok(())
+                    },
+                )
             })
             .unwrap();
         out

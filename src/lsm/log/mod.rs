@@ -27,6 +27,7 @@ pub mod record;
 
 use self::record::{Framing, HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::disk::{Disk, LogFile};
+use crate::lsm::blob::BlobWriter;
 use crate::lsm::readonly::ReadOnly;
 use crate::lsm::{Error, Result, SeqNo, names};
 use parking_lot::Mutex;
@@ -128,6 +129,8 @@ pub struct Log {
     /// The newest segment whose directory entry is durable.
     named_up_to: AtomicU64,
     read_only: ReadOnly,
+    /// Blob files, which are synced before the records that point to them.
+    blobs: Option<Arc<BlobWriter>>,
     /// The sync that failed.
     failed_sync: OnceLock<Error>,
 }
@@ -161,8 +164,14 @@ impl Log {
             synced: AtomicU64::new(position),
             named_up_to: AtomicU64::new(0),
             read_only,
+            blobs: None,
             failed_sync: OnceLock::new(),
         }
+    }
+
+    /// The log, each sync of which syncs these blob files first.
+    pub(crate) fn after(self, blobs: Arc<BlobWriter>) -> Log {
+        Log { blobs: Some(blobs), ..self }
     }
 
     /// Hands records to the operating system, in order, with one system call.
@@ -297,8 +306,12 @@ impl Log {
         Ok(())
     }
 
-    /// Syncs every segment that has an open file, oldest first, and the directory that names it.
+    /// Syncs what the records point to, every segment that has an open file, oldest first, and the directory
+    /// that names it.
     fn sync_segments(&self) -> Result<()> {
+        if let Some(blobs) = &self.blobs {
+            blobs.sync()?;
+        }
         let unsynced: Vec<(u64, Arc<dyn LogFile>)> = self
             .segments
             .lock()

@@ -82,6 +82,9 @@ impl State {
         if table.number >= self.files {
             return Err(format!("table {} has a number that was never handed out", table.number));
         }
+        if let Some(used) = table.blobs.iter().find(|used| used.file >= self.files) {
+            return Err(format!("table {} points to blob file {}, which never was", table.number, used.file));
+        }
         if table.largest_seq > MAX_SEQ {
             return Err(format!("table {} goes past all sequence numbers", table.number));
         }

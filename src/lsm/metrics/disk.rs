@@ -1,9 +1,9 @@
-//! A disk that counts: what is written to files of each sort, what is read of tables, and how long the
+//! A disk that counts: what is written to files of each sort, what is read of tables and blob files, and how long the
 //! log's syncs take. It passes everything on to the disk below.
 
 use crate::disk::{Disk, Listed, LogFile, Object, ObjectWriter, Result, Space};
 use crate::lsm::metrics::{Counter, Metrics};
-use crate::lsm::{log, table};
+use crate::lsm::{blob, log, table};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,21 +24,21 @@ impl MeteredDisk {
 impl Disk for MeteredDisk {
     fn create(&self, name: &str) -> Result<Box<dyn ObjectWriter>> {
         let writer = self.disk.create(name)?;
-        Ok(Box::new(MeteredWriter { writer, is_table: is_table(name), metrics: self.metrics.clone() }))
+        Ok(Box::new(MeteredWriter { writer, sort: Sort::of(name), metrics: self.metrics.clone() }))
     }
 
     fn open(&self, name: &str) -> Result<Arc<dyn Object>> {
         let object = self.disk.open(name)?;
-        match is_table(name) {
-            true => Ok(Arc::new(MeteredTable { object, metrics: self.metrics.clone() })),
-            false => Ok(object),
+        let metrics = self.metrics.clone();
+        match Sort::of(name) {
+            sort @ (Sort::Table | Sort::Blob) => Ok(Arc::new(MeteredObject { object, sort, metrics })),
+            Sort::Log | Sort::Manifest => Ok(object),
         }
     }
 
     fn create_log(&self, name: &str) -> Result<Arc<dyn LogFile>> {
         let file = self.disk.create_log(name)?;
-        let is_log = log::parse_file_name(name).is_some();
-        Ok(Arc::new(MeteredLog { file, is_log, metrics: self.metrics.clone() }))
+        Ok(Arc::new(MeteredLog { file, sort: Sort::of(name), metrics: self.metrics.clone() }))
     }
 
     fn list(&self) -> Result<Vec<Listed>> {
@@ -70,23 +70,51 @@ impl Disk for MeteredDisk {
     }
 }
 
-fn is_table(name: &str) -> bool {
-    table::parse_file_name(name).is_some()
+/// The sorts of files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    Log,
+    Table,
+    Blob,
+    /// A manifest, or its log of edits.
+    Manifest,
 }
 
-/// A table or a manifest that is being written.
+impl Sort {
+    fn of(name: &str) -> Sort {
+        if log::parse_file_name(name).is_some() {
+            Sort::Log
+        } else if table::parse_file_name(name).is_some() {
+            Sort::Table
+        } else if blob::parse_file_name(name).is_some() {
+            Sort::Blob
+        } else {
+            Sort::Manifest
+        }
+    }
+
+    /// What counts the bytes that are written to such files.
+    fn written(self, metrics: &Metrics) -> &Counter {
+        match self {
+            Sort::Log => &metrics.log_written,
+            Sort::Table => &metrics.tables_written,
+            Sort::Blob => &metrics.blobs_written,
+            Sort::Manifest => &metrics.manifest_written,
+        }
+    }
+}
+
+/// An object that is being written.
 struct MeteredWriter {
     writer: Box<dyn ObjectWriter>,
-    is_table: bool,
+    sort: Sort,
     metrics: Arc<Metrics>,
 }
 
 impl ObjectWriter for MeteredWriter {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.writer.write(bytes)?;
-        let Metrics { tables_written, manifest_written, .. } = &*self.metrics;
-        let written = if self.is_table { tables_written } else { manifest_written };
-        written.add(bytes.len() as u64);
+        self.sort.written(&self.metrics).add(bytes.len() as u64);
         Ok(())
     }
 
@@ -95,18 +123,24 @@ impl ObjectWriter for MeteredWriter {
     }
 }
 
-/// A table that is read.
+/// A table or a blob file that is read.
 #[derive(Debug)]
-struct MeteredTable {
+struct MeteredObject {
     object: Arc<dyn Object>,
+    sort: Sort,
     metrics: Arc<Metrics>,
 }
 
-impl Object for MeteredTable {
+impl Object for MeteredObject {
     fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
         let bytes = self.object.read_at(offset, len)?;
-        self.metrics.table_reads.add(1);
-        self.metrics.table_read_bytes.add(bytes.len() as u64);
+        let metrics = &*self.metrics;
+        let (reads, read_bytes) = match self.sort {
+            Sort::Blob => (&metrics.blob_reads, &metrics.blob_read_bytes),
+            _ => (&metrics.table_reads, &metrics.table_read_bytes),
+        };
+        reads.add(1);
+        read_bytes.add(bytes.len() as u64);
         Ok(bytes)
     }
 
@@ -115,20 +149,18 @@ impl Object for MeteredTable {
     }
 }
 
-/// A log segment, or a manifest's log of edits.
+/// A log segment, a manifest's log of edits, or the current blob file.
 #[derive(Debug)]
 struct MeteredLog {
     file: Arc<dyn LogFile>,
-    is_log: bool,
+    sort: Sort,
     metrics: Arc<Metrics>,
 }
 
 impl LogFile for MeteredLog {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         self.file.write_at(offset, bytes)?;
-        let Metrics { log_written, manifest_written, .. } = &*self.metrics;
-        let written: &Counter = if self.is_log { log_written } else { manifest_written };
-        written.add(bytes.len() as u64);
+        self.sort.written(&self.metrics).add(bytes.len() as u64);
         Ok(())
     }
 
@@ -139,7 +171,7 @@ impl LogFile for MeteredLog {
     fn sync(&self) -> Result<()> {
         let started = Instant::now();
         self.file.sync()?;
-        if self.is_log {
+        if self.sort == Sort::Log {
             self.metrics.sync.record(started.elapsed());
         }
         Ok(())

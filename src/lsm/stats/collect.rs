@@ -1,6 +1,8 @@
 //! Collecting the figures.
 
 use super::*;
+use crate::lsm::blob;
+use crate::lsm::blob::gc::BlobUsage;
 use crate::lsm::compaction::Progress;
 use crate::lsm::levels::LiveTable;
 use crate::lsm::log::Segment;
@@ -19,6 +21,7 @@ impl Store {
         let metrics = &*shared.metrics;
         let volumes: Vec<VolumeStats> = shared.volumes().iter().map(|volume| volume.stats()).collect();
         let (reads, writes, disk) = (reads(metrics), writes(metrics), disk(metrics));
+        let blobs = blobs(shared);
         StoreStats {
             open_ns: nanos(metrics.opened.elapsed()),
             last_seq: shared.commits.visible(),
@@ -39,8 +42,9 @@ impl Store {
             amplification: Amplification {
                 write: ratio(disk.written(), writes.user_bytes),
                 read: ratio(reads.tables_searched, reads.gets),
-                space: space(shared),
+                space: space(shared, &blobs),
             },
+            blobs,
             latency: latencies(metrics),
             log_segments: shared.log.segments().into_iter().map(LogSegmentStats::from).collect(),
             volumes,
@@ -73,9 +77,12 @@ fn disk(metrics: &Metrics) -> DiskStats {
         log_bytes: metrics.log_written.get(),
         log_syncs: metrics.sync.summary().count,
         table_bytes: metrics.tables_written.get(),
+        blob_bytes: metrics.blobs_written.get(),
         manifest_bytes: metrics.manifest_written.get(),
         table_reads: metrics.table_reads.get(),
         table_read_bytes: metrics.table_read_bytes.get(),
+        blob_reads: metrics.blob_reads.get(),
+        blob_read_bytes: metrics.blob_read_bytes.get(),
     }
 }
 
@@ -86,6 +93,7 @@ fn compactions(metrics: &Metrics) -> CompactionStats {
             runs: jobs.runs.get(),
             size: jobs.size.get(),
             tombstones: jobs.tombstones.get(),
+            garbage: jobs.garbage.get(),
             manual: jobs.manual.get(),
         },
         moves: metrics.moves.get(),
@@ -117,11 +125,27 @@ fn latencies(metrics: &Metrics) -> Latencies {
     }
 }
 
-/// The tables' bytes for each that is live.
-fn space(shared: &Shared) -> Option<f64> {
+fn blobs(shared: &Shared) -> BlobStats {
+    let usage = shared.blob_usage();
+    let file = |usage: &BlobUsage| BlobFileStats {
+        file: blob::file_name(usage.file),
+        bytes: usage.len,
+        garbage_bytes: usage.garbage(),
+    };
+    BlobStats {
+        bytes: usage.iter().map(|usage| usage.len).sum(),
+        garbage_bytes: usage.iter().map(|usage| usage.garbage()).sum(),
+        moved: shared.metrics.blobs_moved.get(),
+        moved_bytes: shared.metrics.blob_bytes_moved.get(),
+        files: usage.iter().map(file).collect(),
+    }
+}
+
+/// The tables' and blob files' bytes for each that is live.
+fn space(shared: &Shared, blobs: &BlobStats) -> Option<f64> {
     let spaces = shared.volumes().into_iter().map(|volume| space::measure(&volume.tree().levels));
     let (all, live) = spaces.fold((0, 0), |sum, of| (sum.0 + of.bytes, sum.1 + of.live));
-    ratio(all, live)
+    ratio(all + blobs.bytes, live + blobs.bytes - blobs.garbage_bytes)
 }
 
 fn ratio(part: u64, of: u64) -> Option<f64> {

@@ -54,6 +54,7 @@ impl Covered {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lsm::blob::LiveBlobs;
     use crate::lsm::levels::Graveyard;
     use crate::lsm::table::TableMeta;
     use std::sync::Arc;
@@ -65,7 +66,9 @@ mod tests {
 
     fn space(levels: &[Vec<TableMeta>]) -> (u64, u64) {
         let levels: Vec<Arc<Vec<TableMeta>>> = levels.iter().cloned().map(Arc::new).collect();
-        let Space { bytes, live } = measure(&Levels::from_manifest(&levels, &Arc::new(Graveyard::default())));
+        let graveyard = Arc::new(Graveyard::default());
+        let levels = Levels::from_manifest(&levels, &graveyard, &LiveBlobs::default());
+        let Space { bytes, live } = measure(&levels);
         (bytes, live)
     }
 

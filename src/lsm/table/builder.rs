@@ -7,6 +7,7 @@
 
 use crate::disk::ObjectWriter;
 use crate::lsm::batch::MAX_KEY_LEN;
+use crate::lsm::blob::reader::pointer_in;
 use crate::lsm::key::{KeyRef, Kind, KindOrBound};
 use crate::lsm::options::Compression;
 use crate::lsm::range::RangeTombstone;
@@ -132,6 +133,9 @@ impl TableBuilder {
         self.data.add(&self.last_user, key, head, tail_in);
         self.partition.filter.add(key.user);
         self.meta.count(key, kind, head, tail);
+        if kind.is_blob() {
+            self.meta.refer(&pointer_in(tail)?);
+        }
 
         self.last_user.clear();
         self.last_user.extend_from_slice(key.user);

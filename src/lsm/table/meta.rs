@@ -4,9 +4,14 @@
 //! varint length of the rest | varint number | varint size | varint smallest_seq | varint largest_seq
 //!   | varint entries | varint tombstones | varint patches | varint range tombstones
 //!   | varint key bytes | varint head bytes | varint tail bytes
-//!   | varint len, smallest | varint len, largest | more, from later versions
+//!   | varint len, smallest | varint len, largest
+//!   | [varint number of blob files, what its records point to in each (see `lsm/blob`)]
+//!   | more, from later versions
 //! ```
+//!
+//! What stands in brackets may be missing: nothing is.
 
+use crate::lsm::blob::{BlobUse, Pointer};
 use crate::lsm::key::{KeyRef, Kind, MAX_SEQ, SeqNo};
 use crate::lsm::varint;
 use bytes::Bytes;
@@ -39,8 +44,10 @@ pub struct TableMeta {
     pub key_bytes: u64,
     /// Bytes of all heads, before compression.
     pub head_bytes: u64,
-    /// Bytes of all tails, before compression.
+    /// Bytes of all tails, before compression; what stands in blob files does not count.
     pub tail_bytes: u64,
+    /// What its records point to, by the blob files' numbers.
+    pub blobs: Vec<BlobUse>,
 }
 
 impl TableMeta {
@@ -60,7 +67,18 @@ impl TableMeta {
             key_bytes: 0,
             head_bytes: 0,
             tail_bytes: 0,
+            blobs: Vec::new(),
         }
+    }
+
+    /// Counts what a record points to.
+    pub(crate) fn refer(&mut self, pointer: &Pointer) {
+        BlobUse::add(&mut self.blobs, pointer);
+    }
+
+    /// Bytes in blob files that its records point to.
+    pub fn blob_bytes(&self) -> u64 {
+        self.blobs.iter().map(|used| used.bytes).sum()
     }
 
     /// Counts a record. The key range is the builder's to set.
@@ -116,6 +134,10 @@ impl TableMeta {
         }
         varint::put_prefixed(&mut body, &self.smallest);
         varint::put_prefixed(&mut body, &self.largest);
+        if !self.blobs.is_empty() {
+            varint::put(&mut body, self.blobs.len() as u64);
+            self.blobs.iter().for_each(|used| used.encode(&mut body));
+        }
         varint::put_prefixed(out, &body);
     }
 
@@ -137,10 +159,18 @@ impl TableMeta {
             tail_bytes: number()?,
             smallest: Bytes::new(),
             largest: Bytes::new(),
+            blobs: Vec::new(),
         };
         meta.smallest = Bytes::copy_from_slice(varint::take_prefixed(&mut body)?);
         meta.largest = Bytes::copy_from_slice(varint::take_prefixed(&mut body)?);
-        let sound = meta.smallest <= meta.largest && meta.smallest_seq <= meta.largest_seq;
+        if !body.is_empty() {
+            for _ in 0..varint::take(&mut body)? {
+                meta.blobs.push(BlobUse::decode(&mut body)?);
+            }
+        }
+        let sound = meta.blobs.is_sorted_by_key(|used| used.file)
+            && meta.smallest <= meta.largest
+            && meta.smallest_seq <= meta.largest_seq;
         sound.then_some(meta)
     }
 }
@@ -190,8 +220,8 @@ mod tests {
     fn fields_of_a_later_version_are_passed_over() {
         let mut encoded = Vec::new();
         meta(b"a", b"b").encode(&mut encoded);
-        encoded[0] += 2;
-        encoded.extend_from_slice(b"..next");
+        encoded[0] += 3;
+        encoded.extend_from_slice(b"\0..next");
         let mut input = encoded.as_slice();
         assert_eq!(TableMeta::decode(&mut input), Some(meta(b"a", b"b")));
         assert_eq!(input, b"next");

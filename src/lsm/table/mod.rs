@@ -31,7 +31,7 @@
 
 pub mod builder;
 pub mod cache;
-mod compress;
+pub(crate) mod compress;
 mod data;
 mod data_cursor;
 pub mod filter;

@@ -1,0 +1,97 @@
+//! The blob files that an open finds, and those of them that tables and the log refer to.
+
+use super::{BlobReader, LiveBlob, LiveBlobs, Pointer, file_name};
+use crate::disk::{Disk, Listed};
+use crate::lsm::batch::Writes;
+use crate::lsm::manifest::State;
+use crate::lsm::{Error, Result};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Blob files while a store opens.
+pub(crate) struct FoundBlobs {
+    pub reader: Arc<BlobReader>,
+    /// Those that something refers to.
+    pub live: Arc<LiveBlobs>,
+    /// Held until memtables and tables do.
+    held: BTreeMap<u64, Arc<LiveBlob>>,
+    /// The files' lengths, by their numbers.
+    lens: BTreeMap<u64, u64>,
+    /// The end of what is referred to in each.
+    ends: BTreeMap<u64, u64>,
+    /// Files that a record points to which is not known to be durable.
+    pub unsure: BTreeSet<u64>,
+}
+
+impl FoundBlobs {
+    /// The files of a listing. Those that the manifest's tables refer to must be there, and long enough.
+    pub fn among(state: &State, listed: &[Listed], reader: &Arc<BlobReader>) -> Result<FoundBlobs> {
+        let number = |listed: &Listed| Some((super::parse_file_name(&listed.name)?, listed.len));
+        let mut found = FoundBlobs {
+            reader: reader.clone(),
+            live: Arc::default(),
+            held: BTreeMap::new(),
+            lens: listed.iter().filter_map(number).collect(),
+            ends: BTreeMap::new(),
+            unsure: BTreeSet::new(),
+        };
+        let uses = state.live_tables().flat_map(|table| &table.blobs);
+        uses.into_iter().try_for_each(|used| found.refer_up_to(used.file, used.end))?;
+        Ok(found)
+    }
+
+    /// A record points there.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] if the file is missing or too short.
+    pub fn refer(&mut self, pointer: &Pointer) -> Result<()> {
+        self.refer_up_to(pointer.file, pointer.end())
+    }
+
+    fn refer_up_to(&mut self, file: u64, end: u64) -> Result<()> {
+        let Some(&len) = self.lens.get(&file) else {
+            return Err(Error::corruption(file_name(file), 0, "it is missing"));
+        };
+        if len < end {
+            let what = format!("it has {len} bytes and should have {end} at least");
+            return Err(Error::corruption(file_name(file), len, what));
+        }
+        let known = self.ends.entry(file).or_default();
+        *known = end.max(*known);
+        self.held.entry(file).or_insert_with(|| self.live.add(file, len, true));
+        Ok(())
+    }
+
+    /// Writes what is referred to in the files that may not be durable again, cuts them behind it, and syncs
+    /// them. (A sync alone would not make durable what an earlier, failed sync passed over.)
+    pub fn write_again(&self, disk: &dyn Disk) -> Result<()> {
+        for file in &self.unsure {
+            let (name, end) = (file_name(*file), self.ends.get(file).copied().unwrap_or(0));
+            let contents = disk.open(&name)?.read_at(0, end as usize)?;
+            disk.rewrite_log(&name, &contents)?;
+            if let Some(blob) = self.held.get(file) {
+                blob.set_len(end);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for FoundBlobs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FoundBlobs").field("unsure", &self.unsure).finish_non_exhaustive()
+    }
+}
+
+/// The blob pointers of a batch, as the log has it; `None` if it is malformed.
+pub(crate) fn pointers_in(payload: &Bytes) -> Option<Vec<Pointer>> {
+    let mut pointers = Vec::new();
+    for write in Writes::new(payload.clone())? {
+        let write = write.ok()?;
+        if write.kind.is_blob() {
+            pointers.push(Pointer::decode(write.tail())?);
+        }
+    }
+    Some(pointers)
+}

@@ -1,0 +1,123 @@
+//! Garbage in blob files: how much there is, and which files compactions should empty.
+//!
+//! A file's garbage is what no table and no memtable points to. (What is overwritten and not yet compacted still counts as
+//! live; memtables that refer to [`Options::blob_file_size`] bytes are frozen, so compactions find it soon.)
+//! While more than a quarter of all bytes is garbage, the file with the largest share of it is emptied, and with it
+//! all that are mostly garbage: each compaction moves the values of those files that its records point to,
+//! and if no other compaction is due, the tables that point to them are compacted for their own sake.
+//! A file that nothing points to is not rewritten: it is deleted when its last reader is gone.
+//!
+//! So blob files take about a third more than what is live, and a byte is moved about three times
+//! for each byte that this frees, at worst; a file that is overwritten as a whole is never moved.
+//!
+//! [`Options::blob_file_size`]: crate::lsm::Options::blob_file_size
+
+use super::HEADER_LEN;
+use crate::lsm::store::Shared;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Garbage is collected while it is more than one byte in this many …
+const GARBAGE_ONE_IN: u64 = 4;
+/// … and with the worst file goes each that has more than one in this many.
+const MOSTLY_ONE_IN: u64 = 2;
+
+/// What a blob file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BlobUsage {
+    pub file: u64,
+    /// The file's length.
+    pub len: u64,
+    /// Bytes that tables or memtables point to.
+    pub live: u64,
+    /// May compactions empty it? Not while it is written, or a memtable points to it.
+    pub settled: bool,
+}
+
+impl BlobUsage {
+    /// Bytes of values, dead or alive.
+    fn bytes(&self) -> u64 {
+        self.len.saturating_sub(HEADER_LEN as u64)
+    }
+
+    /// Bytes that nothing points to.
+    pub fn garbage(&self) -> u64 {
+        self.bytes().saturating_sub(self.live)
+    }
+
+    fn is_garbage_for_one_in(&self, n: u64) -> bool {
+        self.garbage().saturating_mul(n) > self.bytes()
+    }
+}
+
+impl Shared {
+    /// What each blob file holds, oldest first.
+    pub(crate) fn blob_usage(&self) -> Vec<BlobUsage> {
+        // The files first: what is written meanwhile then counts as live, not as garbage.
+        let files: Vec<_> =
+            self.live_blobs.all().iter().map(|b| (b.number, b.len(), b.is_sealed())).collect();
+        let mut live: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut fresh = BTreeSet::new();
+        for volume in self.volumes() {
+            let tree = volume.tree();
+            for used in tree.memtables().flat_map(|memtable| memtable.blob_uses()) {
+                *live.entry(used.0).or_default() += used.1;
+                fresh.insert(used.0);
+            }
+            for used in tree.levels.iter().flatten().flat_map(|table| &table.blobs) {
+                *live.entry(used.file).or_default() += used.bytes;
+            }
+        }
+        let usage = |(file, len, sealed)| BlobUsage {
+            file,
+            len,
+            live: live.get(&file).copied().unwrap_or(0),
+            settled: sealed && !fresh.contains(&file),
+        };
+        files.into_iter().map(usage).collect()
+    }
+}
+
+/// The files that compactions should empty.
+pub(crate) fn to_empty(usages: &[BlobUsage]) -> BTreeSet<u64> {
+    let in_use = || usages.iter().filter(|usage| usage.live > 0);
+    let (bytes, garbage) =
+        in_use().fold((0u64, 0u64), |sum, usage| (sum.0 + usage.bytes(), sum.1 + usage.garbage()));
+    if garbage.saturating_mul(GARBAGE_ONE_IN) <= bytes {
+        return BTreeSet::new();
+    }
+    let settled = || in_use().filter(|usage| usage.settled);
+    let share = |usage: &&BlobUsage| (u128::from(usage.garbage()) << 64) / u128::from(usage.bytes().max(1));
+    let worst = settled().filter(|usage| usage.is_garbage_for_one_in(GARBAGE_ONE_IN)).max_by_key(share);
+    let mostly = settled().filter(|usage| usage.is_garbage_for_one_in(MOSTLY_ONE_IN));
+    worst.into_iter().chain(mostly).map(|usage| usage.file).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(file: u64, bytes: u64, live: u64) -> BlobUsage {
+        BlobUsage { file, len: bytes + HEADER_LEN as u64, live, settled: true }
+    }
+
+    fn emptied(usages: &[BlobUsage]) -> Vec<u64> {
+        to_empty(usages).into_iter().collect()
+    }
+
+    #[test]
+    fn the_worst_file_goes_when_garbage_passes_its_share() {
+        assert_eq!(emptied(&[]), [0; 0]);
+        assert_eq!(emptied(&[usage(1, 100, 75), usage(2, 100, 75)]), [0; 0]);
+        assert_eq!(emptied(&[usage(1, 100, 75), usage(2, 100, 74)]), [2]);
+        assert_eq!(emptied(&[usage(1, 100, 10), usage(2, 100, 49), usage(3, 100, 60)]), [1, 2]);
+        assert_eq!(emptied(&[usage(1, 1000, 1000), usage(2, 100, 1)]), [0; 0], "not enough in all");
+    }
+
+    #[test]
+    fn what_is_dead_or_still_written_is_left_alone() {
+        assert_eq!(emptied(&[usage(1, 100, 0), usage(2, 100, 80)]), [0; 0]);
+        let fresh = BlobUsage { settled: false, ..usage(1, 100, 10) };
+        assert_eq!(emptied(&[fresh, usage(2, 100, 90)]), [0; 0]);
+        assert_eq!(emptied(&[fresh, usage(2, 100, 70)]), [2]);
+    }
+}

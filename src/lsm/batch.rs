@@ -1,7 +1,7 @@
 //! Batches: several writes to one volume that happen together or not at all.
 //!
 //! A batch is encoded once, while it is built. Its bytes are the log record, written as they are,
-//! and what the memtable's keys and values are slices of:
+//! and what the memtable keeps, its keys and values read in place:
 //!
 //! ```text
 //! offset  size
@@ -22,7 +22,7 @@ use crate::lsm::log::record::{HEADER_LEN, MAX_PAYLOAD_LEN};
 use crate::lsm::table::builder::MAX_VALUE_PART_LEN;
 use crate::lsm::value::{self, MAX_PATCHED_LEN};
 use crate::lsm::{Error, Result, varint};
-use bytes::{BufMut, Bytes};
+use bytes::BufMut;
 
 /// The longest key.
 pub const MAX_KEY_LEN: usize = 64 << 10;
@@ -201,11 +201,11 @@ impl Batch {
         min: usize,
         append: impl FnOnce(&[&[u8]]) -> Result<Vec<Pointer>>,
     ) -> Result<Batch> {
-        let rest = Bytes::from(self.buf).slice(WRITES_AT..);
-        let own = |write: std::result::Result<Write, ()>| write.expect("a batch encodes its own writes");
-        let writes = || Writes { rest: rest.clone(), volume: 0, left: self.len as u32 }.map(own);
-        let is_large = |write: &Write| write.kind.blob().is_some() && write.tail().len() >= min;
-        let large: Vec<Write> = writes().filter(is_large).collect();
+        let rest = &self.buf[WRITES_AT..];
+        let own = |write: std::result::Result<_, ()>| write.expect("a batch encodes its own writes");
+        let writes = || Writes::of(self.len as u32, rest).map(own);
+        let is_large = |write: &Write<'_>| write.kind.blob().is_some() && write.tail().len() >= min;
+        let large: Vec<Write<'_>> = writes().filter(is_large).collect();
         let tails: Vec<&[u8]> = large.iter().map(Write::tail).collect();
         let mut pointers = append(&tails)?.into_iter();
         let inline = rest.len() - tails.iter().map(|tail| tail.len()).sum::<usize>();
@@ -215,10 +215,10 @@ impl Batch {
                 Some(kind) => {
                     let mut pointer = Vec::with_capacity(POINTER_ROOM);
                     pointers.next().expect("one for each tail").encode(&mut pointer);
-                    next.push(kind, &write.key, write.head(), &[&pointer]);
+                    next.push(kind, write.key(), write.head(), &[&pointer]);
                 }
-                None if write.kind == Kind::Tombstone => next.delete(&write.key),
-                None => next.push(write.kind, &write.key, write.head(), &[write.tail()]),
+                None if write.kind == Kind::Tombstone => next.delete(write.key()),
+                None => next.push(write.kind, write.key(), write.head(), &[write.tail()]),
             }
         }
         Ok(next)
@@ -241,40 +241,48 @@ impl Batch {
 }
 
 /// One write of an encoded batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Write {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Write<'a> {
     pub kind: Kind,
-    pub key: Bytes,
-    /// Head and tail, end to end.
-    pub value: Bytes,
-    pub head_len: u32,
+    /// Key, head and tail, end to end.
+    pub whole: &'a [u8],
+    pub key_len: usize,
+    pub head_len: usize,
 }
 
-impl Write {
-    pub fn head(&self) -> &[u8] {
-        &self.value[..self.head_len as usize]
+impl<'a> Write<'a> {
+    pub fn key(&self) -> &'a [u8] {
+        &self.whole[..self.key_len]
     }
 
-    pub fn tail(&self) -> &[u8] {
-        &self.value[self.head_len as usize..]
+    pub fn head(&self) -> &'a [u8] {
+        &self.whole[self.key_len..][..self.head_len]
+    }
+
+    pub fn tail(&self) -> &'a [u8] {
+        &self.whole[self.key_len + self.head_len..]
     }
 }
 
 /// Reads the writes of an encoded batch.
 #[derive(Debug)]
-pub(crate) struct Writes {
-    rest: Bytes,
+pub(crate) struct Writes<'a> {
+    rest: &'a [u8],
     pub volume: u32,
     left: u32,
 }
 
-impl Writes {
+impl<'a> Writes<'a> {
     /// Over a log record's payload (what follows the header); `None` if it is too short.
-    pub fn new(mut payload: Bytes) -> Option<Writes> {
-        let volume = u32::from_be_bytes(*payload.first_chunk()?);
-        let left = u32::from_be_bytes(*payload.get(4..)?.first_chunk()?);
-        let rest = payload.split_off(8);
-        Some(Writes { rest, volume, left })
+    pub fn new(payload: &'a [u8]) -> Option<Writes<'a>> {
+        let (volume, rest) = payload.split_first_chunk()?;
+        let (left, rest) = rest.split_first_chunk()?;
+        Some(Writes { rest, volume: u32::from_be_bytes(*volume), left: u32::from_be_bytes(*left) })
+    }
+
+    /// Over `count` encoded writes.
+    pub fn of(count: u32, rest: &'a [u8]) -> Writes<'a> {
+        Writes { rest, volume: 0, left: count }
     }
 
     /// The number of writes not yet read.
@@ -282,29 +290,27 @@ impl Writes {
         self.left
     }
 
-    fn decode(&mut self) -> Option<Write> {
-        let mut input = self.rest.as_ref();
-        let kind = Kind::from_u8(*varint::take_bytes(&mut input, 1)?.first()?)?;
-        let key_len = varint::take_usize(&mut input)?;
+    /// The bytes not yet read.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    fn decode(&mut self) -> Option<Write<'a>> {
+        let kind = Kind::from_u8(*varint::take_bytes(&mut self.rest, 1)?.first()?)?;
+        let key_len = varint::take_usize(&mut self.rest)?;
         let (head_len, tail_len) = match kind {
             Kind::Tombstone => (0, 0),
-            _ => (varint::take_usize(&mut input)?, varint::take_usize(&mut input)?),
+            _ => (varint::take_usize(&mut self.rest)?, varint::take_usize(&mut self.rest)?),
         };
-        let value_len = head_len.checked_add(tail_len)?;
-        if key_len.checked_add(value_len)? > input.len() {
-            return None;
-        }
-        let lengths_len = self.rest.len() - input.len();
-        let _ = self.rest.split_to(lengths_len);
-        let key = self.rest.split_to(key_len);
-        let value = self.rest.split_to(value_len);
-        Some(Write { kind, key, value, head_len: head_len.try_into().ok()? })
+        let len = key_len.checked_add(head_len)?.checked_add(tail_len)?;
+        let whole = varint::take_bytes(&mut self.rest, len)?;
+        Some(Write { kind, whole, key_len, head_len })
     }
 }
 
-impl Iterator for Writes {
+impl<'a> Iterator for Writes<'a> {
     /// `Err` if the payload is malformed.
-    type Item = std::result::Result<Write, ()>;
+    type Item = std::result::Result<Write<'a>, ()>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.left == 0 {
@@ -337,14 +343,14 @@ mod tests {
         batch.first_put(b"", b"", b"");
         batch.patch(b"d", 9, &[(0, b"xx"), (4, b"y")]);
         assert_eq!(batch.len(), 5);
-        let record = Bytes::from(batch.into_record(7).unwrap());
-        let writes = Writes::new(record.slice(HEADER_LEN..)).unwrap();
+        let record = batch.into_record(7).unwrap();
+        let writes = Writes::new(&record[HEADER_LEN..]).unwrap();
         assert_eq!((writes.volume, writes.left()), (7, 5));
-        let got: Vec<Write> = writes.map(|w| w.unwrap()).collect();
+        let got: Vec<Write<'_>> = writes.map(|w| w.unwrap()).collect();
         let kinds: Vec<Kind> = got.iter().map(|w| w.kind).collect();
         assert_eq!(kinds, [Kind::Put, Kind::Tombstone, Kind::Put, Kind::FirstPut, Kind::Patch]);
-        assert_eq!((&got[2].value[..], got[2].head_len), (&b"headtail"[..], 4));
-        assert_eq!(&got[4].value[got[4].head_len as usize..], b"xxy");
+        assert_eq!((got[2].head(), got[2].tail()), (&b"head"[..], &b"tail"[..]));
+        assert_eq!(got[4].tail(), b"xxy");
     }
 
     #[test]
@@ -357,7 +363,7 @@ mod tests {
     proptest! {
         #[test]
         fn garbage_does_not_panic(bytes: Vec<u8>) {
-            if let Some(writes) = Writes::new(bytes.into()) {
+            if let Some(writes) = Writes::new(&bytes) {
                 writes.for_each(drop);
             }
         }

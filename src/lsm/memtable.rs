@@ -2,117 +2,48 @@
 //!
 //! A skip list of records, only ever inserted into: every key carries its sequence number, so an
 //! overwrite is a new node beside the old one and no reader can find a key missing in between.
-//! Keys and values are slices of the batch that brought them, which is counted as a whole, once.
+//! Keys and values are read where the batch that brought them was put, in the memtable's [`arena`].
 //!
 //! A batch is given its memtable, and noted in it, under the commit lock; freezing happens under that
 //! lock too. So a frozen memtable's sequence numbers are final, and it holds all of its writes as soon as
 //! the last of them is visible to readers: only then is it flushed.
 
+mod arena;
+mod cursor;
+mod record;
+
+pub(crate) use cursor::MemtableIter;
+
+use arena::Arena;
+use record::{AsKey, Record};
+
 use crate::lsm::Result;
 use crate::lsm::batch::{Write, Writes};
 use crate::lsm::blob::LiveBlob;
-use crate::lsm::iter::InternalIterator;
 use crate::lsm::key::{KeyRef, Kind, MAX_SEQ, SeqNo};
 use crate::lsm::range::{RangeSet, RangeTombstone};
-use crate::lsm::value::Value;
+use crate::lsm::value::{Part, Value};
 use bytes::Bytes;
-use crossbeam_skiplist::SkipMap;
-use crossbeam_skiplist::map::Entry;
+use crossbeam_skiplist::SkipSet;
 use parking_lot::{Mutex, RwLock};
-use std::borrow::Borrow;
-use std::cmp::Ordering;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
 
-/// What the allocator adds to a piece of memory: its own header, and on average half its granularity.
-const PIECE_OVERHEAD: usize = 16;
-/// What a batch takes beyond its bytes: two pieces, and the count of those who share it.
-const BATCH_OVERHEAD: usize = 2 * PIECE_OVERHEAD + 3 * size_of::<usize>();
-/// What a write takes beyond its batch: a node with its height and, on average, two links.
-const NODE_OVERHEAD: usize =
-    PIECE_OVERHEAD + size_of::<MemKey>() + size_of::<MemValue>() + 3 * size_of::<usize>();
-/// What a range tombstone takes beyond its write: its fragment.
-const RANGE_OVERHEAD: usize = 200;
-
-#[derive(Debug)]
-struct MemKey {
-    user: Bytes,
-    seq: SeqNo,
-    kind: Kind,
-}
-
-#[derive(Debug)]
-struct MemValue {
-    bytes: Bytes,
-    head_len: u32,
-}
-
-/// Lets the skip list be searched by a borrowed key.
-trait AsKey {
-    fn as_key(&self) -> KeyRef<'_>;
-}
-
-impl AsKey for MemKey {
-    fn as_key(&self) -> KeyRef<'_> {
-        KeyRef::new(&self.user, self.seq, self.kind)
-    }
-}
-
-impl AsKey for KeyRef<'_> {
-    fn as_key(&self) -> KeyRef<'_> {
-        *self
-    }
-}
-
-impl<'a> Borrow<dyn AsKey + 'a> for MemKey {
-    fn borrow(&self) -> &(dyn AsKey + 'a) {
-        self
-    }
-}
-
-macro_rules! ordered_as_key {
-    ($($t:ty),*) => {$(
-        impl PartialEq for $t {
-            fn eq(&self, other: &Self) -> bool {
-                self.as_key() == other.as_key()
-            }
-        }
-        impl Eq for $t {}
-        impl Ord for $t {
-            fn cmp(&self, other: &Self) -> Ordering {
-                self.as_key().cmp(&other.as_key())
-            }
-        }
-        impl PartialOrd for $t {
-            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-                Some(self.cmp(other))
-            }
-        }
-    )*};
-}
-ordered_as_key!(MemKey, dyn AsKey + '_);
-
-impl MemValue {
-    fn head(&self) -> &[u8] {
-        &self.bytes[..self.head_len as usize]
-    }
-
-    fn tail(&self) -> Bytes {
-        self.bytes.slice(self.head_len as usize..)
-    }
-
-    fn value(&self) -> Value {
-        Value { head: self.bytes.slice(..self.head_len as usize), tail: self.tail() }
-    }
-}
+/// What a write takes beyond its bytes: a node with its height and, on average, two links, and what the
+/// allocator adds to it.
+const NODE_OVERHEAD: usize = 16 + size_of::<Record>() + 3 * size_of::<usize>();
+/// What a range tombstone takes beyond its write and its bounds: its fragment, and the bounds' pieces.
+const RANGE_OVERHEAD: usize = 240;
 
 /// A sorted table in memory.
 #[derive(Debug, Default)]
 pub struct Memtable {
-    map: SkipMap<MemKey, MemValue>,
+    records: SkipSet<Record>,
+    /// What the records point to. Dropped after them.
+    arena: Arc<Arena>,
     /// Bytes in memory.
     size: AtomicUsize,
     /// The sequence number of the first write (0: none yet). Set under the commit lock.
@@ -141,31 +72,33 @@ impl Memtable {
         self.last_seq.fetch_max(last, Relaxed);
     }
 
-    /// Inserts the writes of a batch, the first with sequence number `first`. They are slices of `bytes`
-    /// bytes, which the memtable keeps in memory. `Err` if one is malformed.
-    pub(crate) fn insert_all(
+    /// Inserts the writes of a batch, the first with sequence number `first`: `bytes` from `at` on are an
+    /// encoded batch. `Err` if it is malformed.
+    pub(crate) fn insert_batch(
         &self,
         first: SeqNo,
-        writes: Writes,
-        bytes: usize,
+        bytes: Vec<u8>,
+        at: usize,
     ) -> std::result::Result<(), ()> {
-        let nodes = writes.left() as usize * NODE_OVERHEAD;
-        self.size.fetch_add(bytes + BATCH_OVERHEAD + nodes, Relaxed);
-        (first..).zip(writes).try_for_each(|(seq, write)| write.map(|write| self.insert(seq, write)))
+        let (count, rest) =
+            Writes::new(&bytes[at..]).map(|writes| (writes.left(), writes.rest())).ok_or(())?;
+        let from = bytes.len() - rest.len();
+        self.size.fetch_add(rest.len() + count as usize * NODE_OVERHEAD, Relaxed);
+        let kept = self.arena.keep(bytes, from);
+        (first..)
+            .zip(Writes::of(count, kept))
+            .try_for_each(|(seq, write)| write.map(|w| self.insert(seq, &w)))
     }
 
-    /// Inserts one write, whose size is counted already.
-    pub(crate) fn insert(&self, seq: SeqNo, write: Write) {
+    /// Inserts one write, which stands in the arena and whose size is counted already.
+    fn insert(&self, seq: SeqNo, write: &Write<'_>) {
         if write.kind == Kind::RangeTombstone {
-            let end = write.value.slice(..write.head_len as usize);
-            self.ranges.write().add(RangeTombstone { start: write.key.clone(), end, seq });
+            let (start, end) = (Bytes::copy_from_slice(write.key()), Bytes::copy_from_slice(write.head()));
+            self.ranges.write().add(RangeTombstone { start, end, seq });
             self.has_ranges.store(true, Release);
-            self.size.fetch_add(RANGE_OVERHEAD, Relaxed);
+            self.size.fetch_add(RANGE_OVERHEAD + write.whole.len(), Relaxed);
         }
-        self.map.insert(
-            MemKey { user: write.key, seq, kind: write.kind },
-            MemValue { bytes: write.value, head_len: write.head_len },
-        );
+        self.records.insert(Record::new(seq, write));
     }
 
     /// Bytes in memory: batches, nodes and what the allocator adds.
@@ -205,7 +138,7 @@ impl Memtable {
 
     /// Records in it.
     pub fn len(&self) -> usize {
-        self.map.len()
+        self.records.len()
     }
 
     /// Has nothing been written to it?
@@ -242,20 +175,22 @@ impl Memtable {
     }
 
     /// Shows the versions of `key` that a reader at `seq` may see, newest first, to `visit`, until it
-    /// breaks.
+    /// breaks. The values are whole only if the reader needs all of them.
     pub(crate) fn versions(
         &self,
         key: &[u8],
         seq: SeqNo,
+        part: Part,
         mut visit: impl FnMut(SeqNo, Kind, Value) -> Result<ControlFlow<()>>,
     ) -> Result<ControlFlow<()>> {
         let bound = KeyRef::bound(key, seq);
-        let mut entry = self.map.lower_bound(Bound::Included(&bound as &dyn AsKey));
+        let mut entry = self.records.lower_bound(Bound::Included(&bound as &dyn AsKey));
         while let Some(e) = entry {
-            if e.key().user != key {
+            if e.user() != key {
                 break;
             }
-            if visit(e.key().seq, e.key().kind, e.value().value())?.is_break() {
+            let tail = if part == Part::Whole { self.arena.bytes(e.tail()) } else { Bytes::new() };
+            if visit(e.seq(), e.kind(), Value { head: self.arena.bytes(e.head()), tail })?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
             entry = e.next();
@@ -266,123 +201,49 @@ impl Memtable {
     /// May a key between the bounds be in it? (No false "no".)
     pub(crate) fn overlaps(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
         let first = match from {
-            Bound::Unbounded => self.map.front(),
+            Bound::Unbounded => self.records.front(),
             Bound::Included(k) => {
-                self.map.lower_bound(Bound::Included(&KeyRef::bound(k, MAX_SEQ) as &dyn AsKey))
+                self.records.lower_bound(Bound::Included(&KeyRef::bound(k, MAX_SEQ) as &dyn AsKey))
             }
-            Bound::Excluded(k) => self.map.lower_bound(Bound::Excluded(&KeyRef::bound(k, 0) as &dyn AsKey)),
+            Bound::Excluded(k) => {
+                self.records.lower_bound(Bound::Excluded(&KeyRef::bound(k, 0) as &dyn AsKey))
+            }
         };
         let has_record = first.is_some_and(|e| match to {
             Bound::Unbounded => true,
-            Bound::Included(k) => e.key().user.as_ref() <= k,
-            Bound::Excluded(k) => e.key().user.as_ref() < k,
+            Bound::Included(k) => e.user() <= k,
+            Bound::Excluded(k) => e.user() < k,
         });
         has_record || self.has_ranges() && self.ranges.read().overlaps(from, to)
     }
 
     /// A cursor over the records.
     pub(crate) fn iter(self: &Arc<Self>) -> MemtableIter {
-        MemtableIter { entry: None, table: self.clone() }
+        MemtableIter::new(self.clone())
     }
 }
 
-/// A cursor over a memtable's records. Records inserted while it lives may or may not be seen; by
-/// their sequence numbers they are invisible to whoever reads through it.
-#[derive(Debug)]
-pub(crate) struct MemtableIter {
-    /// Borrows from `table`. Declared first: dropped first.
-    entry: Option<Entry<'static, MemKey, MemValue>>,
-    table: Arc<Memtable>,
-}
-
-impl MemtableIter {
-    fn stand_on<'a>(
-        &'a mut self,
-        find: impl FnOnce(&'a SkipMap<MemKey, MemValue>) -> Option<Entry<'a, MemKey, MemValue>>,
-    ) {
-        let found = find(&self.table.map);
-        // SAFETY: only the lifetime changes. The entry borrows from the skip list in `self.table`,
-        // which lives on the heap, does not move with `self`, is never replaced, and outlives
-        // `self.entry` because that field is dropped first. The entry is not handed out: what the
-        // accessors return borrows `self`.
-        let found = unsafe {
-            std::mem::transmute::<Option<Entry<'a, MemKey, MemValue>>, Option<Entry<'static, MemKey, MemValue>>>(
-                found,
-            )
-        };
-        self.entry = found;
-    }
-
-    fn current(&self) -> &Entry<'static, MemKey, MemValue> {
-        self.entry.as_ref().expect("the cursor is valid")
-    }
-}
-
-impl InternalIterator for MemtableIter {
-    fn valid(&self) -> bool {
-        self.entry.is_some()
-    }
-
-    fn key(&self) -> KeyRef<'_> {
-        self.current().key().as_key()
-    }
-
-    fn head(&self) -> &[u8] {
-        self.current().value().head()
-    }
-
-    fn tail(&self) -> Result<Bytes> {
-        Ok(self.current().value().tail())
-    }
-
-    fn seek(&mut self, target: KeyRef<'_>) -> Result<()> {
-        self.stand_on(|map| map.lower_bound(Bound::Included(&target as &dyn AsKey)));
-        Ok(())
-    }
-
-    fn seek_before(&mut self, target: KeyRef<'_>) -> Result<()> {
-        self.stand_on(|map| map.upper_bound(Bound::Excluded(&target as &dyn AsKey)));
-        Ok(())
-    }
-
-    fn seek_to_first(&mut self) -> Result<()> {
-        self.stand_on(|map| map.front());
-        Ok(())
-    }
-
-    fn seek_to_last(&mut self) -> Result<()> {
-        self.stand_on(|map| map.back());
-        Ok(())
-    }
-
-    fn next(&mut self) -> Result<()> {
-        self.entry = self.current().next();
-        Ok(())
-    }
-
-    fn prev(&mut self) -> Result<()> {
-        self.entry = self.current().prev();
-        Ok(())
+#[cfg(test)]
+impl Memtable {
+    /// Inserts a batch, the first write with sequence number `first`.
+    pub(crate) fn insert_all(&self, first: SeqNo, batch: crate::lsm::Batch) {
+        let record = batch.into_record(0).unwrap();
+        self.insert_batch(first, record, crate::lsm::log::record::HEADER_LEN).unwrap();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn write(kind: Kind, key: &str, value: &str) -> Write {
-        Write {
-            kind,
-            key: Bytes::copy_from_slice(key.as_bytes()),
-            value: Bytes::copy_from_slice(value.as_bytes()),
-            head_len: 1,
-        }
-    }
+    use crate::lsm::Batch;
+    use crate::lsm::iter::InternalIterator;
 
     fn table() -> Arc<Memtable> {
         let table = Arc::new(Memtable::new());
         for (seq, key, value) in [(1, "a", "1x"), (2, "b", "2y"), (3, "a", "3z"), (4, "c", "4w")] {
-            table.insert(seq, write(Kind::Put, key, value));
+            let mut batch = Batch::new();
+            batch.put_split(key.as_bytes(), &value.as_bytes()[..1], &value.as_bytes()[1..]);
+            table.insert_all(seq, batch);
         }
         table
     }
@@ -390,7 +251,7 @@ mod tests {
     fn seen(table: &Memtable, key: &str, seq: SeqNo) -> Vec<Bytes> {
         let mut seen = Vec::new();
         let _ = table
-            .versions(key.as_bytes(), seq, |_, _, value| {
+            .versions(key.as_bytes(), seq, Part::Whole, |_, _, value| {
                 seen.push(value.tail);
                 Ok(ControlFlow::Continue(()))
             })

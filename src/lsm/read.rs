@@ -8,20 +8,11 @@ use crate::lsm::key::{Kind, KindOrBound};
 use crate::lsm::metrics::Get;
 use crate::lsm::store::Shared;
 use crate::lsm::table::TableMeta;
-use crate::lsm::value::Fold;
+use crate::lsm::value::{Fold, Part};
 use crate::lsm::volume::Tree;
 use crate::lsm::{Result, SeqNo, Value};
 use bytes::Bytes;
 use std::ops::ControlFlow;
-
-/// Which part of a value a read needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    /// The head; tails are left empty and not read.
-    Head,
-    /// All of it.
-    Whole,
-}
 
 impl Tree {
     /// The value of `key` at `seq`.
@@ -88,7 +79,7 @@ impl Tree {
         for memtable in self.memtables() {
             let deleted = memtable.covering(key, seq);
             let visit = |seq, kind, value| if seq < deleted { BREAK } else { visit(kind, value) };
-            if memtable.versions(key, seq, visit)?.is_break() || deleted > 0 {
+            if memtable.versions(key, seq, part, visit)?.is_break() || deleted > 0 {
                 return Ok(());
             }
         }

@@ -270,9 +270,7 @@ impl<'a> Replay<'a> {
             RecordKind::Edits => return Err(damaged("a record does not belong in a log")),
             RecordKind::Batch => {}
         }
-        // A copy: a slice would keep the whole segment in memory.
-        let payload = Bytes::copy_from_slice(&record.payload);
-        let writes = Writes::new(payload).ok_or_else(|| damaged("a batch is malformed"))?;
+        let writes = Writes::new(&record.payload).ok_or_else(|| damaged("a batch is malformed"))?;
         let first = record.header.first_seq;
         let last = u64::from(writes.left()).checked_sub(1).and_then(|more| first.checked_add(more));
         let last = last.filter(|last| *last <= MAX_SEQ).ok_or_else(|| damaged("no such sequence numbers"))?;
@@ -295,7 +293,7 @@ impl<'a> Replay<'a> {
         }
         let (_, tree) = self.log.trees.get_mut(&writes.volume).ok_or_else(|| damaged("no such volume"))?;
         tree.memtable.note(first, last);
-        let inserted = tree.memtable.insert_all(first, writes, record.payload.len());
+        let inserted = tree.memtable.insert_batch(first, record.payload.to_vec(), 0);
         inserted.map_err(|()| damaged("a batch is malformed"))?;
         for pointer in &pointers {
             let blob =

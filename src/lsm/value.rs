@@ -32,6 +32,15 @@ pub struct Value {
     pub tail: Bytes,
 }
 
+/// Which part of a value a read needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The head; tails are left empty and not read.
+    Head,
+    /// All of it.
+    Whole,
+}
+
 /// Refuses a patch that no reader would take.
 pub(crate) fn check_patch(key: &[u8], new_len: u32, parts: &[(u32, &[u8])]) -> Result<()> {
     if new_len as usize > MAX_PATCHED_LEN {

@@ -23,7 +23,6 @@
 //! order of publication; each queued writer has a [`Slot`] with its own lock. Order: `queue` → a
 //! volume's `tree` (read), `published`, or a slot's lock.
 
-use crate::lsm::batch::Writes;
 use crate::lsm::blob::LiveBlob;
 use crate::lsm::blob::writer::Appended;
 use crate::lsm::key::MAX_SEQ;
@@ -32,7 +31,6 @@ use crate::lsm::log::{Log, PendingRecord};
 use crate::lsm::memtable::Memtable;
 use crate::lsm::volume::Volume;
 use crate::lsm::{Batch, Error, Result, SeqNo};
-use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -83,7 +81,7 @@ enum Turn {
     /// This writer leads, with the records that queued up to now, its own first.
     Lead(Vec<PendingRecord>, Vec<Arc<Slot>>),
     /// The record is in the log, or is not and never will be.
-    Done(Result<Bytes>),
+    Done(Result<Vec<u8>>),
 }
 
 enum Role {
@@ -151,11 +149,9 @@ impl Commits {
             Role::Lead(record) => self.lead(log, record),
             Role::Follow(slot) => self.follow(log, &slot),
         };
-        if let Ok(record) = &written {
-            insert(&place, record);
-        }
+        let inserted = written.map(|record| insert(&place, record));
         self.publish(place.ticket);
-        written.map(|_| place.last_seq)
+        inserted.map(|()| place.last_seq)
     }
 
     /// Step 2.
@@ -185,14 +181,14 @@ impl Commits {
     }
 
     /// Step 3, for a writer that found nobody leading.
-    fn lead(&self, log: &Log, mut record: PendingRecord) -> Result<Bytes> {
+    fn lead(&self, log: &Log, mut record: PendingRecord) -> Result<Vec<u8>> {
         let result = log.append(std::slice::from_mut(&mut record));
         self.hand_over();
-        result.map(|()| record.bytes.into())
+        result.map(|()| record.bytes)
     }
 
     /// Step 3, for a writer that queued.
-    fn follow(&self, log: &Log, slot: &Slot) -> Result<Bytes> {
+    fn follow(&self, log: &Log, slot: &Slot) -> Result<Vec<u8>> {
         let mut turn = slot.turn.lock();
         loop {
             match std::mem::replace(&mut *turn, Turn::Taken) {
@@ -208,10 +204,15 @@ impl Commits {
     }
 
     /// Writes a group: `records[0]` is the caller's, the others belong to `others`, in order.
-    fn lead_group(&self, log: &Log, mut records: Vec<PendingRecord>, others: &[Arc<Slot>]) -> Result<Bytes> {
+    fn lead_group(
+        &self,
+        log: &Log,
+        mut records: Vec<PendingRecord>,
+        others: &[Arc<Slot>],
+    ) -> Result<Vec<u8>> {
         let result = log.append(&mut records);
         self.hand_over();
-        let mut answers = records.into_iter().map(|r| result.clone().map(|()| r.bytes.into()));
+        let mut answers = records.into_iter().map(|r| result.clone().map(|()| r.bytes));
         let own = answers.next().expect("a group holds its leader's record");
         for (slot, answer) in others.iter().zip(answers) {
             *slot.turn.lock() = Turn::Done(answer);
@@ -298,9 +299,8 @@ impl Publication {
 }
 
 /// Step 4.
-fn insert(place: &Place, record: &Bytes) {
-    let writes = Writes::new(record.slice(HEADER_LEN..)).expect("a batch encodes its own count");
-    let inserted = place.memtable.insert_all(place.first_seq, writes, record.len());
+fn insert(place: &Place, record: Vec<u8>) {
+    let inserted = place.memtable.insert_batch(place.first_seq, record, HEADER_LEN);
     inserted.expect("a batch encodes its own writes");
 }
 

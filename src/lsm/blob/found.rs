@@ -5,7 +5,6 @@ use crate::disk::{Disk, Listed};
 use crate::lsm::batch::Writes;
 use crate::lsm::manifest::State;
 use crate::lsm::{Error, Result};
-use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -85,9 +84,9 @@ impl std::fmt::Debug for FoundBlobs {
 }
 
 /// The blob pointers of a batch, as the log has it; `None` if it is malformed.
-pub(crate) fn pointers_in(payload: &Bytes) -> Option<Vec<Pointer>> {
+pub(crate) fn pointers_in(payload: &[u8]) -> Option<Vec<Pointer>> {
     let mut pointers = Vec::new();
-    for write in Writes::new(payload.clone())? {
+    for write in Writes::new(payload)? {
         let write = write.ok()?;
         if write.kind.is_blob() {
             pointers.push(Pointer::decode(write.tail())?);

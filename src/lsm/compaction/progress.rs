@@ -123,16 +123,16 @@ impl<I: InternalIterator> InternalIterator for Watched<'_, I> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lsm::batch::Write;
-    use crate::lsm::key::Kind;
+    use crate::lsm::Batch;
     use crate::lsm::memtable::Memtable;
 
     #[test]
     fn a_job_is_listed_with_how_far_it_is_until_it_ends() {
         let memtable = Arc::new(Memtable::new());
         for seq in 1..=3 {
-            let write = Write { kind: Kind::Put, key: "k".into(), value: "v".into(), head_len: 1 };
-            memtable.insert(seq, write);
+            let mut batch = Batch::new();
+            batch.put(b"k", b"v");
+            memtable.insert_all(seq, batch);
         }
         let running = Running::default();
         let job = Job { inputs: Vec::new(), output_level: 6, reason: Reason::Size };

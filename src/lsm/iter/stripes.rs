@@ -231,7 +231,7 @@ fn stripe_of(stripes: &[SeqNo], seq: SeqNo) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lsm::batch::Write;
+    use crate::lsm::Batch;
     use crate::lsm::memtable::Memtable;
     use Kind::{FirstPut as F, Patch as P, Put, Tombstone as T};
     use std::sync::Arc;
@@ -240,9 +240,14 @@ mod tests {
     fn kept(versions: &[(Kind, SeqNo)], stripes: &[SeqNo], bottom: bool) -> Vec<(Kind, SeqNo)> {
         let table = Arc::new(Memtable::new());
         for (kind, seq) in versions {
-            let value = if *kind == P { bytes::Bytes::from_static(b"\x01\x00") } else { bytes::Bytes::new() };
-            let head_len = value.len() as u32;
-            table.insert(*seq, Write { kind: *kind, key: "k".into(), value, head_len });
+            let mut batch = Batch::new();
+            match kind {
+                Kind::Tombstone => batch.delete(b"k"),
+                Kind::Patch => batch.patch(b"k", 1, &[]),
+                Kind::FirstPut => batch.first_put(b"k", b"", b""),
+                _ => batch.put(b"k", b""),
+            }
+            table.insert_all(*seq, batch);
         }
         let mut out = Vec::new();
         let mut bottom = bottom;

@@ -85,20 +85,26 @@ impl Memtable {
         let from = bytes.len() - rest.len();
         self.size.fetch_add(rest.len() + count as usize * NODE_OVERHEAD, Relaxed);
         let kept = self.arena.keep(bytes, from);
-        (first..)
-            .zip(Writes::of(count, kept))
-            .try_for_each(|(seq, write)| write.map(|w| self.insert(seq, &w)))
+        for (seq, write) in (first..).zip(Writes::of(count, kept)) {
+            // SAFETY: the arena has just given out the bytes that the write is read from.
+            unsafe { self.insert(seq, &write?) };
+        }
+        Ok(())
     }
 
-    /// Inserts one write, which stands in the arena and whose size is counted already.
-    fn insert(&self, seq: SeqNo, write: &Write<'_>) {
+    /// Inserts one write, whose size is counted already.
+    ///
+    /// # Safety
+    /// The write must stand in the memtable's arena.
+    unsafe fn insert(&self, seq: SeqNo, write: &Write<'_>) {
         if write.kind == Kind::RangeTombstone {
             let (start, end) = (Bytes::copy_from_slice(write.key()), Bytes::copy_from_slice(write.head()));
             self.ranges.write().add(RangeTombstone { start, end, seq });
             self.has_ranges.store(true, Release);
             self.size.fetch_add(RANGE_OVERHEAD + write.whole.len(), Relaxed);
         }
-        self.records.insert(Record::new(seq, write));
+        // SAFETY: the write stands in `arena`, which the memtable drops after its records.
+        self.records.insert(unsafe { Record::new(seq, write) });
     }
 
     /// Bytes in memory: batches, nodes and what the allocator adds.

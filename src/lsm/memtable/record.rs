@@ -25,8 +25,11 @@ unsafe impl Send for Record {}
 unsafe impl Sync for Record {}
 
 impl Record {
-    /// The record of a write that stands in the memtable's arena.
-    pub fn new(seq: SeqNo, write: &Write<'_>) -> Record {
+    /// The record of a write.
+    ///
+    /// # Safety
+    /// The write must stand in an arena that outlives the record.
+    pub unsafe fn new(seq: SeqNo, write: &Write<'_>) -> Record {
         Record {
             whole: NonNull::from(write.whole).cast(),
             trailer: KeyRef::new(write.key(), seq, write.kind).trailer(),
@@ -38,8 +41,8 @@ impl Record {
 
     /// `len` bytes behind the first `from` ones.
     fn part(&self, from: u32, len: u32) -> &[u8] {
-        // SAFETY: callers stay within the key, the head and the tail, whose slice in the arena `whole` is the
-        // start of; the arena outlives `self` (see above), and its bytes do not change.
+        // SAFETY: callers stay within the key, the head and the tail, whose slice `whole` is the start of. It stands
+        // in an arena that outlives `self`, as the caller of `new` saw to, and whose bytes do not change.
         unsafe { std::slice::from_raw_parts(self.whole.as_ptr().add(from as usize), len as usize) }
     }
 

@@ -317,7 +317,7 @@ impl<'a> Replay<'a> {
         if pointers.is_empty() {
             return Ok(true);
         }
-        if position <= self.durable_position()? {
+        if position <= self.state.log_durable || position <= self.durable_position()? {
             pointers.iter().try_for_each(|pointer| self.blobs.refer(pointer))?;
             return Ok(true);
         }

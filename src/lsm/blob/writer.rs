@@ -171,6 +171,15 @@ impl BlobWriter {
         Ok(())
     }
 
+    /// Ends the current file if nobody refers to it any more: then its room can be given back.
+    pub fn end_unreferenced_file(&self) {
+        let mut state = self.state.lock();
+        // Held by the list of all and here; who is about to write to it has taken it under this lock.
+        if let Some(last) = state.current.take_if(|current| Arc::strong_count(&current.blob) == 2) {
+            last.blob.seal();
+        }
+    }
+
     /// Ends the current file: the next write starts another.
     pub fn end_file(&self) {
         if let Some(last) = self.state.lock().current.take() {

@@ -74,7 +74,11 @@ impl LiveBlobs {
 
     /// Takes out the files that nobody refers to.
     pub fn take_unreferenced(&self) -> Vec<u64> {
-        let is_dead = |_: &u64, blob: &mut Arc<LiveBlob>| Arc::strong_count(blob) == 1;
-        self.files.lock().extract_if(.., is_dead).map(|(number, _)| number).collect()
+        let mut files = self.files.lock();
+        let is_dead = |blob: &Arc<LiveBlob>| Arc::strong_count(blob) == 1;
+        let dead: Vec<u64> =
+            files.iter().filter(|(_, blob)| is_dead(blob)).map(|(number, _)| *number).collect();
+        dead.iter().for_each(|number| drop(files.remove(number)));
+        dead
     }
 }

@@ -9,7 +9,8 @@
 //!   absent, so nothing below needs the tombstone. Whatever stands below *in the records* (an
 //!   earlier life of the key) is then judged anew.
 //! - A put whose oldest version in the stripe is a first-put becomes a first-put itself.
-//! - A value in a blob file stays there, unless patches lie over it.
+//! - A value in a blob file stays there, unless patches lie over it. Over one that is damaged they are kept as
+//!   they are: a reader of the key gets the error, and no flush or compaction fails for it.
 //! - A range tombstone hides what is older in its stripe, and stays like a tombstone.
 //! - Where nothing lies below (`bottom`), a tombstone in the oldest stripe hides nothing and goes, and
 //!   patches without a base lie over nothing.
@@ -18,7 +19,7 @@ use crate::lsm::iter::InternalIterator;
 use crate::lsm::key::{KeyRef, Kind, KindOrBound};
 use crate::lsm::range::{RangeSet, RangeTombstone};
 use crate::lsm::value::Fold;
-use crate::lsm::{Result, SeqNo, Value};
+use crate::lsm::{Error, Result, SeqNo, Value};
 use bytes::Bytes;
 
 /// Receives the records that are kept, in order.
@@ -123,16 +124,15 @@ impl Held {
         match kind {
             Kind::Tombstone if at_bottom => Ok(()),
             Kind::Tombstone => emit(KeyRef::new(&self.user, seq, kind), &[], &[]),
-            Kind::Patch if self.complete || at_bottom => {
-                let value = self.folded(load)?;
-                emit(KeyRef::new(&self.user, seq, put), &value.head, &value.tail)
-            }
-            Kind::Patch => {
-                emit(KeyRef::new(&self.user, seq, kind), &self.head, &self.tail)?;
-                self.older.iter().try_for_each(|(Version { seq, kind }, value)| {
-                    emit(KeyRef::new(&self.user, *seq, *kind), &value.head, &value.tail)
-                })
-            }
+            Kind::Patch if self.complete || at_bottom => match self.folded(load) {
+                Ok(value) => emit(KeyRef::new(&self.user, seq, put), &value.head, &value.tail),
+                Err(e @ Error::Corruption { .. }) => {
+                    tracing::error!("a value stays damaged: {e}");
+                    self.emit_all(emit)
+                }
+                Err(e) => Err(e),
+            },
+            Kind::Patch => self.emit_all(emit),
             _ => {
                 let kind = if kind.is_blob() { put.blob().unwrap_or(kind) } else { put };
                 emit(KeyRef::new(&self.user, seq, kind), &self.head, &self.tail)
@@ -140,14 +140,23 @@ impl Held {
         }
     }
 
+    /// Emits every version as it is.
+    fn emit_all(&self, emit: &mut Emit<'_>) -> Result<()> {
+        let Version { seq, kind } = self.newest;
+        emit(KeyRef::new(&self.user, seq, kind), &self.head, &self.tail)?;
+        self.older.iter().try_for_each(|(Version { seq, kind }, value)| {
+            emit(KeyRef::new(&self.user, *seq, *kind), &value.head, &value.tail)
+        })
+    }
+
     /// The patches laid over their base.
-    fn folded(&mut self, load: &Load<'_>) -> Result<Value> {
+    fn folded(&self, load: &Load<'_>) -> Result<Value> {
         let mut fold = Fold::default();
-        let newest = Value { head: Bytes::copy_from_slice(&self.head), tail: std::mem::take(&mut self.tail) };
+        let newest = Value { head: Bytes::copy_from_slice(&self.head), tail: self.tail.clone() };
         let _ = fold.push(self.newest.kind, || Ok(newest))?;
-        for (Version { kind, .. }, Value { head, tail }) in self.older.drain(..) {
-            let value = || Ok(Value { head, tail: if kind.is_blob() { load(&tail)? } else { tail } });
-            let _ = fold.push(kind, value)?;
+        for (Version { kind, .. }, Value { head, tail }) in &self.older {
+            let tail = || if kind.is_blob() { load(tail) } else { Ok(tail.clone()) };
+            let _ = fold.push(*kind, || Ok(Value { head: head.clone(), tail: tail()? }))?;
         }
         Ok(fold.finish(&self.user)?.unwrap_or_default())
     }

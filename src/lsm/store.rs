@@ -10,8 +10,9 @@
 //! 5. `Shared::manifest`: held over the manifest's I/O
 //! 6. the log's `tail`, then its `sync_turn`: held over the log's I/O
 //! 7. the commit lock, then a volume's `tree`, `published`, a writer's slot
-//! 8. `Shared::{volumes, obsolete, retired, graveyard, live_blobs}`, the log's `segments`, the blob writer's `state`, a
-//!    memtable's `blobs`, `Snapshots::living`, the threads' signals: leaves, under which no other is taken.
+//! 8. `Shared::{volumes, obsolete, retired, graveyard, live_blobs}`, the log's `segments`, the blob writer's
+//!    `state`, a memtable's `blobs`, `Snapshots::living`, the threads' signals: leaves, under which no other
+//!    is taken.
 
 use crate::disk::{Disk, DiskError, Space};
 use crate::lsm::background::{Signal, run_compactions, run_flushes};

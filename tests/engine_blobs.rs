@@ -224,7 +224,7 @@ fn patches_lie_over_values_in_blob_files() {
     store.compact().unwrap();
     settle(&store);
     patch(0);
-    assert_eq!(store.stats().blobs.files.len(), 2, "the one that is written, and the patched value's");
+    assert_eq!(store.stats().blobs.files.len(), 1, "the values that were patched are gone");
 }
 
 #[test]
@@ -406,6 +406,47 @@ fn damage_in_a_durable_blob_is_no_torn_tail() {
     let (_store, volume) = open(&disk, options());
     assert!(matches!(volume.get(&key(1)), Err(Error::Corruption { .. })));
     assert_has(&volume, 2, 2);
+}
+
+/// One value of each file stays, and one of those is damaged.
+#[test]
+fn a_damaged_value_keeps_no_compaction_from_its_work() {
+    let disk = sim();
+    let (store, volume) = open(&disk, options());
+    (0..200).for_each(|n| put(&volume, n, n));
+    settle(&store);
+    store.close().unwrap();
+    drop(volume);
+    let first = files(&disk, ".blob").into_iter().min().unwrap();
+    disk.flip_bit(&first, 100, 0).unwrap();
+    let (store, volume) = open(&disk, options());
+    let mut patch = Batch::new();
+    patch.patch(&key(0), LEN as u32, &[(5, b"patched")]);
+    patch.patch(&key(10), LEN as u32, &[(0, &value(10, 7))]);
+    volume.write(patch).unwrap();
+    for n in (0..200).filter(|n| n % 10 != 0) {
+        let mut batch = Batch::new();
+        batch.delete(&key(n));
+        volume.write(batch).unwrap();
+    }
+    store.compact().unwrap();
+    settle(&store);
+    assert!(store.stats().blobs.moved > 0);
+    (10..200).step_by(10).for_each(|n| assert_has(&volume, n, n));
+    match volume.get(&key(0)) {
+        Err(Error::Corruption { file, .. }) => assert_eq!(file, first),
+        other => panic!("{other:?}"),
+    }
+    // Whoever writes it anew is rid of it; the next open tries again to empty the file.
+    put(&volume, 0, 0);
+    store.close().unwrap();
+    drop(volume);
+    let (store, volume) = open(&disk, options());
+    store.compact().unwrap();
+    settle(&store);
+    (0..200).step_by(10).for_each(|n| assert_has(&volume, n, n));
+    assert!(!files(&disk, ".blob").contains(&first));
+    assert_no_leaks(&disk, &store, "");
 }
 
 #[test]

@@ -9,11 +9,12 @@
 
 mod engine_common;
 
-use engine_common::{Rng, assert_no_leaks, contents, stepped};
+use engine_common::{Rng, assert_no_leaks, stepped};
 use lsmfs::disk::sim::{Fault, Op, SimDisk};
 use lsmfs::lsm::options::CompactionMode;
 use lsmfs::lsm::{Batch, Error, Options, Store, Volume};
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 const SESSIONS: usize = 6;
@@ -162,7 +163,10 @@ impl History {
                 }
                 _ => {
                     let value = vec![rng.below(256) as u8; rng.below(300) as usize];
-                    batch.put(&key, &value);
+                    match rng.below(3) {
+                        0 => batch.put(&key, &value),
+                        _ => batch.put_split(&key, b"", &value),
+                    }
                     next.insert(key, value);
                 }
             }
@@ -192,8 +196,11 @@ impl History {
         let rng = &mut self.rng;
         let ops = [Op::Write, Op::Sync, Op::Truncate, Op::CreateLog, Op::Delete, Op::SyncDir, Op::Name];
         let op = rng.one_of(&ops);
-        let name =
-            if op == Op::SyncDir { "" } else { rng.one_of(&["", ".log", "edits-", "manifest-", ".sst"]) };
+        let name = if op == Op::SyncDir {
+            ""
+        } else {
+            rng.one_of(&["", ".log", "edits-", "manifest-", ".sst", ".blob"])
+        };
         let mut fault = Fault::new(op, rng.one_of(&[libc::EIO, libc::ENOSPC])).on(name).after(rng.below(10));
         if rng.below(2) == 0 {
             fault = fault.short();
@@ -217,9 +224,21 @@ impl History {
             l0_compaction_trigger: 2 + rng.below(3) as usize,
             table_size: rng.one_of(&[1, 1500]),
             level_base_size: 3000,
+            blob_min: rng.one_of(&[0, 1, 100, 100]),
+            blob_file_size: rng.one_of(&[1, 2000, 100_000]),
             ..stepped()
         }
     }
+}
+
+/// The keys and the values, head and tail end to end, of a store's first volume.
+fn contents(store: &Store) -> Result<Contents, Error> {
+    let mut scan = store.volume("main")?.scan(Bound::Unbounded, Bound::Unbounded)?;
+    let mut contents = Contents::new();
+    while scan.next()? {
+        contents.insert(scan.key().to_vec(), [scan.head(), &scan.tail()?].concat());
+    }
+    Ok(contents)
 }
 
 fn is_read_only(volume: &Volume) -> bool {

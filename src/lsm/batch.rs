@@ -34,10 +34,10 @@ const _: () = assert!(MAX_BATCH_LEN - HEADER_LEN <= MAX_PAYLOAD_LEN);
 const _: () = assert!(MAX_BATCH_LEN <= MAX_VALUE_PART_LEN && MAX_PATCHED_LEN <= MAX_VALUE_PART_LEN);
 const _: () = assert!(MAX_BATCH_LEN <= u32::MAX as usize);
 
-/// An encoded batch has no more room than this to spare: less than moving it would cost.
-const MAX_SPARE_LEN: usize = 32;
 /// More than an encoded pointer mostly takes, with its length.
 const POINTER_ROOM: usize = 24;
+/// An encoded batch has no more room than this to spare: less than moving it would cost.
+const MAX_SPARE_LEN: usize = 32;
 
 /// Where the writes begin in an encoded batch.
 const WRITES_AT: usize = HEADER_LEN + 8;

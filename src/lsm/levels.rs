@@ -1,7 +1,7 @@
 //! The levels of a tree: which tables it refers to, and in which order they are read.
 //!
-//! L0 holds flushed memtables, newest first, and may overlap; in each deeper level the tables'
-//! user key ranges are disjoint and ascending. [`Levels`] is immutable and cheap to clone: an edit copies only the
+//! L0 holds flushed memtables, newest first, and may overlap; in each deeper level the tables' user key
+//! ranges are disjoint and ascending. [`Levels`] is immutable and cheap to clone: an edit copies only the
 //! levels that it touches.
 //!
 //! A [`LiveTable`] is one reference-counted table. When an edit has removed it from the manifest

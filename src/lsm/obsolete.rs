@@ -82,6 +82,7 @@ impl Shared {
     /// Deletes the files that a commit before the last made obsolete.
     fn delete_obsolete(&self, manifest: &Manifest) -> Result<()> {
         self.obsolete.add_dead_tables(manifest, &self.graveyard);
+        self.blob_writer.end_unreferenced_file();
         self.obsolete.add_dead_blobs(manifest, &self.live_blobs);
         let mut files = self.obsolete.files.lock();
         let mut failed = None;

@@ -16,15 +16,18 @@
 //!    that nothing refers to and whose number was handed out. What is neither, nor the manifest's,
 //!    moves to `lost/`.
 
-use crate::disk::{Disk, LOST_DIR, Listed};
+mod clean;
+
+use self::clean::clean_up;
+use crate::disk::{Disk, Listed};
 use crate::lsm::batch::Writes;
 use crate::lsm::blob::found::{FoundBlobs, pointers_in};
 use crate::lsm::blob::{self, BlobReader, BlobWriter, LiveBlobs, Pointer};
 use crate::lsm::cache::BlockCache;
 use crate::lsm::key::MAX_SEQ;
 use crate::lsm::levels::{Graveyard, Levels};
-use crate::lsm::log::reader::{Record, SegmentReader, highest_synced, may_be_segment};
-use crate::lsm::log::record::{RecordKind, SEGMENT_HEADER_LEN};
+use crate::lsm::log::reader::{Record, SegmentReader, highest_synced};
+use crate::lsm::log::record::RecordKind;
 use crate::lsm::log::{self, Log, Resume, Segment};
 use crate::lsm::manifest::{self, Manifest, State, VolumeId, VolumeState};
 use crate::lsm::readonly::ReadOnly;
@@ -315,24 +318,11 @@ impl<'a> Replay<'a> {
         if pointers.is_empty() {
             return Ok(true);
         }
-        if position <= self.durable_position()? {
+        if position <= self.state.log_durable || position <= self.durable_position()? {
             pointers.iter().try_for_each(|pointer| self.blobs.refer(pointer))?;
             return Ok(true);
         }
-        for pointer in pointers {
-            if !self.blobs.reader.checks_out(pointer)? {
-                tracing::warn!(
-                    "the log ends at a record whose value {} never got whole",
-                    blob::file_name(pointer.file)
-                );
-                return Ok(false);
-            }
-        }
-        for pointer in pointers {
-            self.blobs.refer(pointer)?;
-            self.blobs.unsure.insert(pointer.file);
-        }
-        Ok(true)
+        self.blobs.check(pointers)
     }
 
     /// What the manifest or any record of the log says was durable.
@@ -402,93 +392,5 @@ impl<'a> Replay<'a> {
     }
 }
 
-/// Deletes what nothing needs; moves away what nothing explains.
-fn clean_up(
-    disk: &dyn Disk,
-    names: &[String],
-    state: &State,
-    segments: &BTreeSet<u64>,
-    blobs: &LiveBlobs,
-) -> Result<()> {
-    let live: BTreeSet<u64> = state.live_tables().map(|t| t.number).collect();
-    let mut changed = false;
-    for name in names {
-        let is_ours = if let Some(number) = log::parse_file_name(name) {
-            if segments.contains(&number) {
-                continue;
-            }
-            may_be_segment(&first_bytes(disk, name, SEGMENT_HEADER_LEN)?, &log::framing(state.store), number)
-        } else if let Some(number) = table::parse_file_name(name) {
-            if live.contains(&number) {
-                continue;
-            }
-            number < state.files
-        } else if let Some(number) = blob::parse_file_name(name) {
-            if blobs.get(number).is_some() {
-                continue;
-            }
-            number < state.files
-        } else if manifest::is_manifest_file(name) {
-            continue;
-        } else {
-            false
-        };
-        changed = true;
-        if is_ours {
-            disk.delete(name)?;
-        } else if let Err(e) = disk.move_to_lost(name) {
-            // No reason to keep anybody from the store.
-            tracing::warn!("{name} is not this store's, and could not be moved to {LOST_DIR}/: {e}");
-        } else {
-            tracing::warn!("{name} is not this store's: it was moved to {LOST_DIR}/");
-        }
-    }
-    // The numbers of deleted segments are used again: their names must be gone for good.
-    if changed { Ok(disk.sync_dir()?) } else { Ok(()) }
-}
-
-/// The first `len` bytes of a file, or all if it is shorter.
-fn first_bytes(disk: &dyn Disk, name: &str, len: usize) -> Result<Bytes> {
-    let object = disk.open(name)?;
-    let len = object.len()?.min(len as u64);
-    Ok(object.read_at(0, len as usize)?)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::disk::sim::SimDisk;
-    use crate::lsm::Store;
-    use crate::lsm::log::record::{HEADER_LEN, Header, SegmentHeader};
-
-    /// Opens a store whose log is one record of two writes, the first with this sequence number.
-    fn open_with_record(first_seq: SeqNo) -> Result<Store> {
-        let disk = Arc::new(SimDisk::new(1));
-        let options = Options { background: false, ..Options::default() };
-        drop(Store::open(disk.clone(), options.clone())?);
-        let names: Vec<String> = disk.list()?.into_iter().map(|listed| listed.name).collect();
-        let store = manifest::read(&*disk, &names)?.map_or(0, |state| state.store);
-        let framing = log::framing(store);
-        let mut record = vec![0; HEADER_LEN];
-        record.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 2, 0, 1, b'a', 0, 1, b'b']);
-        let payload_len = (record.len() - HEADER_LEN) as u32;
-        let header = Header { kind: RecordKind::Batch, payload_len, file: 1, first_seq, synced: 0 };
-        header.fill(&framing, &mut record);
-        let header = SegmentHeader { file: 1, base: 0 }.encode(&framing);
-        disk.write_file(&log::file_name(1), &[&header[..], &record].concat())?;
-        Store::open(disk, options)
-    }
-
-    #[test]
-    fn sequence_numbers_that_cannot_be_are_damage() {
-        for first_seq in [0, MAX_SEQ, MAX_SEQ + 1, u64::MAX] {
-            let refused = open_with_record(first_seq).unwrap_err();
-            assert!(matches!(refused, Error::Corruption { .. }), "{first_seq}: {refused}");
-        }
-        let store = open_with_record(MAX_SEQ - 1).unwrap();
-        let mut batch = crate::lsm::Batch::new();
-        batch.put(b"c", b"");
-        let refused = store.volume("main").unwrap().write(batch).unwrap_err();
-        assert!(matches!(refused, Error::NoSequenceNumbers), "{refused}");
-    }
-}
+mod tests;

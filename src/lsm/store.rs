@@ -6,12 +6,13 @@
 //! 1. `Store::closing`: a close that runs.
 //! 2. a volume's `flush_turn` and `compacting.turn`: one flush, one compaction at a time
 //! 3. a volume's `structure`: changes of its tree
-//! 4. `Shared::manifest`: held over the manifest's I/O
-//! 5. the blob writer's `rotation` comes before 4 (a new file's number); a write takes it with nothing held
+//! 4. the blob writer's `rotation`: held over the start of a file
+//! 5. `Shared::manifest`: held over the manifest's I/O
 //! 6. the log's `tail`, then its `sync_turn`: held over the log's I/O
 //! 7. the commit lock, then a volume's `tree`, `published`, a writer's slot
-//! 8. `Shared::{volumes, obsolete, retired, graveyard, live_blobs}`, a memtable's `blobs`, the blob writer's `state`, the log's `segments`, `Snapshots::living`, the threads'
-//!    signals: leaves, under which no other is taken.
+//! 8. `Shared::{volumes, obsolete, retired, graveyard, live_blobs}`, the log's `segments`, the blob writer's
+//!    `state`, a memtable's `blobs`, `Snapshots::living`, the threads' signals: leaves, under which no other
+//!    is taken.
 
 use crate::disk::{Disk, DiskError, Space};
 use crate::lsm::background::{Signal, run_compactions, run_flushes};

@@ -23,7 +23,6 @@
 //! order of publication; each queued writer has a [`Slot`] with its own lock. Order: `queue` → a
 //! volume's `tree` (read), `published`, or a slot's lock.
 
-use crate::lsm::blob::LiveBlob;
 use crate::lsm::blob::writer::Appended;
 use crate::lsm::key::MAX_SEQ;
 use crate::lsm::log::record::HEADER_LEN;
@@ -326,7 +325,7 @@ impl Volume {
         let seq =
             shared.commits.commit(&shared.log, self, batch.into_record(self.id())?, count, |memtable| {
                 memtable.note_deleted(deleted);
-                if let Some((blob, bytes)) = blob {
+                if let Some(Appended { blob, bytes }) = blob {
                     memtable.refer(blob, bytes);
                 }
             })?;
@@ -337,7 +336,7 @@ impl Volume {
     }
 
     /// Appends a batch's large values to a blob file, if it has any.
-    fn separate(&self, batch: Batch) -> Result<(Batch, Option<(Arc<LiveBlob>, u64)>)> {
+    fn separate(&self, batch: Batch) -> Result<(Batch, Option<Appended>)> {
         let shared = self.shared();
         if !shared.options.separates(batch.longest_tail()) {
             return Ok((batch, None));
@@ -345,8 +344,8 @@ impl Volume {
         let mut held = None;
         let batch = batch.separate(shared.options.blob_min, |tails| {
             let new_number = || shared.manifest.lock().next_file_number();
-            let Appended { blob, pointers, bytes } = shared.blob_writer.append(tails, new_number)?;
-            held = Some((blob, bytes));
+            let (pointers, appended) = shared.blob_writer.append(tails, new_number)?;
+            held = Some(appended);
             Ok(pointers)
         })?;
         Ok((batch, held))

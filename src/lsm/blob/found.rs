@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// Blob files while a store opens.
 pub(crate) struct FoundBlobs {
-    pub reader: Arc<BlobReader>,
+    reader: Arc<BlobReader>,
     /// Those that something refers to.
     pub live: Arc<LiveBlobs>,
     /// Held until memtables and tables do.
@@ -20,7 +20,7 @@ pub(crate) struct FoundBlobs {
     /// The end of what is referred to in each.
     ends: BTreeMap<u64, u64>,
     /// Files that a record points to which is not known to be durable.
-    pub unsure: BTreeSet<u64>,
+    unsure: BTreeSet<u64>,
 }
 
 impl FoundBlobs {
@@ -46,6 +46,25 @@ impl FoundBlobs {
     /// [`Error::Corruption`] if the file is missing or too short.
     pub fn refer(&mut self, pointer: &Pointer) -> Result<()> {
         self.refer_up_to(pointer.file, pointer.end())
+    }
+
+    /// A record points there that may never have become durable. False, and nothing is referred to, if not
+    /// all of it checks out.
+    pub fn check(&mut self, pointers: &[Pointer]) -> Result<bool> {
+        for pointer in pointers {
+            if !self.reader.checks_out(pointer)? {
+                let (file, offset) = (file_name(pointer.file), pointer.offset);
+                tracing::warn!(
+                    "the log ends: {file} never got the value at {offset} that the next record points to"
+                );
+                return Ok(false);
+            }
+        }
+        for pointer in pointers {
+            self.refer(pointer)?;
+            self.unsure.insert(pointer.file);
+        }
+        Ok(true)
     }
 
     fn refer_up_to(&mut self, file: u64, end: u64) -> Result<()> {

@@ -1,11 +1,11 @@
 //! Garbage in blob files: how much there is, and which files compactions should empty.
 //!
-//! A file's garbage is what no table and no memtable points to. (What is overwritten and not yet compacted still counts as
-//! live; memtables that refer to [`Options::blob_file_size`] bytes are frozen, so compactions find it soon.)
-//! While more than a quarter of all bytes is garbage, the file with the largest share of it is emptied, and with it
-//! all that are mostly garbage: each compaction moves the values of those files that its records point to,
-//! and if no other compaction is due, the tables that point to them are compacted for their own sake.
-//! A file that nothing points to is not rewritten: it is deleted when its last reader is gone.
+//! A file's garbage is what no table and no memtable points to. (What is overwritten and not yet compacted
+//! still counts as live; memtables that refer to [`Options::blob_file_size`] bytes are frozen, so compactions
+//! find it soon.) While more than a quarter of all bytes is garbage, the file with the largest share of it is
+//! emptied, and with it all that are mostly garbage: each compaction moves the values of those files that its
+//! records point to, and if no other compaction is due, the tables that point to them are compacted for their
+//! own sake. A file that nothing points to is not rewritten: it is deleted when its last reader is gone.
 //!
 //! So blob files take about a third more than what is live, and a byte is moved about three times
 //! for each byte that this frees, at worst; a file that is overwritten as a whole is never moved.
@@ -29,7 +29,7 @@ pub(crate) struct BlobUsage {
     pub len: u64,
     /// Bytes that tables or memtables point to.
     pub live: u64,
-    /// May compactions empty it? Not while it is written, or a memtable points to it.
+    /// May compactions empty it? Not while it is written, or a memtable points to it; not if it is damaged.
     pub settled: bool,
 }
 
@@ -53,8 +53,12 @@ impl Shared {
     /// What each blob file holds, oldest first.
     pub(crate) fn blob_usage(&self) -> Vec<BlobUsage> {
         // The files first: what is written meanwhile then counts as live, not as garbage.
-        let files: Vec<_> =
-            self.live_blobs.all().iter().map(|b| (b.number, b.len(), b.is_sealed())).collect();
+        let files: Vec<_> = self
+            .live_blobs
+            .all()
+            .iter()
+            .map(|b| (b.number, b.len(), b.is_sealed() && !b.is_damaged()))
+            .collect();
         let mut live: BTreeMap<u64, u64> = BTreeMap::new();
         let mut fresh = BTreeSet::new();
         for volume in self.volumes() {
@@ -67,11 +71,11 @@ impl Shared {
                 *live.entry(used.file).or_default() += used.bytes;
             }
         }
-        let usage = |(file, len, sealed)| BlobUsage {
+        let usage = |(file, len, movable)| BlobUsage {
             file,
             len,
             live: live.get(&file).copied().unwrap_or(0),
-            settled: sealed && !fresh.contains(&file),
+            settled: movable && !fresh.contains(&file),
         };
         files.into_iter().map(usage).collect()
     }

@@ -21,6 +21,8 @@ pub(crate) struct LiveBlob {
     len: AtomicU64,
     /// Is it never written again?
     sealed: AtomicBool,
+    /// Does it hold a value that cannot be moved?
+    damaged: AtomicBool,
 }
 
 impl LiveBlob {
@@ -34,6 +36,15 @@ impl LiveBlob {
 
     pub fn is_sealed(&self) -> bool {
         self.sealed.load(Ordering::Acquire)
+    }
+
+    pub fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Acquire)
+    }
+
+    /// It will not be emptied.
+    pub fn note_damage(&self) {
+        self.damaged.store(true, Ordering::Release);
     }
 
     pub fn seal(&self) {
@@ -50,7 +61,12 @@ pub(crate) struct LiveBlobs {
 impl LiveBlobs {
     /// A file that is new here.
     pub fn add(&self, number: u64, len: u64, sealed: bool) -> Arc<LiveBlob> {
-        let blob = LiveBlob { number, len: AtomicU64::new(len), sealed: AtomicBool::new(sealed) };
+        let blob = LiveBlob {
+            number,
+            len: AtomicU64::new(len),
+            sealed: AtomicBool::new(sealed),
+            damaged: AtomicBool::new(false),
+        };
         let blob = Arc::new(blob);
         self.files.lock().insert(number, blob.clone());
         blob
@@ -74,7 +90,11 @@ impl LiveBlobs {
 
     /// Takes out the files that nobody refers to.
     pub fn take_unreferenced(&self) -> Vec<u64> {
-        let is_dead = |_: &u64, blob: &mut Arc<LiveBlob>| Arc::strong_count(blob) == 1;
-        self.files.lock().extract_if(.., is_dead).map(|(number, _)| number).collect()
+        let mut files = self.files.lock();
+        let is_dead = |blob: &Arc<LiveBlob>| Arc::strong_count(blob) == 1;
+        let dead: Vec<u64> =
+            files.iter().filter(|(_, blob)| is_dead(blob)).map(|(number, _)| *number).collect();
+        dead.iter().for_each(|number| drop(files.remove(number)));
+        dead
     }
 }

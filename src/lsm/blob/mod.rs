@@ -4,14 +4,15 @@
 //! # When a value goes to a blob file
 //! The *tail* of a put, from [`Options::blob_min`] bytes on; heads and patches stay in their records.
 //!
-//! - **A write** ([`writer`]) appends its large tails to the store's current blob file, then logs pointers. The
-//!   log and the memtable never see the bytes: a large sequential write costs its own bytes once.
+//! - **A write** ([`writer`]) appends its large tails to the store's current blob file, then logs pointers.
+//!   The log and the memtable never see the bytes: a large sequential write costs its own bytes once.
 //! - **A flush or a compaction** ([`output`]) puts the large tails that it has to make (patches folded over
 //!   a value), or meets inline (written before the option was set), into blob files of its own.
 //!
-//! A record with a pointer has the kind `blob pointer` or `first blob pointer` (a put, or a first-put, whose tail is
-//! elsewhere), the value's head as its head, and the [`Pointer`] as its tail. Whoever needs the tail loads it
-//! ([`reader`]): a get, the tail of a scan's record, the base of patches. Keys and heads never cost a blob's bytes.
+//! A record with a pointer has the kind `blob pointer` or `first blob pointer` (a put, or a first-put, whose
+//! tail is elsewhere), the value's head as its head, and the [`Pointer`] as its tail. Whoever needs the tail
+//! loads it ([`reader`]): a get, the tail of a scan's record, the base of patches. Keys and heads never cost
+//! a blob's bytes.
 //!
 //! # The file
 //! ```text
@@ -27,16 +28,17 @@
 //! ```
 //!
 //! Integers are big-endian. The stored bytes are the tail, or its compressed form as in table blocks
-//! ([`crate::lsm::table`]). A value's checksum is xxh3 of the stored bytes, seeded with xxh3 of file number (8), offset (8),
-//! length (4) and compression (1), and stands in its pointer too: a value in the wrong place is noticed like
-//! a flipped bit. Values have no keys: what is alive is known from the tables. Between them may be bytes that
-//! nothing points to, where a write failed.
+//! ([`crate::lsm::table`]). A value's checksum is xxh3 of the stored bytes, seeded with xxh3 of file number
+//! (8), offset (8), length (4) and compression (1), and stands in its pointer too: a value in the wrong place
+//! is noticed like a flipped bit. Values have no keys: what is alive is known from the tables. Between them
+//! may be bytes that nothing points to, where a write failed.
 //!
 //! # Durability
 //! 1. A write's blob bytes are the operating system's before its log record is written: what was answered
 //!    survives the process.
 //! 2. A sync of the log syncs, before that, every blob file that was written since the last one, and the
-//!    directory if one is new ([`BlobWriter::sync`]). So below the log's synced position every pointer is good.
+//!    directory if one is new ([`BlobWriter::sync`]). So below the log's synced position every pointer is
+//!    good.
 //! 3. Past that position recovery reads what each pointer points to; the log ends before the first record
 //!    with one that does not check out. What is found good there is written once more and synced, as the log
 //!    is, before the manifest says that the log's end is firm ([`recover`]).
@@ -44,10 +46,10 @@
 //!
 //! # Which files live
 //! A table's meta says how many bytes of which blob files its records point to ([`BlobUse`]), so the manifest
-//! knows every file and its live bytes without a list of its own; a file's length is what the directory
-//! says. Memtables count their own. Tables and memtables hold what they refer to ([`live`]): a file that nobody
-//! holds is deleted, after one more commit of the manifest, like a table ([`crate::lsm::obsolete`]). One that has
-//! much garbage is emptied by compactions of the tables that point to it ([`gc`]).
+//! knows every file and its live bytes without a list of its own; a file's length is what the directory says.
+//! Memtables count their own. Tables and memtables hold what they refer to ([`live`]): a file that nobody
+//! holds is deleted, after one more commit of the manifest, like a table ([`crate::lsm::obsolete`]). One that
+//! has much garbage is emptied by compactions of the tables that point to it ([`gc`]).
 //!
 //! # Locks
 //! [`writer`] and [`live`] have one each; see there.

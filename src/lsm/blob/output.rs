@@ -8,10 +8,10 @@ use super::reader::pointer_in;
 use super::stored::Framed;
 use super::{LiveBlob, Pointer, file_name};
 use crate::disk::ObjectWriter;
-use crate::lsm::Result;
 use crate::lsm::iter::stripes::Emit;
 use crate::lsm::key::{KeyRef, Kind, KindOrBound};
 use crate::lsm::store::Shared;
+use crate::lsm::{Error, Result};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -55,7 +55,16 @@ impl<'a> BlobOutput<'a> {
             if !self.emptied.contains(&pointer.file) {
                 return Ok(None);
             }
-            let stored = self.shared.blobs.stored(&pointer)?;
+            let stored = match self.shared.blobs.stored(&pointer) {
+                Err(e @ Error::Corruption { .. }) => {
+                    // The value stays where it is, for whoever reads it to learn; no other is lost.
+                    tracing::error!("a blob file cannot be emptied: {e}");
+                    self.emptied.remove(&pointer.file);
+                    self.shared.live_blobs.get(pointer.file).iter().for_each(|blob| blob.note_damage());
+                    return Ok(None);
+                }
+                stored => stored?,
+            };
             self.framed.add_stored(stored.codec, &stored.bytes);
             self.shared.metrics.moved_blob(stored.bytes.len());
         } else if kind.blob().is_some() && options.separates(tail.len()) {

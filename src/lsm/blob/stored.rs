@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 /// A value is compressed only if this much of its start shrinks: what does not shrink is mostly found out at
 /// a fraction of the price.
-const SAMPLE_LEN: usize = 4 << 10;
+const SAMPLE_LEN: usize = 16 << 10;
 
 /// Values as they will stand in a file, end to end, at a place that is not known yet.
 #[derive(Debug, Default)]

@@ -54,12 +54,10 @@ struct Current {
     file: Arc<dyn LogFile>,
 }
 
-/// Values that are in the operating system's hands.
+/// Values that are in the operating system's hands: keeps their file alive until a memtable does.
 #[derive(Debug)]
 pub(crate) struct Appended {
-    /// Where they are: keeps the file alive until a memtable does.
     pub blob: Arc<LiveBlob>,
-    pub pointers: Vec<Pointer>,
     /// The bytes that they take.
     pub bytes: u64,
 }
@@ -81,11 +79,15 @@ impl BlobWriter {
         BlobWriter { disk, live, store, file_size, compression, rotation, state }
     }
 
-    /// Hands values to the operating system, in one file; `new_number` gives the number of a new file.
+    /// Hands values to the operating system, in one file, and says where they are; `new_number` gives the number of a new file.
     ///
     /// # Errors
     /// Nothing points to what was written of them: nothing is lost.
-    pub fn append(&self, values: &[&[u8]], new_number: impl FnOnce() -> Result<u64>) -> Result<Appended> {
+    pub fn append(
+        &self,
+        values: &[&[u8]],
+        new_number: impl FnOnce() -> Result<u64>,
+    ) -> Result<(Vec<Pointer>, Appended)> {
         FRAMED.with_borrow_mut(|framed| {
             framed.clear();
             values.iter().for_each(|value| framed.add(value, self.compression));
@@ -95,7 +97,11 @@ impl BlobWriter {
         })
     }
 
-    fn write(&self, framed: &mut Framed, new_number: impl FnOnce() -> Result<u64>) -> Result<Appended> {
+    fn write(
+        &self,
+        framed: &mut Framed,
+        new_number: impl FnOnce() -> Result<u64>,
+    ) -> Result<(Vec<Pointer>, Appended)> {
         let len = framed.len() as u64;
         let (Current { blob, file }, offset) = self.reserve(len, new_number)?;
         let (bytes, pointers) = framed.place(blob.number, offset);
@@ -104,7 +110,7 @@ impl BlobWriter {
             return Err(e.into());
         }
         self.state.lock().dirty.insert(blob.number, file);
-        Ok(Appended { blob, pointers, bytes: len })
+        Ok((pointers, Appended { blob, bytes: len }))
     }
 
     /// A range of `len` bytes that is the caller's alone.
@@ -169,6 +175,15 @@ impl BlobWriter {
             self.disk.sync_dir()?;
         }
         Ok(())
+    }
+
+    /// Ends the current file if nobody refers to it any more: then its room can be given back.
+    pub fn end_unreferenced_file(&self) {
+        let mut state = self.state.lock();
+        // Held by the list of all and here; who is about to write to it has taken it under this lock.
+        if let Some(last) = state.current.take_if(|current| Arc::strong_count(&current.blob) == 2) {
+            last.blob.seal();
+        }
     }
 
     /// Ends the current file: the next write starts another.

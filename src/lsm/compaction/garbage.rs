@@ -1,10 +1,11 @@
 //! Compactions for the sake of blob files, when no other is due: records with pointers are small, so the
 //! levels' sizes say little of the bytes that dead ones keep.
 //!
-//! - **Shadowed** values: a table whose range tombstones, or whose own pointers, may hide many bytes of blob files in older
-//!   tables goes down. How many is estimated from the tables' metas: of a table that a range overlaps in part, half.
-//! - **Scattered** values: a table that points to a blob file that is to be emptied ([`gc::to_empty`]) is rewritten
-//!   in its place, which moves those values.
+//! - **Shadowed** values: a table whose range tombstones, or whose own pointers, may hide many bytes of blob
+//!   files in older tables goes down. How many is estimated from the tables' metas: of a table that a range
+//!   overlaps in part, half.
+//! - **Scattered** values: a table that points to a blob file that is to be emptied ([`gc::to_empty`]) is
+//!   rewritten in its place, which moves those values.
 //!
 //! Each job makes progress: what hides others sinks, and stops at the bottom; a rewritten table no longer
 //! points to the files that were emptied.

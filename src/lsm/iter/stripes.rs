@@ -9,7 +9,8 @@
 //!   absent, so nothing below needs the tombstone. Whatever stands below *in the records* (an
 //!   earlier life of the key) is then judged anew.
 //! - A put whose oldest version in the stripe is a first-put becomes a first-put itself.
-//! - A value in a blob file stays there, unless patches lie over it.
+//! - A value in a blob file stays there, unless patches lie over it. Over one that is damaged they are kept as
+//!   they are: a reader of the key gets the error, and no flush or compaction fails for it.
 //! - A range tombstone hides what is older in its stripe, and stays like a tombstone.
 //! - Where nothing lies below (`bottom`), a tombstone in the oldest stripe hides nothing and goes, and
 //!   patches without a base lie over nothing.
@@ -18,13 +19,13 @@ use crate::lsm::iter::InternalIterator;
 use crate::lsm::key::{KeyRef, Kind, KindOrBound};
 use crate::lsm::range::{RangeSet, RangeTombstone};
 use crate::lsm::value::Fold;
-use crate::lsm::{Result, SeqNo, Value};
+use crate::lsm::{Error, Result, SeqNo, Value};
 use bytes::Bytes;
 
 /// Receives the records that are kept, in order.
 pub(crate) type Emit<'a> = dyn FnMut(KeyRef<'_>, &[u8], &[u8]) -> Result<()> + 'a;
 
-/// Loads the tail that the tail of a record with a blob pointer points to.
+/// Loads what the tail of a record with a blob pointer points to.
 pub(crate) type Load<'a> = dyn Fn(&[u8]) -> Result<Bytes> + 'a;
 
 /// What is known of the records below those that are walked.
@@ -119,36 +120,43 @@ impl Held {
         let Version { seq, kind } = self.newest;
         let droppable = kind == Kind::Tombstone || !self.complete;
         let at_bottom = self.stripe == 0 && droppable && bottom.is_empty_at(&self.user);
-        let (put, pointer) = match self.first {
-            true => (Kind::FirstPut, Kind::FirstBlobPointer),
-            false => (Kind::Put, Kind::BlobPointer),
-        };
+        let put = if self.first { Kind::FirstPut } else { Kind::Put };
         match kind {
             Kind::Tombstone if at_bottom => Ok(()),
             Kind::Tombstone => emit(KeyRef::new(&self.user, seq, kind), &[], &[]),
-            Kind::Patch if self.complete || at_bottom => {
-                let value = self.folded(load)?;
-                emit(KeyRef::new(&self.user, seq, put), &value.head, &value.tail)
+            Kind::Patch if self.complete || at_bottom => match self.folded(load) {
+                Ok(value) => emit(KeyRef::new(&self.user, seq, put), &value.head, &value.tail),
+                Err(e @ Error::Corruption { .. }) => {
+                    tracing::error!("a value stays damaged: {e}");
+                    self.emit_all(emit)
+                }
+                Err(e) => Err(e),
+            },
+            Kind::Patch => self.emit_all(emit),
+            _ => {
+                let kind = if kind.is_blob() { put.blob().unwrap_or(kind) } else { put };
+                emit(KeyRef::new(&self.user, seq, kind), &self.head, &self.tail)
             }
-            Kind::Patch => {
-                emit(KeyRef::new(&self.user, seq, kind), &self.head, &self.tail)?;
-                self.older.iter().try_for_each(|(Version { seq, kind }, value)| {
-                    emit(KeyRef::new(&self.user, *seq, *kind), &value.head, &value.tail)
-                })
-            }
-            _ if kind.is_blob() => emit(KeyRef::new(&self.user, seq, pointer), &self.head, &self.tail),
-            _ => emit(KeyRef::new(&self.user, seq, put), &self.head, &self.tail),
         }
     }
 
+    /// Emits every version as it is.
+    fn emit_all(&self, emit: &mut Emit<'_>) -> Result<()> {
+        let Version { seq, kind } = self.newest;
+        emit(KeyRef::new(&self.user, seq, kind), &self.head, &self.tail)?;
+        self.older.iter().try_for_each(|(Version { seq, kind }, value)| {
+            emit(KeyRef::new(&self.user, *seq, *kind), &value.head, &value.tail)
+        })
+    }
+
     /// The patches laid over their base.
-    fn folded(&mut self, load: &Load<'_>) -> Result<Value> {
+    fn folded(&self, load: &Load<'_>) -> Result<Value> {
         let mut fold = Fold::default();
-        let newest = Value { head: Bytes::copy_from_slice(&self.head), tail: std::mem::take(&mut self.tail) };
+        let newest = Value { head: Bytes::copy_from_slice(&self.head), tail: self.tail.clone() };
         let _ = fold.push(self.newest.kind, || Ok(newest))?;
-        for (Version { kind, .. }, Value { head, tail }) in self.older.drain(..) {
-            let value = || Ok(Value { head, tail: if kind.is_blob() { load(&tail)? } else { tail } });
-            let _ = fold.push(kind, value)?;
+        for (Version { kind, .. }, Value { head, tail }) in &self.older {
+            let tail = || if kind.is_blob() { load(tail) } else { Ok(tail.clone()) };
+            let _ = fold.push(*kind, || Ok(Value { head: head.clone(), tail: tail()? }))?;
         }
         Ok(fold.finish(&self.user)?.unwrap_or_default())
     }

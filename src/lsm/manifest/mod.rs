@@ -46,8 +46,9 @@ use bytes::Bytes;
 use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3Default;
 
-/// The version of the format that this program writes, and the newest that it reads.
-pub const VERSION: u32 = 1;
+/// The version of the format that this program writes, and the newest that it reads. From 2 on, tables may point
+/// to blob files, which an earlier program would take for a stranger's.
+pub const VERSION: u32 = 2;
 const MAGIC: &[u8; 8] = b"lsmfsman";
 const SNAPSHOT_HEADER_LEN: usize = 40;
 /// A log of edits longer than this is followed by a new generation.

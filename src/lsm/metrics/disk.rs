@@ -1,5 +1,5 @@
-//! A disk that counts: what is written to files of each sort, what is read of tables and blob files, and how long the
-//! log's syncs take. It passes everything on to the disk below.
+//! A disk that counts: what is written to files of each sort, what is read of tables and blob files, and how
+//! long the log's syncs take. It passes everything on to the disk below.
 
 use crate::disk::{Disk, Listed, LogFile, Object, ObjectWriter, Result, Space};
 use crate::lsm::metrics::{Counter, Metrics};

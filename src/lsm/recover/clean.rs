@@ -1,0 +1,63 @@
+//! The end of an opening: the files that nothing needs.
+
+use crate::disk::{Disk, LOST_DIR};
+use crate::lsm::blob::{self, LiveBlobs};
+use crate::lsm::log;
+use crate::lsm::log::reader::may_be_segment;
+use crate::lsm::log::record::SEGMENT_HEADER_LEN;
+use crate::lsm::manifest::{self, State};
+use crate::lsm::{Result, table};
+use bytes::Bytes;
+use std::collections::BTreeSet;
+
+/// Deletes what nothing needs; moves away what nothing explains.
+pub(super) fn clean_up(
+    disk: &dyn Disk,
+    names: &[String],
+    state: &State,
+    segments: &BTreeSet<u64>,
+    blobs: &LiveBlobs,
+) -> Result<()> {
+    let live: BTreeSet<u64> = state.live_tables().map(|t| t.number).collect();
+    let mut changed = false;
+    for name in names {
+        let is_ours = if let Some(number) = log::parse_file_name(name) {
+            if segments.contains(&number) {
+                continue;
+            }
+            may_be_segment(&first_bytes(disk, name, SEGMENT_HEADER_LEN)?, &log::framing(state.store), number)
+        } else if let Some(number) = table::parse_file_name(name) {
+            if live.contains(&number) {
+                continue;
+            }
+            number < state.files
+        } else if let Some(number) = blob::parse_file_name(name) {
+            if blobs.get(number).is_some() {
+                continue;
+            }
+            number < state.files
+        } else if manifest::is_manifest_file(name) {
+            continue;
+        } else {
+            false
+        };
+        changed = true;
+        if is_ours {
+            disk.delete(name)?;
+        } else if let Err(e) = disk.move_to_lost(name) {
+            // No reason to keep anybody from the store.
+            tracing::warn!("{name} is not this store's, and could not be moved to {LOST_DIR}/: {e}");
+        } else {
+            tracing::warn!("{name} is not this store's: it was moved to {LOST_DIR}/");
+        }
+    }
+    // The numbers of deleted segments are used again: their names must be gone for good.
+    if changed { Ok(disk.sync_dir()?) } else { Ok(()) }
+}
+
+/// The first `len` bytes of a file, or all if it is shorter.
+fn first_bytes(disk: &dyn Disk, name: &str, len: usize) -> Result<Bytes> {
+    let object = disk.open(name)?;
+    let len = object.len()?.min(len as u64);
+    Ok(object.read_at(0, len as usize)?)
+}

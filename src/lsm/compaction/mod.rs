@@ -119,7 +119,7 @@ impl Volume {
         let shared = self.shared();
         let oldest = shared.snapshots.stripes(&shared.commits).first().copied().unwrap_or(0);
         let Some(job) = pick(&self.tree().levels, &shared.options, oldest) else { return Ok(false) };
-        let done = self.run_job(&job);
+        let done = self.run_job(&job).inspect_err(|e| shared.make_room_after(e));
         self.stall.compacted(done.as_ref().err().cloned());
         done.map(|()| true)
     }

@@ -90,6 +90,12 @@ impl Shared {
         failed.map_or(Ok(()), |e| Err(e.into()))
     }
 
+    /// Deletes the files that a commit before the last made obsolete.
+    pub(crate) fn reclaim_passed(&self) -> Result<()> {
+        let manifest = self.manifest.lock();
+        self.delete_obsolete(&manifest)
+    }
+
     /// Deletes every obsolete file now, at the price of an empty commit if it takes one.
     pub(crate) fn reclaim(&self) -> Result<()> {
         let mut manifest = self.manifest.lock();

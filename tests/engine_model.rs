@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// A value's head and tail.
 type Parts = (Vec<u8>, Vec<u8>);
+/// A key and its value.
+type Found = (Vec<u8>, Parts);
 type Model = BTreeMap<Vec<u8>, Parts>;
 
 #[derive(Debug, Clone)]
@@ -169,7 +171,7 @@ struct Run {
     model: Model,
     snapshots: Vec<(Snapshot, Model)>,
     /// An open scan, and what it has yet to give.
-    scan: Option<(Scan, Vec<(Vec<u8>, Parts)>)>,
+    scan: Option<(Scan, Vec<Found>)>,
     count: usize,
 }
 
@@ -387,7 +389,7 @@ fn patch((_, tail): &mut Parts, offset: usize, part: &[u8], new_len: usize) {
     tail[offset..offset + part.len()].copy_from_slice(part);
 }
 
-fn collect_back(mut scan: ScanBack) -> Vec<(Vec<u8>, Parts)> {
+fn collect_back(mut scan: ScanBack) -> Vec<Found> {
     let mut out = Vec::new();
     while scan.next().unwrap() {
         out.push((scan.key().to_vec(), parts(&scan.value())));
@@ -395,7 +397,7 @@ fn collect_back(mut scan: ScanBack) -> Vec<(Vec<u8>, Parts)> {
     out
 }
 
-fn collect(mut scan: Scan) -> Vec<(Vec<u8>, Parts)> {
+fn collect(mut scan: Scan) -> Vec<Found> {
     let mut out = Vec::new();
     while scan.next().unwrap() {
         out.push((scan.key().to_vec(), (scan.head().to_vec(), scan.tail().unwrap().to_vec())));

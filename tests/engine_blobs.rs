@@ -16,7 +16,8 @@ const LEN: usize = 1000;
 const FILE_SIZE: u64 = 20 << 10;
 
 fn options() -> Options {
-    Options { blob_min: 100, blob_file_size: FILE_SIZE, compression: Compression::None, ..stepped() }
+    let options = Options { blob_min: 100, blob_file_size: FILE_SIZE, ..stepped() };
+    Options { compression: Compression::None, spare_log_segments: 0, ..options }
 }
 
 fn value(seed: usize, len: usize) -> Vec<u8> {

@@ -3,7 +3,7 @@
 //! 1. The manifest is read whole, or the open refuses; so it does unless every table that the manifest
 //!    refers to is there in its length, and every blob file as long as the tables say.
 //! 2. The log is replayed from the manifest's log start. It ends at the first record that is not
-//!    whole; what a later record, or the manifest, proves to have been durable makes that damage
+//!    whole, unless the next segment begins right there; what a later record, or the manifest, proves to have been durable makes that damage
 //!    instead, and the open refuses ([`crate::lsm::log::reader`]). A missing segment counts as a bad
 //!    record at its start. So does a record with a pointer to a blob file whose bytes do not check out,
 //!    past what is known to be durable; below it the file must be there, long enough, and what is damaged in
@@ -27,7 +27,7 @@ use crate::lsm::cache::BlockCache;
 use crate::lsm::key::MAX_SEQ;
 use crate::lsm::levels::{Graveyard, Levels};
 use crate::lsm::log::reader::{Record, SegmentReader, highest_synced};
-use crate::lsm::log::record::RecordKind;
+use crate::lsm::log::record::{RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::lsm::log::{self, Log, Resume, Segment};
 use crate::lsm::manifest::{self, Manifest, State, VolumeId, VolumeState};
 use crate::lsm::readonly::ReadOnly;
@@ -88,7 +88,7 @@ pub(crate) fn recover(
     let (compression, file_size) = (options.compression, options.blob_file_size);
     let blob_writer = BlobWriter::new(disk.clone(), live_blobs.clone(), store, file_size, compression);
     let blob_writer = Arc::new(blob_writer);
-    let log = Log::new(disk.clone(), store, options.log_segment_size, resume, read_only.clone());
+    let log = Log::new(disk.clone(), store, options, resume, read_only.clone());
     let log = log.after(blob_writer.clone());
     let (last_seq, trees) = (replay.last_seq, replay.trees);
     Ok(Recovered { manifest, log, last_seq, trees, live_blobs, blobs, blob_writer })
@@ -163,12 +163,12 @@ struct Replay<'a> {
     disk: &'a dyn Disk,
     options: &'a Options,
     state: &'a State,
+    /// The segments from the log's start on that are there.
+    numbers: BTreeSet<u64>,
     log: Replayed,
     /// The largest sequence number in the log, as far as it is read.
     logged: SeqNo,
     blobs: FoundBlobs,
-    /// The log segments that there are.
-    numbers: BTreeSet<u64>,
     /// The position up to which the log is known to have been durable, once somebody asked.
     durable: Option<u64>,
 }
@@ -192,16 +192,16 @@ impl<'a> Replay<'a> {
         let log = Replayed { trees, position, last_seq, ..Replayed::default() };
         let numbers: BTreeSet<u64> =
             names.iter().filter_map(|n| log::parse_file_name(n)).filter(|n| *n >= first).collect();
-        let mut replay =
-            Replay { disk, options, state, log, logged: 0, blobs, numbers: numbers.clone(), durable: None };
-        let Some(&last) = numbers.last() else {
+        let last = numbers.last().copied();
+        let mut replay = Replay { disk, options, state, numbers, log, logged: 0, blobs, durable: None };
+        let Some(last) = last else {
             replay.none_may_be_missing()?;
             replay.durable_part_is_there()?;
             return Ok(replay);
         };
         for number in first..=last {
-            if !numbers.contains(&number) || !replay.segment(number)? {
-                replay.check_end(numbers.range(number..))?;
+            if !replay.numbers.contains(&number) || !replay.segment(number)? {
+                replay.check_end(number)?;
                 break;
             }
         }
@@ -254,9 +254,21 @@ impl<'a> Replay<'a> {
         self.log.position += end;
         match (reader.at_end() && !points_nowhere, sealed) {
             (true, _) => Ok(true),
-            (false, None) => Ok(false),
+            (false, None) => self.goes_on_in(number + 1),
             (false, Some(_)) => Err(Error::corruption(name, end, "a record is damaged")),
         }
+    }
+
+    /// Does segment `number` begin where what is read so far ends? Then that was all of its
+    /// predecessor: what follows there was left of the file's earlier life.
+    fn goes_on_in(&self, number: u64) -> Result<bool> {
+        let name = log::file_name(number);
+        if !self.numbers.contains(&number) {
+            return Ok(false);
+        }
+        let start = first_bytes(self.disk, &name, SEGMENT_HEADER_LEN)?;
+        let header = SegmentHeader::decode(&start, &log::framing(self.state.store), &name)?;
+        Ok(header == Some(SegmentHeader { file: number, base: self.log.position }))
     }
 
     fn read(&self, name: &str) -> Result<Bytes> {
@@ -354,9 +366,9 @@ impl<'a> Replay<'a> {
         Ok(self.log)
     }
 
-    /// The log ends before its last segments: unless one of them proves that more was durable.
-    fn check_end<'n>(&self, rest: impl Iterator<Item = &'n u64>) -> Result<()> {
-        for &number in rest {
+    /// The log ends in or before segment `first`: unless it or a later one proves that more was durable.
+    fn check_end(&self, first: u64) -> Result<()> {
+        for &number in self.numbers.range(first..) {
             let name = log::file_name(number);
             let bytes = self.read(&name)?;
             if highest_synced(&bytes, &log::framing(self.state.store), number)
@@ -390,6 +402,13 @@ impl<'a> Replay<'a> {
             None => Ok(()),
         }
     }
+}
+
+/// The first `len` bytes of a file, or all if it is shorter.
+fn first_bytes(disk: &dyn Disk, name: &str, len: usize) -> Result<Bytes> {
+    let object = disk.open(name)?;
+    let len = object.len()?.min(len as u64);
+    Ok(object.read_at(0, len as usize)?)
 }
 
 #[cfg(test)]

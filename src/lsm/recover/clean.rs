@@ -1,5 +1,6 @@
 //! The end of an opening: the files that nothing needs.
 
+use super::first_bytes;
 use crate::disk::{Disk, LOST_DIR};
 use crate::lsm::blob::{self, LiveBlobs};
 use crate::lsm::log;
@@ -7,7 +8,6 @@ use crate::lsm::log::reader::may_be_segment;
 use crate::lsm::log::record::SEGMENT_HEADER_LEN;
 use crate::lsm::manifest::{self, State};
 use crate::lsm::{Result, table};
-use bytes::Bytes;
 use std::collections::BTreeSet;
 
 /// Deletes what nothing needs; moves away what nothing explains.
@@ -25,7 +25,7 @@ pub(super) fn clean_up(
             if segments.contains(&number) {
                 continue;
             }
-            may_be_segment(&first_bytes(disk, name, SEGMENT_HEADER_LEN)?, &log::framing(state.store), number)
+            may_be_segment(&first_bytes(disk, name, SEGMENT_HEADER_LEN)?, &log::framing(state.store))
         } else if let Some(number) = table::parse_file_name(name) {
             if live.contains(&number) {
                 continue;
@@ -53,11 +53,4 @@ pub(super) fn clean_up(
     }
     // The numbers of deleted segments are used again: their names must be gone for good.
     if changed { Ok(disk.sync_dir()?) } else { Ok(()) }
-}
-
-/// The first `len` bytes of a file, or all if it is shorter.
-fn first_bytes(disk: &dyn Disk, name: &str, len: usize) -> Result<Bytes> {
-    let object = disk.open(name)?;
-    let len = object.len()?.min(len as u64);
-    Ok(object.read_at(0, len as usize)?)
 }

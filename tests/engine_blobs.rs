@@ -259,6 +259,7 @@ fn a_failed_write_of_a_blob_is_an_error_and_the_next_one_works() {
             disk.fail(if short { fault.short() } else { fault });
             assert!(matches!(try_put(&volume, &key(2), &value(2, LEN)), Err(Error::Disk(_))));
             assert_eq!(volume.get(&key(2)).unwrap(), None);
+            assert_eq!(blob_bytes(&disk), store.stats().blobs.bytes, "what is left of it was cut off");
             put(&volume, 3, 3);
             store.sync().unwrap();
             let disk = cut_power(&disk);

@@ -7,10 +7,12 @@
 //! # Invariants
 //! - A file is in `dirty` from when a write to it has returned until a sync takes it. A write's log record
 //!   comes after that, so a sync of the log that covers the record syncs the bytes before it.
-//! - A failed write leaves bytes that nothing points to; the last range is given away again.
+//! - A failed write leaves bytes that nothing points to. Where it and all behind it failed the file is cut
+//!   off: on a full disk that is the room that the rest of the store goes on with.
 //!
 //! # Locks
-//! `rotation` lets one writer start a file, over its I/O; `state` is a leaf, held to look and to change.
+//! `rotation` lets one writer start a file, over its I/O; `state` is a leaf, held to look and to change, and
+//! to cut a file.
 //! Order: `rotation` → the manifest (for the number) and `state`.
 
 use super::format::{HEADER_LEN, file_header};
@@ -42,6 +44,8 @@ pub(crate) struct BlobWriter {
 #[derive(Debug, Default)]
 struct State {
     current: Option<Current>,
+    /// Ranges whose write failed while others had ranges behind them: file and end, and the start.
+    failed: BTreeMap<(u64, u64), u64>,
     /// Files with bytes that no sync has taken.
     dirty: BTreeMap<u64, Arc<dyn LogFile>>,
     /// Is there a file whose directory entry no sync has taken?
@@ -106,7 +110,7 @@ impl BlobWriter {
         let (Current { blob, file }, offset) = self.reserve(len, new_number)?;
         let (bytes, pointers) = framed.place(blob.number, offset);
         if let Err(e) = file.write_at(offset, bytes) {
-            self.give_back(&blob, offset, len);
+            self.give_back(&Current { blob, file }, offset, len);
             return Err(e.into());
         }
         self.state.lock().dirty.insert(blob.number, file);
@@ -147,17 +151,28 @@ impl BlobWriter {
         let current = Current { blob: self.live.add(number, offset + len, false), file };
         let mut state = self.state.lock();
         state.unnamed = true;
+        state.failed.retain(|(file, _), _| *file == number);
         if let Some(last) = state.current.replace(current.clone()) {
             last.blob.seal();
         }
         Ok((current, offset))
     }
 
-    /// Takes a range back, if nobody has one behind it.
-    fn give_back(&self, blob: &LiveBlob, offset: u64, len: u64) {
-        let _state = self.state.lock();
-        if blob.len() == offset + len {
-            blob.set_len(offset);
+    /// Takes a range back whose write failed. Cuts it off, and those before it that had failed already, if
+    /// nobody has one behind it.
+    fn give_back(&self, Current { blob, file }: &Current, offset: u64, len: u64) {
+        // Held over the cut: nobody may be given a range there meanwhile.
+        let mut state = self.state.lock();
+        state.failed.insert((blob.number, offset + len), offset);
+        let mut end = blob.len();
+        while let Some(start) = state.failed.remove(&(blob.number, end)) {
+            end = start;
+        }
+        if end < blob.len() {
+            blob.set_len(end);
+            if let Err(e) = file.truncate(end) {
+                tracing::warn!("what was written of a value in vain keeps its room: {e}");
+            }
         }
     }
 

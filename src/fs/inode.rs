@@ -205,17 +205,17 @@ impl Inodes {
         self.len.load(Relaxed)
     }
 
-    /// Moves the hand over one shard and returns the inodes there that nobody asked for since it last
-    /// came by, at most `limit` of them, with the directory and the name they were found by.
-    pub fn coldest(&self, limit: usize) -> Vec<(Ino, Location)> {
+    /// Moves the hand over one shard and returns where the inodes there are that nobody asked for since it
+    /// last came by, at most `limit` of them.
+    pub fn coldest(&self, limit: usize) -> Vec<Location> {
         let hand = self.hand.fetch_add(1, Relaxed) % SHARDS;
         let mut cold = Vec::new();
-        for (ino, known) in self.shards[hand].lock().iter_mut() {
+        for known in self.shards[hand].lock().values_mut() {
             if let Place::Entry(at) = &known.place
                 && known.is_cold()
                 && cold.len() < limit
             {
-                cold.push((*ino, at.clone()));
+                cold.push(at.clone());
             }
             known.count &= !USED;
         }
@@ -242,7 +242,7 @@ mod tests {
     }
 
     /// Where the hand finds inodes in one turn.
-    fn turn(table: &Inodes) -> Vec<(Ino, Location)> {
+    fn turn(table: &Inodes) -> Vec<Location> {
         (0..Inodes::TURN).flat_map(|_| table.coldest(usize::MAX)).collect()
     }
 
@@ -250,13 +250,13 @@ mod tests {
     fn the_coldest_are_those_that_nobody_asked_for() {
         let table = Inodes::new();
         table.reference(7, 1, b"dir", || Facts { directory: true, bare: true });
-        for ino in [8, 9, 10] {
-            table.reference(ino, 1, b"a", file);
+        for (ino, name) in [(8, b"a"), (9, b"b"), (10, b"c")] {
+            table.reference(ino, 1, name, file);
         }
         assert_eq!(table.set_orphan(10, orphan()), None);
         assert_eq!(turn(&table), [], "all of them are new");
         assert!(table.place(8).is_some());
-        assert_eq!(turn(&table), [(9, Location::new(1, b"a"))]);
+        assert_eq!(turn(&table), [Location::new(1, b"b")]);
         assert_eq!(turn(&table).len(), 2);
     }
 

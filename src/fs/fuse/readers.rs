@@ -6,8 +6,10 @@
 //! are many threads, of which most are *parked*:
 //!
 //! - After its answer a thread reads again if requests are waiting or nobody else reads; else it parks.
-//! - The only reader first looks out for the next request for a while before it sleeps in its read: see
-//!   [`Readers::linger`]. To wake a sleeping processor costs more than most requests.
+//! - The only reader first *lingers*: it looks out for the next request for a while before it sleeps in
+//!   its read, since to wake a sleeping processor costs more than most requests take. It does so while
+//!   requests come that close together, and only where nobody else wants the processor: when giving way to
+//!   others takes long, no thread lingers for [`BUSY`].
 //! - Requests that wait again and again ([`BACKLOG`]) have a parked thread read too.
 //! - A *watch* looks every millisecond while there is work. If nobody reads and no request came since it last
 //!   looked, all readers are held up: it has a parked thread read. When no request came for a while it
@@ -57,6 +59,12 @@ const BACKLOG: u32 = 8;
 /// When looking out for requests is not worth while: requests that come further apart than twice this.
 const LINGER_MIN: Duration = Duration::from_micros(5);
 
+/// A thread that gives way for so long has met somebody who wants the processor.
+const GAVE_WAY: Duration = Duration::from_micros(10);
+
+/// For so long the processors then count as busy.
+const BUSY: Duration = Duration::from_millis(100);
+
 /// A request's number.
 pub(super) type Id = u64;
 
@@ -101,6 +109,8 @@ struct State {
     /// How long to look out for the next request, and since when nobody has been handling any.
     linger: Duration,
     answered_at: Option<Instant>,
+    /// Until then the processors count as busy.
+    busy_until: Option<Instant>,
     /// Does the watch sleep, to be woken by the next request?
     watch_sleeps: bool,
     /// The mount is gone.
@@ -207,7 +217,7 @@ impl Readers {
             }
             if state.stuck + 1 >= self.threads {
                 let request = state.under_way.get_mut(&id).and_then(|u| u.request.take());
-                MutexGuard::unlocked(state, || request.inspect(|request| drop(request.expire())));
+                MutexGuard::unlocked(state, || request.map(|request| request.expire()));
                 return false;
             }
             state.last_waits = true;
@@ -232,7 +242,8 @@ impl Readers {
         } else {
             state.remove(turn.id);
         }
-        state.answered_at = Some(Instant::now());
+        let now = Instant::now();
+        state.answered_at = Some(now);
         if state.last_waits {
             state.last_waits = false;
             self.freed.notify_all();
@@ -249,8 +260,11 @@ impl Readers {
         } else {
             state.backlog = 0;
             let linger = state.linger;
+            let busy = state.busy_until.is_some_and(|until| now < until);
             drop(state);
-            self.linger(linger);
+            if linger >= LINGER_MIN && !busy {
+                self.linger(now, linger);
+            }
         }
     }
 
@@ -266,15 +280,17 @@ impl Readers {
         poll(&mut question, Some(&at_once)).is_ok_and(|ready| ready > 0)
     }
 
-    /// Looks out for the next request, giving way to whoever else wants the processor. Not for long, and
-    /// only while requests come that close together: an idle mount burns no processor.
-    fn linger(&self, linger: Duration) {
-        if linger < LINGER_MIN {
-            return;
-        }
-        let start = Instant::now();
-        while start.elapsed() < linger && !self.has_pending() {
+    /// Looks out for the next request, giving way to whoever wants the processor.
+    fn linger(&self, start: Instant, linger: Duration) {
+        let mut looked = start;
+        while looked.saturating_duration_since(start) < linger && !self.has_pending() {
             std::thread::yield_now();
+            let now = Instant::now();
+            if now.saturating_duration_since(looked) > GAVE_WAY {
+                self.state.lock().busy_until = now.checked_add(BUSY);
+                return;
+            }
+            looked = now;
         }
     }
 

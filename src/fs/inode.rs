@@ -247,6 +247,20 @@ mod tests {
     }
 
     #[test]
+    fn a_million_inodes_take_less_than_200_bytes_each() {
+        let resident = || -> usize {
+            let status = std::fs::read_to_string("/proc/self/statm").unwrap();
+            status.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+        };
+        let (table, before) = (Inodes::new(), resident());
+        for ino in 2..1_000_002 {
+            table.reference(ino, 1, format!("file-{ino:07}").as_bytes(), file);
+        }
+        let each = (resident() - before) / 1_000_000;
+        assert!(each < 200, "{each} bytes");
+    }
+
+    #[test]
     fn the_coldest_are_those_that_nobody_asked_for() {
         let table = Inodes::new();
         table.reference(7, 1, b"dir", || Facts { directory: true, bare: true });

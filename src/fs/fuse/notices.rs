@@ -8,7 +8,8 @@
 //! it then forgets the inodes too, unless they are in use. (To a program that has such a file open, the
 //! kernel shows its name as deleted in `/proc`; nothing else changes.) Each look at one shard of the table is
 //! followed by the notices for what it found. A round ends when so many were told of that a sixteenth of
-//! the room is free again, or after two turns of the hand; the kernel's answers come as FORGET.
+//! the room is free again, or after two turns of the hand; the kernel's answers come as FORGET. Rounds
+//! follow while there are too many and they help; what is in use raises the mark for the next one.
 //!
 //! Lock: one mutex, held to look and to change; a leaf.
 
@@ -21,6 +22,10 @@ use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Between two rounds.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Something to be told or done.
 #[derive(Debug)]
@@ -96,12 +101,19 @@ impl Notices {
                 queue = self.queue.lock();
             } else if std::mem::take(&mut queue.crowded) {
                 drop(queue);
+                let before = fs.referenced();
                 self.make_room(fs, kernel);
-                let left = fs.referenced() + self.inodes_max / 16;
-                self.crowd.store(left.max(self.inodes_max), Ordering::Relaxed);
-                // From here on a request that finds too many asks again.
-                self.crowded.store(false, Ordering::Release);
                 queue = self.queue.lock();
+                // The kernel's answers take a moment.
+                self.wake.wait_for(&mut queue, PAUSE);
+                let left = fs.referenced();
+                let crowd = match left < before {
+                    true => self.inodes_max,
+                    false => self.inodes_max.max(left + self.inodes_max / 16),
+                };
+                self.crowd.store(crowd, Ordering::Relaxed);
+                self.crowded.store(false, Ordering::Release);
+                queue.crowded = left > crowd;
             } else {
                 self.wake.wait(&mut queue);
             }

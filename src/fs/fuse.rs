@@ -225,6 +225,14 @@ impl Face {
         }
     }
 
+    /// Does what nobody waits for.
+    fn quietly(&self, op: &'static str, work: impl FnOnce(&FileSystem)) {
+        let _ = self.ask(op, |fs| {
+            work(fs);
+            Ok(())
+        });
+    }
+
     fn dir(&self, handle: FileHandle) -> Option<Arc<DirHandle>> {
         self.dirs.lock().get(&handle.0).cloned()
     }
@@ -279,7 +287,7 @@ impl Face {
             let answered = self.ask(op, question);
             match (claim.take(), answered) {
                 (Some(reply), answered) => answer(reply, answered),
-                (None, Ok(unwanted)) => drop(self.ask(op, |_| Ok(late(unwanted)))),
+                (None, Ok(unwanted)) => self.quietly(op, |_| late(unwanted)),
                 (None, Err(_)) => {}
             }
         }
@@ -291,7 +299,7 @@ impl Face {
     fn forgotten(&self, ino: Ino, count: u64) {
         let turn = self.readers.enter(None);
         match turn.goes {
-            true => drop(self.ask("forget", |fs| Ok(fs.forget(ino, count)))),
+            true => self.quietly("forget", |fs| fs.forget(ino, count)),
             false => self.notices.push(Notice::Forget(ino, count)),
         }
         self.readers.leave(turn, false);

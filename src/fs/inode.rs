@@ -10,7 +10,7 @@
 //! directory ask for several of each file, and the kernel remembers no answer. That is noted when a file
 //! becomes known, if nothing was written since its record was read, and taken back when one is set.
 //!
-//! An inode takes about 100 bytes (a name of 10; measured with a million). What the kernel knows it need
+//! An inode takes about 150 bytes (names of 12; measured with a million). What the kernel knows it need
 //! not use: [`Inodes::coldest`] finds those that nobody asked for of late, by the clock algorithm (each
 //! request marks its inode, the hand clears the marks of a shard and takes who had none). Directories and
 //! files without a name are not among them: the one may be somebody's working directory, the other is open.
@@ -247,6 +247,7 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "measures the memory of the process, in which nothing else may run"]
     fn a_million_inodes_take_less_than_200_bytes_each() {
         let resident = || -> usize {
             let status = std::fs::read_to_string("/proc/self/statm").unwrap();
@@ -257,7 +258,8 @@ mod tests {
             table.reference(ino, 1, format!("file-{ino:07}").as_bytes(), file);
         }
         let each = (resident() - before) / 1_000_000;
-        assert!(each < 200, "{each} bytes");
+        println!("{each} bytes an inode");
+        assert!(each < 200);
     }
 
     #[test]

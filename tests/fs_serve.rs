@@ -82,7 +82,10 @@ impl Mounted {
         let data = CString::new(data).unwrap();
         mount("lsmfs", dir.path(), "fuse.lsmfs", MountFlags::empty(), data.as_c_str()).unwrap();
         let session = Session::start(store.fs.clone(), device, options);
-        let session = session.inspect_err(|_| drop(unmount(dir.path(), UnmountFlags::DETACH))).unwrap();
+        if session.is_err() {
+            let _ = unmount(dir.path(), UnmountFlags::DETACH);
+        }
+        let session = session.unwrap();
         let server = Some(thread::spawn(move || session.run()));
         let device = fs::metadata(dir.path()).unwrap().dev();
         let connections = tempfile::tempdir().unwrap();

@@ -176,3 +176,52 @@ fn a_default_list_is_handed_down() {
     assert_eq!(f.fs.create(dir, b"after", 0o666, maker).unwrap().mode, 0o600);
     audit(&f);
 }
+
+#[test]
+fn that_a_file_has_none_is_known_without_a_read() {
+    let mut f = Fixture::new();
+    let ino = file(&f.fs, "f", b"x").ino;
+    let shared = file(&f.fs, "a", b"x").ino;
+    f.fs.link(shared, ROOT, b"b").unwrap();
+    let reads = |f: &Fixture, ino: Ino| {
+        let before = f.store.stats().reads.gets;
+        assert_eq!(get(&f.fs, ino, b"security.selinux"), None);
+        assert_eq!(get(&f.fs, ino, ACCESS), None);
+        f.fs.listxattr(ino).unwrap();
+        f.store.stats().reads.gets - before
+    };
+    assert_eq!((reads(&f, ino), reads(&f, shared)), (0, 0), "made");
+    f.reopen();
+    f.fs.lookup(ROOT, b"f").unwrap();
+    f.fs.lookup(ROOT, b"b").unwrap();
+    assert_eq!((reads(&f, ino), reads(&f, shared)), (0, 0), "looked up");
+    f.reopen();
+    let dir = f.fs.opendir(ROOT).unwrap();
+    f.fs.readdir_plus(&dir, 0, &mut |_| false).unwrap();
+    assert_eq!((reads(&f, ino), reads(&f, shared)), (0, 0), "listed");
+    for ino in [ino, shared] {
+        set(&f.fs, ino, b"user.a", b"1");
+        assert_eq!(get(&f.fs, ino, b"user.a").unwrap(), b"1");
+        assert_eq!(f.fs.listxattr(ino).unwrap(), b"user.a\0");
+    }
+}
+
+#[test]
+fn an_attribute_set_while_a_listing_is_under_way_is_seen() {
+    let mut f = Fixture::new();
+    let (ino, shared) = (file(&f.fs, "f", b"x").ino, file(&f.fs, "g", b"x").ino);
+    f.fs.link(shared, ROOT, b"h").unwrap();
+    f.reopen();
+    let dir = f.fs.opendir(ROOT).unwrap();
+    // The listing's moment.
+    f.fs.readdir_plus(&dir, 0, &mut |entry| entry.cookie > 2).unwrap();
+    for (name, ino) in [(&b"f"[..], ino), (b"g", shared)] {
+        f.fs.lookup(ROOT, name).unwrap();
+        set(&f.fs, ino, b"user.a", b"1");
+        f.fs.forget(ino, 1);
+    }
+    f.fs.readdir_plus(&dir, 2, &mut |_| false).unwrap();
+    for ino in [ino, shared] {
+        assert_eq!(get(&f.fs, ino, b"user.a").unwrap(), b"1");
+    }
+}

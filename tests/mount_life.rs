@@ -371,3 +371,41 @@ fn umount_wants_a_mount_of_ours() {
     place.umount().fails(1, &["nothing is mounted here"]);
     lsmfs(["umount", "/"]).fails(1, &["not an lsmfs store", "use umount"]);
 }
+
+/// Remounts as `mount -o remount` does for a mount whose helper is not installed in `/sbin`.
+fn remount(place: &Place, options: &str) {
+    let helper = concat!(env!("CARGO_MANIFEST_DIR"), "/mount-scripts/mount.fuse.lsmfs");
+    let mut command = Command::new("sh");
+    command.arg(helper).arg(place.store()).arg(place.dir()).args(["-o", &format!("{options},remount")]);
+    run(&mut command).ok();
+}
+
+#[test]
+fn a_remount_makes_it_read_only_and_writable_again() {
+    let mount = Mount::new();
+    let (dir, file) = (mount.dir(), mount.dir().join("a"));
+    fs::write(&file, "one").unwrap();
+    let open = fs::File::options().write(true).open(&file).unwrap();
+    // Who has a file open for writing is in the way, as on a disk.
+    let busy = run(Command::new("mount").args(["-i", "-o", "remount,ro"]).arg(&dir));
+    assert_ne!(busy.status, 0, "{busy:?}");
+    assert!(busy.err.contains("busy"), "{busy:?}");
+    drop(open);
+    remount(&mount.place, "rw,noatime,ro");
+    let refused = [
+        fs::write(dir.join("b"), "two").unwrap_err(),
+        fs::File::options().write(true).open(&file).unwrap_err(),
+        fs::remove_file(&file).unwrap_err(),
+        fs::create_dir(dir.join("d")).unwrap_err(),
+        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap_err(),
+    ];
+    for error in refused {
+        assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), "one");
+    remount(&mount.place, "rw");
+    fs::write(dir.join("b"), "two").unwrap();
+    fs::remove_file(&file).unwrap();
+    assert_eq!(fs::read_to_string(dir.join("b")).unwrap(), "two");
+    mount.place.umount().ok();
+}

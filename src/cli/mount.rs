@@ -51,7 +51,11 @@ Mount options:
                                   (nosuid and nodev always hold for mounts by others than root)
   sync                            every write is durable when it is answered
   dirsync                         taken, but without effect: the kernel does not tell a FUSE daemon
-  threads=N                       threads that serve requests, 1 to 64
+  threads=N                       requests that may be held up at once, 1 to 64 (default 32)
+  request_timeout=SECONDS         answer a request with an I/O error if the disk takes longer
+                                  (default 90)
+  linger=MICROSECONDS             look out for the next request so long before sleeping, while
+                                  they come that fast; 0 is never
   compaction=leveled|tiered|none  how tables are merged, as --compaction
   auto, noauto, user, users, nofail, _netdev, x-..., comment=...
                                   as in /etc/fstab

@@ -143,7 +143,12 @@ fn serve_open(
 
 fn serve_options(options: &MountOptions) -> ServeOptions {
     let defaults = ServeOptions::default();
-    ServeOptions { threads: options.threads.unwrap_or(defaults.threads), ..defaults }
+    ServeOptions {
+        threads: options.threads.unwrap_or(defaults.threads),
+        timeout: options.request_timeout.unwrap_or(defaults.timeout),
+        linger: options.linger.unwrap_or(defaults.linger),
+        ..defaults
+    }
 }
 
 /// Asks the mount one question, as any program would, and tells the one that waits for it.

@@ -18,6 +18,7 @@ pub(super) struct Change<'a> {
     fs: &'a FileSystem,
     /// The writes; chunks are added to it directly.
     pub batch: Batch,
+    /// Whose entries or, of files with a record of their own, which inodes are written.
     dirs: Vec<Ino>,
     orphan: Option<Orphan>,
 }
@@ -62,6 +63,7 @@ impl<'a> Change<'a> {
                 self.batch.put_split(&key, &node.record.encode(), &node.inline);
             }
             Home::Shared => {
+                self.dirs.push(node.ino());
                 let key = keys::inode(node.ino());
                 self.batch.put_split(&key, &node.record.encode(), &node.inline);
             }
@@ -127,7 +129,7 @@ impl<'a> Change<'a> {
 /// Directories that share a place in [`Written`].
 const STRIPES: usize = 4096;
 
-/// The newest write into each directory's entries, so that a listing at an older snapshot knows whether
+/// The newest write into each directory's entries, and to each file's record that is at its own key, so that a listing at an older snapshot knows whether
 /// it must read an entry again. Striped: it may name a later write than a directory had, never an
 /// earlier one. A write is noted before its request is answered.
 #[derive(Debug)]

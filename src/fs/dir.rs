@@ -6,7 +6,7 @@ use crate::fs::change::Change;
 use crate::fs::control;
 use crate::fs::entry::{INLINE_MAX, Record};
 use crate::fs::error::{Cause, Context, Result, Subject};
-use crate::fs::inode::Location;
+use crate::fs::inode::{Facts, Location};
 use crate::fs::node::{Home, Node, Outcome, check_name};
 use bytes::Bytes;
 
@@ -31,8 +31,9 @@ impl FileSystem {
             return self.lookup_control(parent, name);
         }
         let _names = self.locks.names.shared(parent);
+        let seq = self.volume.visible_seq();
         let Some(record) = self.find_record(parent, name)? else { return Ok(None) };
-        self.inodes.reference(record.ino, parent, name);
+        self.inodes.reference(record.ino, parent, name, || self.facts(&record, parent, seq));
         Ok(Some(Attr::from(&record)))
     }
 
@@ -134,7 +135,8 @@ impl FileSystem {
         }
         change.save(&dir);
         change.commit()?;
-        self.inodes.reference(node.ino(), parent, name);
+        let facts = Facts { directory: node.is_dir(), bare: !node.record.has_xattrs };
+        self.inodes.reference(node.ino(), parent, name, || facts);
         Ok(Attr::from(&node.record))
     }
 

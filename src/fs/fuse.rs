@@ -20,18 +20,31 @@
 //!   this process is killed.
 //!
 //! A handler answers on the thread that read the request, except for syncs: their reply moves to the
-//! store, which answers many at once. A panic in a handler is logged and answered with `EIO`.
+//! store, which answers many at once. Who reads while handlers are held up, and how every request gets
+//! its answer in time, is in `readers.rs`. A panic in a handler is logged and answered with `EIO`.
+//!
+//! A handler whose request was answered with an error at its deadline may succeed yet. Then the kernel
+//! believes what is not so: references that it was not told of are given back, and `notices.rs` has it
+//! forget the names and attributes that the request changed. An answer is never lost otherwise: the kernel
+//! keeps a request that it has handed out until it is answered, whoever is killed meanwhile, and gives back
+//! itself what it cannot use of a listing. (fuser would not say so: it logs what it cannot send.)
 //!
 //! Lock: the open directories' table, a leaf.
 
+mod answer;
 mod convert;
+mod notices;
+mod readers;
 mod requests;
 
 use crate::fs::FileSystem;
-use crate::fs::attr::Ino;
+use crate::fs::attr::{Attr, Ino};
 use crate::fs::control;
 use crate::fs::errno::errno_logged;
 use crate::fs::error::{Cause, Error, Result, Subject};
+use crate::fs::fuse::answer::{Claim, Refuse, Reply};
+use crate::fs::fuse::notices::{Notice, Notices};
+use crate::fs::fuse::readers::Readers;
 use crate::fs::readdir::DirHandle;
 use fuser::{Config, Errno, FileHandle, Generation, InitFlags, ReplyEmpty, SessionACL};
 use parking_lot::Mutex;
@@ -72,18 +85,34 @@ const WANTED: [InitFlags; 5] = [
 /// How a mount is served.
 #[derive(Debug, Clone)]
 pub struct ServeOptions {
-    /// Threads that read and answer requests.
+    /// Threads for requests: so many may be held up at once. Few of them run (see `readers.rs`).
     pub threads: usize,
     /// Give each thread a device descriptor of its own.
     pub clone_fd: bool,
     /// Serve extended attributes and access control lists. Without them the kernel is told, once, that
     /// there are none: it then stops asking for them, which it does before first writes.
     pub xattrs: bool,
+    /// How long a request may take before it is answered with an error. Longer than disks try by
+    /// themselves (Linux gives up on a command of a disk after 30 s, and may try it again); shorter than
+    /// people wait before they pull the plug.
+    pub timeout: Duration,
+    /// How long the next request is looked out for before the thread sleeps, while they come that close
+    /// together.
+    pub linger: Duration,
+    /// Inodes that the kernel may know before it is asked to forget those not used of late.
+    pub inodes: usize,
 }
 
 impl Default for ServeOptions {
     fn default() -> ServeOptions {
-        ServeOptions { threads: 4, clone_fd: true, xattrs: true }
+        ServeOptions {
+            threads: 32,
+            clone_fd: true,
+            xattrs: true,
+            timeout: Duration::from_secs(90),
+            linger: Duration::from_micros(100),
+            inodes: 1 << 20,
+        }
     }
 }
 
@@ -92,6 +121,9 @@ impl Default for ServeOptions {
 pub struct Session {
     session: fuser::Session<Face>,
     stopped: Arc<AtomicBool>,
+    readers: Arc<Readers>,
+    notices: Arc<Notices>,
+    fs: Arc<FileSystem>,
 }
 
 impl Session {
@@ -99,24 +131,43 @@ impl Session {
     /// When this returns, requests are queued by the kernel; [`Session::run`] answers them.
     pub fn start(fs: Arc<FileSystem>, device: OwnedFd, options: &ServeOptions) -> Result<Session> {
         let stopped = Arc::new(AtomicBool::new(false));
+        let threads = options.threads.max(1);
+        let watched = device.try_clone().map_err(|e| failed("start serving", &e))?;
+        let readers = Readers::new(watched, threads, options.timeout, options.linger);
+        let notices = Arc::new(Notices::new(options.inodes));
         let face = Face {
-            fs,
+            fs: fs.clone(),
             stopped: stopped.clone(),
             xattrs: options.xattrs,
             dirs: Mutex::default(),
             next_dir: AtomicU64::new(1),
+            readers: readers.clone(),
+            notices: notices.clone(),
         };
         let mut config = Config::default();
-        config.n_threads = Some(options.threads.max(1));
+        config.n_threads = Some(threads);
         config.clone_fd = options.clone_fd;
         // Who may use the mount is the kernel's to decide, by `allow_other`.
         let session = fuser::Session::from_fd(face, device, SessionACL::All, config);
-        Ok(Session { session: session.map_err(|e| failed("start serving", &e))?, stopped })
+        let session = session.map_err(|e| failed("start serving", &e))?;
+        Ok(Session { session, stopped, readers, notices, fs })
     }
 
     /// Answers requests until the mount is gone.
     pub fn run(self) -> Result<()> {
-        self.session.run().map_err(|e| failed("serve requests", &e))
+        let Session { session, readers, notices, fs, .. } = self;
+        let kernel = session.notifier();
+        std::thread::scope(|scope| {
+            let watch = || readers.watch();
+            let post = || notices.run(&fs, &kernel);
+            let named = |name: &str| std::thread::Builder::new().name(name.to_string());
+            let started = named("watch").spawn_scoped(scope, watch).map(drop);
+            let started = started.and_then(|()| named("notices").spawn_scoped(scope, post).map(drop));
+            let served = started.and_then(|()| session.run());
+            readers.end();
+            notices.end();
+            served.map_err(|e| failed("serve requests", &e))
+        })
     }
 
     /// What ends the service while the mount is still there.
@@ -149,6 +200,8 @@ struct Face {
     xattrs: bool,
     dirs: Mutex<HashMap<u64, Arc<DirHandle>>>,
     next_dir: AtomicU64,
+    readers: Arc<Readers>,
+    notices: Arc<Notices>,
 }
 
 impl Face {
@@ -172,20 +225,130 @@ impl Face {
         }
     }
 
-    fn dir(&self, handle: FileHandle) -> std::result::Result<Arc<DirHandle>, Errno> {
-        self.dirs.lock().get(&handle.0).cloned().ok_or(Errno::EBADF)
+    /// Does what nobody waits for.
+    fn quietly(&self, op: &'static str, work: impl FnOnce(&FileSystem)) {
+        let _ = self.ask(op, |fs| {
+            work(fs);
+            Ok(())
+        });
+    }
+
+    fn dir(&self, handle: FileHandle) -> Option<Arc<DirHandle>> {
+        self.dirs.lock().get(&handle.0).cloned()
+    }
+
+    fn add_dir(&self, dir: DirHandle) -> FileHandle {
+        let handle = self.next_dir.fetch_add(1, Ordering::Relaxed);
+        self.dirs.lock().insert(handle, Arc::new(dir));
+        FileHandle(handle)
+    }
+
+    fn remove_dir(&self, handle: FileHandle) {
+        let dir = self.dirs.lock().remove(&handle.0);
+        drop(dir);
+    }
+
+    /// Handles a request that changes nothing and leaves nothing behind.
+    fn serve<R: Reply>(
+        &self,
+        op: &'static str,
+        reply: R,
+        question: impl FnOnce(&FileSystem) -> Result<R::Answer>,
+    ) {
+        self.serve_or(op, reply, question, |_| ());
+    }
+
+    /// Handles a request. `late` is called with an answer that nobody waits for any more.
+    fn serve_or<R: Reply>(
+        &self,
+        op: &'static str,
+        reply: R,
+        question: impl FnOnce(&FileSystem) -> Result<R::Answer>,
+        late: impl FnOnce(R::Answer),
+    ) {
+        let answer = |reply: R, answer| match answer {
+            Ok(answer) => reply.give(answer),
+            Err(e) => reply.refuse(e),
+        };
+        self.serve_claimed(&Claim::new(op, reply), op, question, answer, late);
+    }
+
+    /// Handles a request whose reply is used while it is being handled.
+    fn serve_claimed<R: Refuse, T>(
+        &self,
+        claim: &Arc<Claim<R>>,
+        op: &'static str,
+        question: impl FnOnce(&FileSystem) -> Result<T>,
+        answer: impl FnOnce(R, std::result::Result<T, Errno>),
+        late: impl FnOnce(T),
+    ) {
+        let turn = self.readers.enter(Some(claim.clone()));
+        if turn.goes {
+            let answered = self.ask(op, question);
+            match (claim.take(), answered) {
+                (Some(reply), answered) => answer(reply, answered),
+                (None, Ok(unwanted)) => self.quietly(op, |_| late(unwanted)),
+                (None, Err(_)) => {}
+            }
+        }
+        self.readers.leave(turn, false);
+        self.notices.look_at(self.fs.referenced());
+    }
+
+    /// The kernel gives references back.
+    fn forgotten(&self, ino: Ino, count: u64) {
+        let turn = self.readers.enter(None);
+        match turn.goes {
+            true => self.quietly("forget", |fs| fs.forget(ino, count)),
+            false => self.notices.push(Notice::Forget(ino, count)),
+        }
+        self.readers.leave(turn, false);
+    }
+
+    /// Has the kernel forget what it believes of an inode.
+    fn forget_inode(&self, ino: Ino) {
+        self.notices.push(Notice::Inode(ino));
+    }
+
+    /// Has the kernel forget what it believes of these names.
+    fn forget_names(&self, names: &[(Ino, &[u8])]) {
+        for (parent, name) in names {
+            self.notices.push(Notice::Name(*parent, (*name).into()));
+        }
+    }
+
+    /// An inode's name was found, too late to tell: its reference is given back, and what the kernel
+    /// believes of the name forgotten.
+    fn found_late(&self, parent: Ino, name: &[u8], found: Option<Attr>) {
+        if let Some(attr) = found {
+            self.fs.forget(attr.ino, 1);
+        }
+        self.forget_names(&[(parent, name)]);
     }
 
     /// Answers when everything answered before is durable.
     fn sync(&self, reply: ReplyEmpty) {
-        let answered = self.ask("fsync", |fs| {
-            fs.fsync_then(Box::new(move |synced| match synced {
-                Ok(()) => reply.ok(),
-                Err(e) => reply.error(Errno::from_i32(errno_logged(&e))),
-            }));
-            Ok(())
-        });
-        // Where it was refused, the reply was dropped, which answers EIO.
-        let _ = answered;
+        let claim = Claim::new("fsync", reply);
+        let turn = self.readers.enter(Some(claim.clone()));
+        if turn.goes {
+            let (readers, id) = (self.readers.clone(), turn.id);
+            let waiting = claim.clone();
+            let asked = self.ask("fsync", |fs| {
+                fs.fsync_then(Box::new(move |synced| {
+                    match (waiting.take(), synced) {
+                        (Some(reply), Ok(())) => reply.ok(),
+                        (Some(reply), Err(e)) => reply.error(Errno::from_i32(errno_logged(&e))),
+                        (None, _) => {}
+                    }
+                    readers.answered(id);
+                }));
+                Ok(())
+            });
+            match asked {
+                Ok(()) => return self.readers.leave(turn, true),
+                Err(e) => drop(claim.take().map(|reply| reply.refuse(e))),
+            }
+        }
+        self.readers.leave(turn, false);
     }
 }

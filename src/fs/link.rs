@@ -9,6 +9,7 @@ use crate::fs::attr::{Attr, Ino, Timestamp};
 use crate::fs::change::Change;
 use crate::fs::control::check_changeable;
 use crate::fs::error::{Cause, Context, Result, Subject};
+use crate::fs::inode::Facts;
 use crate::fs::node::{Home, Outcome};
 
 impl FileSystem {
@@ -45,8 +46,9 @@ impl FileSystem {
         change.save(&dir);
         change.commit()?;
         let attr = Attr::from(&node.record);
+        let facts = Facts { directory: false, bare: !node.record.has_xattrs };
         self.settle(node);
-        self.inodes.reference(ino, parent, name);
+        self.inodes.reference(ino, parent, name, || facts);
         Ok(attr)
     }
 }

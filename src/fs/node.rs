@@ -8,7 +8,7 @@ use crate::fs::attr::{FileKind, Ino, NAME_MAX, Timestamp};
 use crate::fs::control;
 use crate::fs::entry::{Entry, INLINE_MAX, Record};
 use crate::fs::error::Cause;
-use crate::fs::inode::{Location, Orphan, Place};
+use crate::fs::inode::{Facts, Location, Orphan, Place};
 use crate::fs::keys;
 use crate::lsm::SeqNo;
 use bytes::Bytes;
@@ -147,6 +147,13 @@ impl FileSystem {
             Place::Shared => self.load_shared_record(ino),
             Place::Orphan(orphan) => Ok(orphan.record),
         }
+    }
+
+    /// What the table of inodes is to know of a file of `parent`, whose record was read after `seq`.
+    /// Asked under the table's lock: an attribute that is set later finds the file in the table.
+    pub(super) fn facts(&self, record: &Record, parent: Ino, seq: SeqNo) -> Facts {
+        let changed = || self.written.since(parent, seq) || self.written.since(record.ino, seq);
+        Facts { directory: record.kind == FileKind::Directory, bare: !record.has_xattrs && !changed() }
     }
 
     fn load_shared(&self, ino: Ino) -> Outcome<Node> {

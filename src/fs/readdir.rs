@@ -166,7 +166,7 @@ impl FileSystem {
                     return Ok(());
                 }
                 if show == Show::Present {
-                    self.inodes.reference(ino, dir, name);
+                    self.inodes.reference(ino, dir, name, || self.facts(&record, dir, snapshot.seq()));
                 }
                 taken += 1;
             }

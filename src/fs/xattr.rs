@@ -1,7 +1,8 @@
 //! Extended attributes.
 //!
 //! Each is a key of its own (`x inode name`): its head is a format byte, its tail the value. A flag in
-//! the file's record says that there are any, so that the others cost nothing. They go with the file: what
+//! the file's record says that there are any, so that the others cost nothing; of most files the table of
+//! inodes knows as much (see `inode.rs`), and no record is read. They go with the file: what
 //! removes its chunks removes them.
 //!
 //! Who may read and change them is the kernel's to check. Two sorts mean something here: the access control
@@ -48,6 +49,9 @@ impl FileSystem {
 
     fn try_getxattr(&self, ino: Ino, name: &[u8]) -> Outcome<Option<Bytes>> {
         check_xattr_name(name)?;
+        if self.inodes.is_bare(ino) {
+            return Ok(None);
+        }
         let _inode = self.locks.inodes.shared(ino);
         match self.load_record(ino)?.has_xattrs {
             true => self.xattr(ino, name),
@@ -57,6 +61,9 @@ impl FileSystem {
 
     /// The names of the extended attributes, each followed by a zero byte.
     pub fn listxattr(&self, ino: Ino) -> Result<Vec<u8>> {
+        if self.inodes.is_bare(ino) {
+            return Ok(Vec::new());
+        }
         let _inode = self.locks.inodes.shared(ino);
         let listed = self.load_record(ino).and_then(|record| match record.has_xattrs {
             true => self.xattr_names(ino),
@@ -106,7 +113,9 @@ impl FileSystem {
         }
         node.record.ctime = Timestamp::now();
         change.save(&node);
-        change.commit()
+        change.commit()?;
+        self.inodes.not_bare(ino);
+        Ok(())
     }
 
     /// Removes an extended attribute.

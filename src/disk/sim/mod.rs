@@ -22,8 +22,9 @@ pub use fault::{Fault, Op, Ops};
 use super::{Disk, DiskError, Listed, LogFile, Object, ObjectWriter, Result, Space, check_name};
 use bytes::Bytes;
 use names::FileId;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use state::{DIRECTORY, State, failed};
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -52,6 +53,18 @@ use std::sync::Arc;
 /// lose them. Writing them again is what helps.
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
+    hooks: Arc<Hooks>,
+}
+
+/// What a test wants called before operations on open files.
+type Hooks = RwLock<HashMap<Op, Arc<dyn Fn() + Send + Sync>>>;
+
+/// Calls what is to be called before an operation. No lock is held meanwhile.
+fn call_hook(hooks: &Hooks, op: Op) {
+    let hook = hooks.read().get(&op).cloned();
+    if let Some(hook) = hook {
+        hook();
+    }
 }
 
 impl SimDisk {
@@ -61,7 +74,7 @@ impl SimDisk {
     }
 
     fn with(state: State) -> SimDisk {
-        SimDisk { state: Arc::new(Mutex::new(state)) }
+        SimDisk { state: Arc::new(Mutex::new(state)), hooks: Arc::default() }
     }
 
     /// Cuts the power: the disk as it is found afterwards. Its counts start at 0, no faults are set.
@@ -99,6 +112,18 @@ impl SimDisk {
     /// Forgets all faults: the disk works again.
     pub fn clear_faults(&self) {
         self.state.lock().faults.clear();
+    }
+
+    /// Has `hook` called before each read, write or sync ([`Op::Read`], [`Op::Write`], [`Op::Sync`]) of an
+    /// open object or log: a disk hangs while it does not return. One for each sort; it works on what is
+    /// open already too, and is not kept after a crash.
+    pub fn before(&self, op: Op, hook: impl Fn() + Send + Sync + 'static) {
+        self.hooks.write().insert(op, Arc::new(hook));
+    }
+
+    /// Forgets what was to be called. What was called already goes on.
+    pub fn clear_hooks(&self) {
+        self.hooks.write().clear();
     }
 
     /// The size of the disk in bytes, which it keeps after a crash. What is open or unfinished
@@ -159,7 +184,7 @@ impl SimDisk {
 
     /// A handle on a file that the state counted already.
     fn handle(&self, file: FileId, name: &str) -> Handle {
-        Handle { state: self.state.clone(), file, name: name.to_owned() }
+        Handle { state: self.state.clone(), hooks: self.hooks.clone(), file, name: name.to_owned() }
     }
 }
 
@@ -256,11 +281,17 @@ impl Disk for SimDisk {
 }
 
 /// An open file: an object for reading or a log.
-#[derive(Debug)]
 struct Handle {
     state: Arc<Mutex<State>>,
+    hooks: Arc<Hooks>,
     file: FileId,
     name: String,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl Drop for Handle {
@@ -271,6 +302,7 @@ impl Drop for Handle {
 
 impl Object for Handle {
     fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
+        call_hook(&self.hooks, Op::Read);
         let mut state = self.state.lock();
         state.begin(Op::Read, &self.name)?;
         let range = usize::try_from(offset).ok().and_then(|start| Some(start..start.checked_add(len)?));
@@ -289,6 +321,7 @@ impl Object for Handle {
 
 impl LogFile for Handle {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        call_hook(&self.hooks, Op::Write);
         self.state.lock().write(&self.name, self.file, offset, bytes)
     }
 
@@ -297,6 +330,7 @@ impl LogFile for Handle {
     }
 
     fn sync(&self) -> Result<()> {
+        call_hook(&self.hooks, Op::Sync);
         self.state.lock().sync(&self.name, self.file)
     }
 }
@@ -316,7 +350,8 @@ impl ObjectWriter for Writer {
 
     /// Three operations, with room for other threads' and for a power cut between them.
     fn finish(self: Box<Self>) -> Result<()> {
-        let Handle { state, file, name } = &self.handle;
+        let Handle { state, hooks, file, name } = &self.handle;
+        call_hook(hooks, Op::Sync);
         state.lock().sync_object(name, *file, self.written)?;
         state.lock().link(Op::Name, name, *file)?;
         let mut state = state.lock();

@@ -1,54 +1,39 @@
 //! The requests, one function each: translate, ask, answer.
 
 use crate::fs::FileSystem;
-use crate::fs::attr::{Attr, FileKind, SetAttr};
+use crate::fs::attr::{Attr, Ino, SetAttr};
+use crate::fs::error::Result;
+use crate::fs::fuse::answer::Claim;
 use crate::fs::fuse::convert::{
     bare_attr, caller, file_attr, file_type, kind_of_mode, maker, rename_mode, requested_time, set_time,
     xattr_mode,
 };
-use crate::fs::fuse::{Face, GENERATION, MAX_BACKGROUND, MAX_WRITE, TTL, WANTED, ttl};
+use crate::fs::fuse::{Face, GENERATION, MAX_BACKGROUND, MAX_WRITE, WANTED, ttl};
 use crate::fs::readdir::DirEntry;
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags,
-    IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, INodeNo, InitFlags, IoctlFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-fn reply_entry(reply: ReplyEntry, answer: std::result::Result<Attr, Errno>) {
-    match answer {
-        Ok(attr) => reply.entry(ttl(attr.ino), &file_attr(&attr), GENERATION),
-        Err(e) => reply.error(e),
-    }
-}
-
-fn reply_attr(reply: ReplyAttr, answer: std::result::Result<Attr, Errno>) {
-    match answer {
-        Ok(attr) => reply.attr(ttl(attr.ino), &file_attr(&attr)),
-        Err(e) => reply.error(e),
-    }
-}
-
-fn reply_empty(reply: ReplyEmpty, answer: std::result::Result<(), Errno>) {
-    match answer {
-        Ok(()) => reply.ok(),
-        Err(e) => reply.error(e),
-    }
-}
-
-/// Answers with a value, or, to a request without room for any, with its length.
-fn reply_xattr(reply: ReplyXattr, value: &[u8], room: u32) {
-    match u32::try_from(value.len()) {
-        Ok(len) if room == 0 => reply.size(len),
-        Ok(len) if len <= room => reply.data(value),
-        _ => reply.error(Errno::ERANGE),
+impl Face {
+    /// Handles a request that gives a file a name.
+    fn make(
+        &self,
+        op: &'static str,
+        parent: INodeNo,
+        name: &OsStr,
+        reply: ReplyEntry,
+        make: impl FnOnce(&FileSystem) -> Result<Attr>,
+    ) {
+        let late = |made| self.found_late(parent.0, name.as_bytes(), made);
+        self.serve_or(op, reply, |fs| make(fs).map(Some), late);
     }
 }
 
@@ -74,22 +59,17 @@ impl Filesystem for Face {
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.ask("lookup", |fs| fs.lookup(parent.0, name.as_bytes())) {
-            Ok(Some(attr)) => reply.entry(ttl(attr.ino), &file_attr(&attr), GENERATION),
-            Ok(None) => reply.entry(&TTL, &bare_attr(0, FileKind::File), GENERATION),
-            Err(e) => reply.error(e),
-        }
+        let name = name.as_bytes();
+        let late = |found| self.found_late(parent.0, name, found);
+        self.serve_or("lookup", reply, |fs| fs.lookup(parent.0, name), late);
     }
 
     fn forget(&self, _request: &Request, ino: INodeNo, count: u64) {
-        let _ = self.ask("forget", |fs| {
-            fs.forget(ino.0, count);
-            Ok(())
-        });
+        self.forgotten(ino.0, count);
     }
 
     fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
-        reply_attr(reply, self.ask("getattr", |fs| fs.getattr(ino.0)));
+        self.serve("getattr", reply, |fs| fs.getattr(ino.0));
     }
 
     fn setattr(
@@ -119,14 +99,12 @@ impl Filesystem for Face {
             mtime: mtime.map(set_time),
             ctime: ctime.map(requested_time),
         };
-        reply_attr(reply, self.ask("setattr", |fs| fs.setattr(ino.0, &set, caller(request))));
+        let late = |_| self.forget_inode(ino.0);
+        self.serve_or("setattr", reply, |fs| fs.setattr(ino.0, &set, caller(request)), late);
     }
 
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
-        match self.ask("readlink", |fs| fs.readlink(ino.0)) {
-            Ok(target) => reply.data(&target),
-            Err(e) => reply.error(e),
-        }
+        self.serve("readlink", reply, |fs| fs.readlink(ino.0));
     }
 
     fn mknod(
@@ -140,9 +118,9 @@ impl Filesystem for Face {
         reply: ReplyEntry,
     ) {
         let Some(kind) = kind_of_mode(mode) else { return reply.error(Errno::EINVAL) };
-        let made = self
-            .ask("mknod", |fs| fs.mknod(parent.0, name.as_bytes(), kind, mode, rdev, maker(request, umask)));
-        reply_entry(reply, made);
+        self.make("mknod", parent, name, reply, |fs| {
+            fs.mknod(parent.0, name.as_bytes(), kind, mode, rdev, maker(request, umask))
+        });
     }
 
     fn mkdir(
@@ -154,22 +132,28 @@ impl Filesystem for Face {
         umask: u32,
         reply: ReplyEntry,
     ) {
-        let made = self.ask("mkdir", |fs| fs.mkdir(parent.0, name.as_bytes(), mode, maker(request, umask)));
-        reply_entry(reply, made);
+        self.make("mkdir", parent, name, reply, |fs| {
+            fs.mkdir(parent.0, name.as_bytes(), mode, maker(request, umask))
+        });
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        reply_empty(reply, self.ask("unlink", |fs| fs.unlink(parent.0, name.as_bytes())));
+        let name = name.as_bytes();
+        let late = |()| self.forget_names(&[(parent.0, name)]);
+        self.serve_or("unlink", reply, |fs| fs.unlink(parent.0, name), late);
     }
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        reply_empty(reply, self.ask("rmdir", |fs| fs.rmdir(parent.0, name.as_bytes())));
+        let name = name.as_bytes();
+        let late = |()| self.forget_names(&[(parent.0, name)]);
+        self.serve_or("rmdir", reply, |fs| fs.rmdir(parent.0, name), late);
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let target = target.as_os_str().as_bytes();
-        let made = self.ask("symlink", |fs| fs.symlink(parent.0, name.as_bytes(), target, caller(request)));
-        reply_entry(reply, made);
+        self.make("symlink", parent, name, reply, |fs| {
+            fs.symlink(parent.0, name.as_bytes(), target, caller(request))
+        });
     }
 
     fn rename(
@@ -184,12 +168,13 @@ impl Filesystem for Face {
     ) {
         let Some(mode) = rename_mode(flags) else { return reply.error(Errno::EINVAL) };
         let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
-        let renamed = self.ask("rename", |fs| fs.rename(parent.0, name, new_parent.0, new_name, mode));
-        reply_empty(reply, renamed);
+        let late = |()| self.forget_names(&[(parent.0, name), (new_parent.0, new_name)]);
+        let rename = |fs: &FileSystem| fs.rename(parent.0, name, new_parent.0, new_name, mode);
+        self.serve_or("rename", reply, rename, late);
     }
 
     fn link(&self, _request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        reply_entry(reply, self.ask("link", |fs| fs.link(ino.0, parent.0, name.as_bytes())));
+        self.make("link", parent, name, reply, |fs| fs.link(ino.0, parent.0, name.as_bytes()));
     }
 
     fn create(
@@ -202,11 +187,10 @@ impl Filesystem for Face {
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        let flags = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
-        match self.ask("create", |fs| fs.create(parent.0, name.as_bytes(), mode, maker(request, umask))) {
-            Ok(attr) => reply.created(&TTL, &file_attr(&attr), GENERATION, FileHandle(0), flags),
-            Err(e) => reply.error(e),
-        }
+        let name = name.as_bytes();
+        let late = |made| self.found_late(parent.0, name, Some(made));
+        let create = |fs: &FileSystem| fs.create(parent.0, name, mode, maker(request, umask));
+        self.serve_or("create", reply, create, late);
     }
 
     fn open(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -235,10 +219,7 @@ impl Filesystem for Face {
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match self.ask("read", |fs| fs.read(ino.0, offset, size as usize)) {
-            Ok(data) => reply.data(&data),
-            Err(e) => reply.error(e),
-        }
+        self.serve("read", reply, |fs| fs.read(ino.0, offset, size as usize));
     }
 
     fn write(
@@ -253,18 +234,11 @@ impl Filesystem for Face {
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let written = self.ask("write", |fs| {
-            if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
-                fs.write_clearing_setid(ino.0, offset, data)
-            } else {
-                fs.write(ino.0, offset, data)
-            }
-        });
-        match written {
-            // No more than one request's data, which fits.
-            Ok(len) => reply.written(len as u32),
-            Err(e) => reply.error(e),
-        }
+        let write = |fs: &FileSystem| match flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
+            true => fs.write_clearing_setid(ino.0, offset, data),
+            false => fs.write(ino.0, offset, data),
+        };
+        self.serve_or("write", reply, write, |_| self.forget_inode(ino.0));
     }
 
     fn fsync(
@@ -290,14 +264,8 @@ impl Filesystem for Face {
     }
 
     fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        match self.ask("opendir", |fs| fs.opendir(ino.0)) {
-            Ok(dir) => {
-                let handle = self.next_dir.fetch_add(1, Ordering::Relaxed);
-                self.dirs.lock().insert(handle, Arc::new(dir));
-                reply.opened(FileHandle(handle), FopenFlags::empty());
-            }
-            Err(e) => reply.error(e),
-        }
+        let open = |fs: &FileSystem| fs.opendir(ino.0).map(|dir| self.add_dir(dir));
+        self.serve_or("opendir", reply, open, |handle| self.remove_dir(handle));
     }
 
     fn readdir(
@@ -306,18 +274,22 @@ impl Filesystem for Face {
         _ino: INodeNo,
         handle: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectory,
+        reply: ReplyDirectory,
     ) {
+        let Some(dir) = self.dir(handle) else { return reply.error(Errno::EBADF) };
+        let claim = Claim::new("readdir", reply);
         let mut add = |entry: DirEntry<'_>| {
             let name = OsStr::from_bytes(entry.name);
-            reply.add(INodeNo(entry.ino), entry.cookie, file_type(entry.kind), name)
+            let (ino, kind) = (INodeNo(entry.ino), file_type(entry.kind));
+            // Where the reply is taken nothing more is wanted.
+            claim.with(|reply| reply.add(ino, entry.cookie, kind, name)).unwrap_or(true)
         };
-        let listed =
-            self.dir(handle).and_then(|dir| self.ask("readdir", |fs| fs.readdir(&dir, offset, &mut add)));
-        match listed {
+        let list = |fs: &FileSystem| fs.readdir(&dir, offset, &mut add);
+        let answer = |reply: ReplyDirectory, listed| match listed {
             Ok(()) => reply.ok(),
             Err(e) => reply.error(e),
-        }
+        };
+        self.serve_claimed(&claim, "readdir", list, answer, |()| ());
     }
 
     fn readdirplus(
@@ -326,23 +298,34 @@ impl Filesystem for Face {
         _ino: INodeNo,
         handle: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectoryPlus,
+        reply: ReplyDirectoryPlus,
     ) {
-        let mut add = |entry: DirEntry<'_>| {
-            let attr = match &entry.attr {
-                Some(attr) => file_attr(attr),
-                None => bare_attr(entry.ino, entry.kind),
-            };
-            let name = OsStr::from_bytes(entry.name);
-            reply.add(INodeNo(entry.ino), entry.cookie, name, ttl(entry.ino), &attr, GENERATION)
+        let Some(dir) = self.dir(handle) else { return reply.error(Errno::EBADF) };
+        let claim = Claim::new("readdirplus", reply);
+        let list = |fs: &FileSystem| {
+            // Each counts as looked up, also if the listing comes too late.
+            let mut referenced = Vec::new();
+            fs.readdir_plus(&dir, offset, &mut |entry| {
+                let attr = match &entry.attr {
+                    Some(attr) => file_attr(attr),
+                    None => bare_attr(entry.ino, entry.kind),
+                };
+                let name = OsStr::from_bytes(entry.name);
+                let (ino, ttl) = (INodeNo(entry.ino), ttl(entry.ino));
+                let full = claim.with(|reply| reply.add(ino, entry.cookie, name, ttl, &attr, GENERATION));
+                if full == Some(false) && entry.attr.is_some() {
+                    referenced.push(entry.ino);
+                }
+                full.unwrap_or(true)
+            })?;
+            Ok(referenced)
         };
-        let listed = self
-            .dir(handle)
-            .and_then(|dir| self.ask("readdir", |fs| fs.readdir_plus(&dir, offset, &mut add)));
-        match listed {
-            Ok(()) => reply.ok(),
+        let answer = |reply: ReplyDirectoryPlus, listed| match listed {
+            Ok(_) => reply.ok(),
             Err(e) => reply.error(e),
-        }
+        };
+        let late = |referenced: Vec<Ino>| referenced.iter().for_each(|ino| self.fs.forget(*ino, 1));
+        self.serve_claimed(&claim, "readdirplus", list, answer, late);
     }
 
     fn releasedir(
@@ -353,25 +336,12 @@ impl Filesystem for Face {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        let dir = self.dirs.lock().remove(&handle.0);
-        drop(dir);
+        self.remove_dir(handle);
         reply.ok();
     }
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        match self.ask("statfs", FileSystem::statfs) {
-            Ok(s) => reply.statfs(
-                s.blocks,
-                s.free,
-                s.available,
-                s.files,
-                s.files_free,
-                s.block_size,
-                s.name_max,
-                s.block_size,
-            ),
-            Err(e) => reply.error(e),
-        }
+        self.serve("statfs", reply, FileSystem::statfs);
     }
 
     fn setxattr(
@@ -388,37 +358,30 @@ impl Filesystem for Face {
             return reply.error(Errno::ENOSYS);
         }
         let Some(mode) = xattr_mode(flags) else { return reply.error(Errno::EINVAL) };
-        let name = name.as_bytes();
-        let set = self.ask("setxattr", |fs| fs.setxattr(ino.0, name, value, mode, caller(request)));
-        reply_empty(reply, set);
+        let set = |fs: &FileSystem| fs.setxattr(ino.0, name.as_bytes(), value, mode, caller(request));
+        self.serve_or("setxattr", reply, set, |()| self.forget_inode(ino.0));
     }
 
     fn getxattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         if !self.xattrs {
             return reply.error(Errno::ENOSYS);
         }
-        match self.ask("getxattr", |fs| fs.getxattr(ino.0, name.as_bytes())) {
-            Ok(Some(value)) => reply_xattr(reply, &value, size),
-            Ok(None) => reply.error(Errno::NO_XATTR),
-            Err(e) => reply.error(e),
-        }
+        self.serve("getxattr", reply, |fs| Ok((fs.getxattr(ino.0, name.as_bytes())?, size)));
     }
 
     fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         if !self.xattrs {
             return reply.error(Errno::ENOSYS);
         }
-        match self.ask("listxattr", |fs| fs.listxattr(ino.0)) {
-            Ok(names) => reply_xattr(reply, &names, size),
-            Err(e) => reply.error(e),
-        }
+        self.serve("listxattr", reply, |fs| Ok((Some(fs.listxattr(ino.0)?.into()), size)));
     }
 
     fn removexattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         if !self.xattrs {
             return reply.error(Errno::ENOSYS);
         }
-        reply_empty(reply, self.ask("removexattr", |fs| fs.removexattr(ino.0, name.as_bytes())));
+        let remove = |fs: &FileSystem| fs.removexattr(ino.0, name.as_bytes());
+        self.serve_or("removexattr", reply, remove, |()| self.forget_inode(ino.0));
     }
 
     fn ioctl(

@@ -7,6 +7,7 @@
 
 use crate::lsm::options::CompactionMode;
 use rustix::mount::MountFlags;
+use std::time::Duration;
 
 /// How a store is mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,10 @@ pub struct MountOptions {
     pub allow_other: bool,
     /// Threads that serve requests; `None` leaves it to the daemon.
     pub threads: Option<usize>,
+    /// How long a request may take before it is answered with an error; `None` leaves it to the daemon.
+    pub request_timeout: Option<Duration>,
+    /// How long a thread looks out for the next request; `None` leaves it to the daemon.
+    pub linger: Option<Duration>,
     /// How the store's tables are compacted; `None` leaves it to the engine.
     pub compaction: Option<CompactionMode>,
 }
@@ -33,6 +38,12 @@ pub struct OptionError {
 
 /// Most threads that `threads=` may ask for.
 pub const THREADS_MAX: usize = 64;
+
+/// The longest `request_timeout=`, in seconds: a day.
+const REQUEST_TIMEOUT_MAX: u64 = 86_400;
+
+/// The longest `linger=`, in microseconds.
+const LINGER_MAX: u64 = 10_000;
 
 /// Options for `mount(8)`, `/etc/fstab` and other helpers that mean nothing here.
 const IGNORED: [&str; 13] = [
@@ -74,7 +85,14 @@ impl MountOptions {
     pub fn defaults() -> MountOptions {
         let root = rustix::process::geteuid().is_root();
         let flags = if root { MountFlags::empty() } else { MountFlags::NOSUID | MountFlags::NODEV };
-        MountOptions { flags, allow_other: root, threads: None, compaction: None }
+        MountOptions {
+            flags,
+            allow_other: root,
+            threads: None,
+            request_timeout: None,
+            linger: None,
+            compaction: None,
+        }
     }
 
     /// The defaults, changed by each comma list in turn.
@@ -101,6 +119,16 @@ impl MountOptions {
             Some(("threads", count)) => match count.parse() {
                 Ok(count @ 1..=THREADS_MAX) => self.threads = Some(count),
                 _ => return refuse("a number from 1 to 64 is wanted"),
+            },
+            Some(("request_timeout", seconds)) => match seconds.parse() {
+                Ok(seconds @ 1..=REQUEST_TIMEOUT_MAX) => {
+                    self.request_timeout = Some(Duration::from_secs(seconds));
+                }
+                _ => return refuse("a number of seconds from 1 to 86400 is wanted"),
+            },
+            Some(("linger", micros)) => match micros.parse() {
+                Ok(micros @ 0..=LINGER_MAX) => self.linger = Some(Duration::from_micros(micros)),
+                _ => return refuse("a number of microseconds from 0 to 10000 is wanted"),
             },
             Some(("compaction", mode)) => match CompactionMode::from_name(mode) {
                 Some(mode) => self.compaction = Some(mode),
@@ -163,6 +191,13 @@ mod tests {
     }
 
     #[test]
+    fn times_are_read_in_their_units() {
+        let options = parse("request_timeout=5,linger=200").unwrap();
+        assert_eq!(options.request_timeout, Some(Duration::from_secs(5)));
+        assert_eq!(options.linger, Some(Duration::from_micros(200)));
+    }
+
+    #[test]
     fn what_is_for_others_is_ignored() {
         let list = "defaults,auto,noauto,nofail,_netdev,x-systemd.automount,comment=x,X-mount.mkdir,,default_permissions,volume=main,async";
         assert_eq!(parse(list).unwrap(), MountOptions::defaults());
@@ -182,6 +217,10 @@ mod tests {
             "threads=0",
             "threads=65",
             "threads=x",
+            "request_timeout=0",
+            "request_timeout=86401",
+            "linger=-1",
+            "linger=10001",
             "volume=x",
             "compaction=x",
             "compaction",

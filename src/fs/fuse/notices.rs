@@ -1,0 +1,152 @@
+//! What the kernel is told without having asked, and what waits to be done off the requests' threads.
+//!
+//! A thread of its own, which holds no lock: the kernel takes the directory's lock to forget a name, and
+//! whoever holds that one may be waiting for us.
+//!
+//! The kernel keeps every inode that it has ever been told of until it wants the memory back. Past a number
+//! of them this thread has it forget the names of those that nobody asked for of late ([`FileSystem::coldest`]);
+//! it then forgets the inodes too, unless they are in use. (To a program that has such a file open, the
+//! kernel shows its name as deleted in `/proc`; nothing else changes.) Each look at one shard of the table is
+//! followed by the notices for what it found. A round ends when so many were told of that a sixteenth of
+//! the room is free again, or after two turns of the hand; the kernel's answers come as FORGET. Rounds
+//! follow while there are too many and they help; what is in use raises the mark for the next one.
+//!
+//! Lock: one mutex, held to look and to change; a leaf.
+
+use crate::fs::FileSystem;
+use crate::fs::attr::Ino;
+use crate::fs::inode::Inodes;
+use fuser::{INodeNo, Notifier};
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Between two rounds.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Something to be told or done.
+#[derive(Debug)]
+pub(super) enum Notice {
+    /// What the kernel believes of a name in a directory may be wrong.
+    Name(Ino, Box<[u8]>),
+    /// What it believes of an inode, and of its contents, may be wrong.
+    Inode(Ino),
+    /// References to give back, where there was no thread to do it.
+    Forget(Ino, u64),
+}
+
+/// What waits to be told. As much as late answers bring, of which there are no more than requests, and
+/// what the kernel forgets while every thread is held up, no more than it knows.
+#[derive(Debug)]
+pub(super) struct Notices {
+    inodes_max: usize,
+    /// The number of inodes past which to look for those not used: the most there may be, or more where
+    /// the last round found that they are in use.
+    crowd: AtomicUsize,
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    /// There are too many inodes, and nobody has looked after them yet.
+    crowded: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Notice>,
+    crowded: bool,
+    ended: bool,
+}
+
+impl Notices {
+    /// For a kernel that may know `inodes_max` inodes.
+    pub fn new(inodes_max: usize) -> Notices {
+        Notices {
+            inodes_max,
+            crowd: AtomicUsize::new(inodes_max),
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            crowded: AtomicBool::new(false),
+        }
+    }
+
+    /// Adds one.
+    pub fn push(&self, notice: Notice) {
+        self.queue.lock().waiting.push_back(notice);
+        self.wake.notify_one();
+    }
+
+    /// So many inodes are known.
+    pub fn look_at(&self, inodes: usize) {
+        if inodes > self.crowd.load(Ordering::Relaxed) && !self.crowded.swap(true, Ordering::AcqRel) {
+            self.queue.lock().crowded = true;
+            self.wake.notify_one();
+        }
+    }
+
+    /// Ends the thread.
+    pub fn end(&self) {
+        self.queue.lock().ended = true;
+        self.wake.notify_one();
+    }
+
+    /// The thread: until the mount is gone.
+    pub fn run(&self, fs: &FileSystem, kernel: &Notifier) {
+        let mut queue = self.queue.lock();
+        while !queue.ended {
+            if let Some(notice) = queue.waiting.pop_front() {
+                drop(queue);
+                tell(fs, kernel, &notice);
+                queue = self.queue.lock();
+            } else if std::mem::take(&mut queue.crowded) {
+                drop(queue);
+                let before = fs.referenced();
+                self.make_room(fs, kernel);
+                queue = self.queue.lock();
+                // The kernel's answers take a moment.
+                self.wake.wait_for(&mut queue, PAUSE);
+                let left = fs.referenced();
+                let crowd = match left < before {
+                    true => self.inodes_max,
+                    false => self.inodes_max.max(left + self.inodes_max / 16),
+                };
+                self.crowd.store(crowd, Ordering::Relaxed);
+                self.crowded.store(false, Ordering::Release);
+                queue.crowded = left > crowd;
+            } else {
+                self.wake.wait(&mut queue);
+            }
+        }
+    }
+
+    /// Has the kernel forget what nobody used of late.
+    fn make_room(&self, fs: &FileSystem, kernel: &Notifier) {
+        let wanted = self.inodes_max - self.inodes_max / 16;
+        let mut excess = fs.referenced().saturating_sub(wanted);
+        for _ in 0..2 * Inodes::TURN {
+            if excess == 0 || self.queue.lock().ended {
+                return;
+            }
+            for (parent, name) in fs.coldest(excess) {
+                tell(fs, kernel, &Notice::Name(parent, name));
+                excess -= 1;
+            }
+        }
+    }
+}
+
+fn tell(fs: &FileSystem, kernel: &Notifier, notice: &Notice) {
+    let told = match notice {
+        Notice::Name(parent, name) => kernel.inval_entry(INodeNo(*parent), OsStr::from_bytes(name)),
+        Notice::Inode(ino) => kernel.inval_inode(INodeNo(*ino), 0, 0),
+        Notice::Forget(ino, count) => {
+            fs.forget(*ino, *count);
+            Ok(())
+        }
+    };
+    // The mount may be gone, and what the kernel does not know it need not forget.
+    if let Err(e) = told {
+        tracing::debug!("the kernel was not told of {notice:?}: {e}");
+    }
+}

@@ -1,0 +1,412 @@
+//! Who reads requests: few threads while all goes fast, another one whenever those are held up.
+//!
+//! A request is handled on the thread that read it: handing it over would cost a wake-up, several times
+//! what most handlers take. But a handler may be held up (a write by a stall, a read by a cold disk, either
+//! by a lock or by a disk that hangs), and then the next request must find somebody who reads it. So there
+//! are many threads, of which most are *parked*:
+//!
+//! - After its answer a thread reads again if requests are waiting or nobody else reads; else it parks.
+//! - The only reader first *lingers*: it looks out for the next request for a while before it sleeps in
+//!   its read, since to wake a sleeping processor costs more than most requests take. It does so while
+//!   requests come that close together, and only where nobody else wants the processor: when giving way to
+//!   others takes long, no thread lingers for [`BUSY`].
+//! - Requests that wait again and again ([`BACKLOG`]) have a parked thread read too.
+//! - A *watch* looks every millisecond while there is work. If nobody reads and no request came since it last
+//!   looked, all readers are held up: it has a parked thread read. When no request came for a while it
+//!   sleeps until one comes.
+//! - The last thread, when all others are held up, handles nothing that could hold it up too: it waits
+//!   with its request until another thread is done. What comes meanwhile waits in the kernel's queue, where
+//!   its caller can be killed.
+//!
+//! No request outlives its *deadline*, whatever the disk does: the watch answers it with `EIO`, so that who
+//! waits for it can always be ended. The handler goes on and finds that its answer is not wanted any more. If
+//! so many are stuck past their deadlines that only the last thread is left, it refuses every request at
+//! once, until the first of them comes back.
+//!
+//! # Ends
+//! Each thread that has handled a request has a guard that runs when the thread ends, as all do when the
+//! mount is gone: it wakes those parked, who then read and learn it too. A thread parks only while another
+//! one that has a guard reads. So nobody is left behind.
+//!
+//! # Bounds
+//! No more requests are handled than there are threads. Beside those, requests wait here for syncs, which
+//! hold no thread up; each has a caller that waits for it.
+//!
+//! # Locks
+//! One mutex, held for a few instructions; three conditions, one for each sort that waits: the parked, the
+//! last thread, the watch. What a sleeper waits for changes only under the mutex and is followed by a
+//! notification, so no wake-up is lost.
+
+use crate::fs::fuse::answer::Expire;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long readers may be held up before another thread reads.
+const TICK: Duration = Duration::from_millis(1);
+
+/// Ticks without a request after which the watch looks at deadlines only.
+const QUIET_TICKS: u32 = 100;
+
+/// So many answers in a row after which requests were waiting have another thread read.
+const BACKLOG: u32 = 8;
+
+/// When looking out for requests is not worth while: requests that come further apart than twice this.
+const LINGER_MIN: Duration = Duration::from_micros(5);
+
+/// A thread that gives way for so long has met somebody who wants the processor.
+const GAVE_WAY: Duration = Duration::from_micros(10);
+
+/// For so long the processors then count as busy.
+const BUSY: Duration = Duration::from_millis(100);
+
+/// A request's number.
+pub(super) type Id = u64;
+
+/// The threads that read.
+pub(super) struct Readers {
+    /// All of them.
+    threads: usize,
+    /// How long a request may take.
+    timeout: Duration,
+    /// The longest time to look out for a request.
+    linger_max: Duration,
+    /// The connection, to see whether requests are waiting.
+    device: OwnedFd,
+    state: Mutex<State>,
+    /// Parked threads wait here.
+    promoted: Condvar,
+    /// The last thread waits here.
+    freed: Condvar,
+    /// The watch waits here.
+    work: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Threads that have handled a request; the others are reading their first.
+    known: usize,
+    /// Those of them that read, or are about to.
+    reading: usize,
+    /// Those that wait until they are needed.
+    parked: usize,
+    /// Parked threads that were told to read and have not noticed yet: they are counted as reading.
+    promotions: usize,
+    /// Does the last thread wait?
+    last_waits: bool,
+    /// Requests that are not answered, or whose handlers are not done. In the order in which they came.
+    under_way: BTreeMap<Id, UnderWay>,
+    next: Id,
+    /// Handlers that go on past their deadlines.
+    stuck: usize,
+    /// Answers in a row after which requests were waiting.
+    backlog: u32,
+    /// How long to look out for the next request, and since when nobody has been handling any.
+    linger: Duration,
+    answered_at: Option<Instant>,
+    /// Until then the processors count as busy.
+    busy_until: Option<Instant>,
+    /// Does the watch sleep, to be woken by the next request?
+    watch_sleeps: bool,
+    /// The mount is gone.
+    ended: bool,
+}
+
+/// A request that is not answered, or whose handler is not done.
+struct UnderWay {
+    deadline: Instant,
+    request: Option<Arc<dyn Expire>>,
+    /// It holds a thread up.
+    has_thread: bool,
+    expired: bool,
+}
+
+/// A thread's permission to handle a request.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub id: Id,
+    /// False: do nothing, the request is answered.
+    pub goes: bool,
+}
+
+/// Tells the others when its thread ends.
+struct Guard(Arc<Readers>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+thread_local! {
+    /// The guard of a thread that has handled a request.
+    static GUARD: RefCell<Option<Guard>> = const { RefCell::new(None) };
+}
+
+impl fmt::Debug for Readers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Readers").field("threads", &self.threads).finish_non_exhaustive()
+    }
+}
+
+impl Readers {
+    /// For `threads` threads that read from `device`, of which this is a duplicate.
+    pub fn new(device: OwnedFd, threads: usize, timeout: Duration, linger_max: Duration) -> Arc<Readers> {
+        Arc::new(Readers {
+            threads,
+            timeout,
+            linger_max,
+            device,
+            state: Mutex::default(),
+            promoted: Condvar::new(),
+            freed: Condvar::new(),
+            work: Condvar::new(),
+        })
+    }
+
+    /// This thread has read a request, which may be answered from now on: by the handler or, at the
+    /// deadline, by the watch. Where it is the last thread it waits; with what has no answer it does not,
+    /// nor may it go on.
+    pub fn enter(self: &Arc<Self>, request: Option<Arc<dyn Expire>>) -> Turn {
+        // A thread serves one mount, to its end.
+        let new = GUARD.with_borrow_mut(|guard| {
+            let new = guard.is_none();
+            guard.get_or_insert_with(|| Guard(self.clone()));
+            new
+        });
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        match new {
+            true => state.known += 1,
+            false => state.reading -= 1,
+        }
+        let gap = state.answered_at.take().map(|at| now.saturating_duration_since(at));
+        state.linger = match gap {
+            Some(gap) if gap <= self.linger_max => self.linger_max,
+            Some(_) => state.linger / 2,
+            None => state.linger,
+        };
+        let id = state.next;
+        state.next += 1;
+        let deadline = now + self.timeout;
+        let deaf = request.is_none();
+        let under_way = UnderWay { deadline, request, has_thread: true, expired: false };
+        state.under_way.insert(id, under_way);
+        if state.watch_sleeps {
+            state.watch_sleeps = false;
+            self.work.notify_one();
+        }
+        let goes = match deaf {
+            true => self.threads == 1 || !self.is_last(&state),
+            false => self.wait_unless_last(&mut state, id),
+        };
+        Turn { id, goes }
+    }
+
+    /// Waits while all other threads are held up. False if the request is not to be handled.
+    fn wait_unless_last(&self, state: &mut MutexGuard<'_, State>, id: Id) -> bool {
+        while self.threads > 1 && self.is_last(state) {
+            let expired = state.under_way.get(&id).is_some_and(|request| request.expired);
+            if expired {
+                return false;
+            }
+            if state.stuck + 1 >= self.threads {
+                let request = state.under_way.get_mut(&id).and_then(|u| u.request.take());
+                MutexGuard::unlocked(state, || request.map(|request| request.expire()));
+                return false;
+            }
+            state.last_waits = true;
+            self.freed.wait(state);
+        }
+        true
+    }
+
+    /// Are all threads held up but this one, which has a request?
+    fn is_last(&self, state: &State) -> bool {
+        state.known >= self.threads && state.reading == 0 && state.parked == 0 && !state.ended
+    }
+
+    /// The handler is done. `waits`: the request is not answered yet, which [`Readers::answered`] will
+    /// tell. Returns when this thread is to read again.
+    pub fn leave(&self, turn: Turn, waits: bool) {
+        let pending = self.has_pending();
+        let mut state = self.state.lock();
+        state.reading += 1;
+        if waits {
+            state.keep(turn.id);
+        } else {
+            state.remove(turn.id);
+        }
+        let now = Instant::now();
+        state.answered_at = Some(now);
+        if state.last_waits {
+            state.last_waits = false;
+            self.freed.notify_all();
+        }
+        if pending {
+            state.backlog += 1;
+            if state.backlog >= BACKLOG {
+                state.backlog = 0;
+                self.promote(&mut state);
+            }
+        } else if state.reading > 1 {
+            state.backlog = 0;
+            self.park(&mut state);
+        } else {
+            state.backlog = 0;
+            let linger = state.linger;
+            let busy = state.busy_until.is_some_and(|until| now < until);
+            drop(state);
+            if linger >= LINGER_MIN && !busy {
+                self.linger(now, linger);
+            }
+        }
+    }
+
+    /// A request that waited is answered.
+    pub fn answered(&self, turn_id: Id) {
+        self.state.lock().remove(turn_id);
+    }
+
+    fn has_pending(&self) -> bool {
+        let mut question = [PollFd::new(&self.device, PollFlags::IN)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // An error, too, is to be read.
+        poll(&mut question, Some(&at_once)).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Looks out for the next request, giving way to whoever wants the processor.
+    fn linger(&self, start: Instant, linger: Duration) {
+        let mut looked = start;
+        while looked.saturating_duration_since(start) < linger && !self.has_pending() {
+            std::thread::yield_now();
+            let now = Instant::now();
+            if now.saturating_duration_since(looked) > GAVE_WAY {
+                self.state.lock().busy_until = now.checked_add(BUSY);
+                return;
+            }
+            looked = now;
+        }
+    }
+
+    /// Waits until this thread is needed. The caller saw that another one reads.
+    fn park(&self, state: &mut MutexGuard<'_, State>) {
+        state.reading -= 1;
+        state.parked += 1;
+        loop {
+            if state.promotions > 0 {
+                state.promotions -= 1;
+                return;
+            }
+            if state.ended {
+                state.parked -= 1;
+                state.reading += 1;
+                return;
+            }
+            self.promoted.wait(state);
+        }
+    }
+
+    /// Has a parked thread read, if there is one.
+    fn promote(&self, state: &mut State) {
+        if state.parked > 0 {
+            state.parked -= 1;
+            state.reading += 1;
+            state.promotions += 1;
+            self.promoted.notify_one();
+            if state.last_waits {
+                self.freed.notify_all();
+            }
+        }
+    }
+
+    /// The mount is gone: nobody needs to wait any more.
+    pub fn end(&self) {
+        self.state.lock().ended = true;
+        self.promoted.notify_all();
+        self.freed.notify_all();
+        self.work.notify_all();
+    }
+
+    /// The watch's thread: until the mount is gone.
+    pub fn watch(&self) {
+        let mut quiet = 0;
+        let mut state = self.state.lock();
+        while !state.ended {
+            let seen = state.next;
+            self.pause(&mut state, quiet);
+            let expired = state.expire(Instant::now());
+            if !expired.is_empty() {
+                MutexGuard::unlocked(&mut state, || answer(&expired, self.timeout));
+                // The last thread may be waiting with one of them.
+                self.freed.notify_all();
+            }
+            if state.next != seen {
+                quiet = 0;
+                continue;
+            }
+            quiet = (quiet + 1).min(QUIET_TICKS);
+            if state.known >= self.threads && state.reading == 0 {
+                self.promote(&mut state);
+            }
+        }
+    }
+
+    /// Waits for a tick, or longer while nothing comes.
+    fn pause(&self, state: &mut MutexGuard<'_, State>, quiet: u32) {
+        if quiet < QUIET_TICKS {
+            self.work.wait_for(state, TICK);
+            return;
+        }
+        state.watch_sleeps = true;
+        let next = state.under_way.values().find(|request| !request.expired).map(|request| request.deadline);
+        match next {
+            Some(deadline) => drop(self.work.wait_until(state, deadline)),
+            None => self.work.wait(state),
+        }
+        state.watch_sleeps = false;
+    }
+}
+
+fn answer(expired: &[Arc<dyn Expire>], timeout: Duration) {
+    for request in expired {
+        if let Some(op) = request.expire() {
+            tracing::error!("{op} took longer than {timeout:?} and was answered with an error");
+        }
+    }
+}
+
+impl State {
+    /// The requests past their deadlines that were not known to be.
+    fn expire(&mut self, now: Instant) -> Vec<Arc<dyn Expire>> {
+        let mut expired = Vec::new();
+        for request in self.under_way.values_mut().take_while(|request| request.deadline <= now) {
+            if !request.expired {
+                request.expired = true;
+                self.stuck += usize::from(request.has_thread);
+                expired.extend(request.request.take());
+            }
+        }
+        expired
+    }
+
+    /// A handler is done, its request not answered.
+    fn keep(&mut self, id: Id) {
+        if let Some(request) = self.under_way.get_mut(&id) {
+            self.stuck -= usize::from(request.expired && request.has_thread);
+            request.has_thread = false;
+        }
+    }
+
+    /// A request is answered, and its handler done.
+    fn remove(&mut self, id: Id) {
+        if let Some(request) = self.under_way.remove(&id) {
+            self.stuck -= usize::from(request.expired && request.has_thread);
+        }
+    }
+}

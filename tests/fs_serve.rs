@@ -1,0 +1,264 @@
+//! How a mount is served while its disk hangs, panics, or the kernel knows too much. A real mount of a store
+//! on a simulated disk. Needs root and `/dev/fuse`; without them it is skipped.
+
+mod fs_common;
+
+use fs_common::Fixture;
+use lsmfs::disk::sim::Op;
+use lsmfs::fs::ROOT;
+use lsmfs::fs::fuse::{ServeOptions, Session};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A gate that operations of the disk wait at while it is shut.
+#[derive(Default)]
+struct Gate {
+    /// Is it shut, and how many wait?
+    state: Mutex<(bool, usize)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.1 += 1;
+        state = self.changed.wait_while(state, |(shut, _)| *shut).unwrap();
+        state.1 -= 1;
+    }
+
+    fn waiting(&self) -> usize {
+        self.state.lock().unwrap().1
+    }
+
+    fn set(&self, shut: bool) {
+        self.state.lock().unwrap().0 = shut;
+        self.changed.notify_all();
+    }
+}
+
+/// A mounted store on a simulated disk.
+struct Mounted {
+    store: Fixture,
+    dir: tempfile::TempDir,
+    /// Where the kernel tells of its connections, and the number of this one.
+    connections: tempfile::TempDir,
+    device: u64,
+    gates: Vec<Arc<Gate>>,
+    server: Option<JoinHandle<lsmfs::fs::Result<()>>>,
+}
+
+impl Mounted {
+    /// `None` if this process may not mount.
+    fn new(store: Fixture, options: &ServeOptions) -> Option<Mounted> {
+        if !rustix::process::getuid().is_root() || !Path::new("/dev/fuse").exists() {
+            eprintln!("skipped: needs root and /dev/fuse");
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let fd = device.as_raw_fd();
+        let data = format!("fd={fd},rootmode=40000,user_id=0,group_id=0,default_permissions");
+        let data = CString::new(data).unwrap();
+        mount("lsmfs", dir.path(), "fuse.lsmfs", MountFlags::empty(), data.as_c_str()).unwrap();
+        let session = Session::start(store.fs.clone(), device, options);
+        if session.is_err() {
+            let _ = unmount(dir.path(), UnmountFlags::DETACH);
+        }
+        let session = session.unwrap();
+        let server = Some(thread::spawn(move || session.run()));
+        let device = fs::metadata(dir.path()).unwrap().dev();
+        let connections = tempfile::tempdir().unwrap();
+        mount("fusectl", connections.path(), "fusectl", MountFlags::empty(), c"").unwrap();
+        Some(Mounted { store, dir, connections, device, gates: Vec::new(), server })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// From now on these operations of the disk hang until the gate is opened.
+    fn hang(&mut self, op: Op) -> Arc<Gate> {
+        let gate = Arc::new(Gate::default());
+        gate.set(true);
+        let hung = gate.clone();
+        self.store.sim.before(op, move || hung.pass());
+        self.gates.push(gate.clone());
+        gate
+    }
+
+    /// The number of requests that are not answered, as the kernel counts.
+    fn unanswered(&self) -> usize {
+        let path = self.connections.path().join(self.device.to_string()).join("waiting");
+        fs::read_to_string(path).unwrap().trim().parse().unwrap()
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        self.store.sim.clear_hooks();
+        self.gates.iter().for_each(|gate| gate.set(false));
+        let _ = unmount(self.connections.path(), UnmountFlags::DETACH);
+        let unmounted = unmount(self.dir.path(), UnmountFlags::DETACH);
+        if let (Ok(()), Some(server)) = (unmounted, self.server.take()) {
+            let served = server.join();
+            if !thread::panicking() {
+                served.unwrap().unwrap();
+                self.store.fs.close().unwrap();
+                self.store.store.close().unwrap();
+            }
+        }
+    }
+}
+
+fn errno<T: std::fmt::Debug>(result: io::Result<T>) -> i32 {
+    result.unwrap_err().raw_os_error().unwrap()
+}
+
+fn options() -> ServeOptions {
+    ServeOptions { threads: 8, timeout: PATIENCE, ..ServeOptions::default() }
+}
+
+fn short() -> ServeOptions {
+    ServeOptions { timeout: Duration::from_millis(300), ..options() }
+}
+
+#[test]
+fn the_syncs_of_many_go_to_the_disk_together() {
+    let Some(mut m) = Mounted::new(Fixture::new(), &options()) else { return };
+    let files: Vec<File> = (0..16).map(|n| File::create(m.path(&n.to_string())).unwrap()).collect();
+    let gate = m.hang(Op::Sync);
+    let (syncs, counted) = (Arc::new(AtomicUsize::new(0)), gate.clone());
+    let count = syncs.clone();
+    m.store.sim.before(Op::Sync, move || {
+        count.fetch_add(1, SeqCst);
+        counted.pass();
+    });
+    thread::scope(|scope| {
+        for (n, mut file) in files.iter().enumerate() {
+            io::Write::write_all(&mut file, format!("{n}").as_bytes()).unwrap();
+            scope.spawn(move || file.sync_all().unwrap());
+        }
+        wait_until("all wait for a sync", || m.unanswered() >= 16);
+        // More of them than there are threads, and others are served.
+        assert_eq!(fs::metadata(m.path("3")).unwrap().len(), 1);
+        fs::write(m.path("another"), "x").unwrap();
+        gate.set(false);
+    });
+    let syncs = syncs.load(SeqCst);
+    assert!((1..=4).contains(&syncs), "{syncs} syncs for 16 files");
+}
+
+#[test]
+fn who_is_held_up_holds_up_nobody_else() {
+    let store = Fixture::new();
+    store.fs.mkdir(ROOT, b"d", 0o755, fs_common::USER).unwrap();
+    for n in 0..100 {
+        fs_common::file(&store.fs, &format!("f{n}"), b"contents");
+    }
+    let Some(mut m) = Mounted::new(store, &options()) else { return };
+    let gate = m.hang(Op::Write);
+    thread::scope(|scope| {
+        for n in 0..6 {
+            let path = m.path(&format!("d/{n}"));
+            scope.spawn(move || fs::write(path, "x").unwrap());
+        }
+        wait_until("writers are held up", || gate.waiting() > 0 && m.unanswered() >= 1);
+        for n in 0..100 {
+            assert_eq!(fs::read(m.path(&format!("f{n}"))).unwrap(), b"contents");
+        }
+        gate.set(false);
+    });
+    assert_eq!(fs::read_dir(m.path("d")).unwrap().count(), 6);
+}
+
+#[test]
+fn a_disk_that_hangs_outlasts_no_request() {
+    let Some(mut m) = Mounted::new(Fixture::new(), &short()) else { return };
+    let file = File::create(m.path("f")).unwrap();
+    let gate = m.hang(Op::Sync);
+    assert_eq!(errno(file.sync_all()), libc::EIO);
+    gate.set(false);
+    file.sync_all().unwrap();
+
+    let gate = m.hang(Op::Write);
+    assert_eq!(errno(fs::write(m.path("late"), "x")), libc::EIO);
+    gate.set(false);
+    // It was made after all, and the kernel hears of it.
+    wait_until("the name is there", || fs::metadata(m.path("late")).is_ok());
+    fs::write(m.path("late"), "xyz").unwrap();
+    assert_eq!(fs::read(m.path("late")).unwrap(), b"xyz");
+}
+
+#[test]
+fn more_hung_requests_than_threads_leave_the_mount_alive() {
+    let Some(mut m) = Mounted::new(Fixture::new(), &short()) else { return };
+    let files: Vec<File> = (0..40).map(|n| File::create(m.path(&n.to_string())).unwrap()).collect();
+    let gate = m.hang(Op::Write);
+    thread::scope(|scope| {
+        for mut file in &files {
+            scope.spawn(move || assert_eq!(errno(io::Write::write_all(&mut file, b"x")), libc::EIO));
+        }
+    });
+    assert_eq!(errno(fs::metadata(m.path("unheard of"))), libc::EIO);
+    gate.set(false);
+    wait_until("the mount answers", || {
+        fs::metadata(m.path("unheard of")).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+    });
+    fs::write(m.path("7"), "new").unwrap();
+    assert_eq!(fs::read(m.path("7")).unwrap(), b"new");
+    assert!(m.store.fs.referenced() <= 41, "{}", m.store.fs.referenced());
+}
+
+#[test]
+fn a_panic_ends_one_request() {
+    let mut store = Fixture::new();
+    fs_common::file(&store.fs, "f", &[7; 100_000]);
+    store.reopen();
+    let Some(m) = Mounted::new(store, &options()) else { return };
+    m.store.sim.before(Op::Read, || panic!("as the test wants"));
+    for _ in 0..20 {
+        assert_eq!(errno(fs::read(m.path("f"))), libc::EIO);
+    }
+    m.store.sim.clear_hooks();
+    assert_eq!(fs::read(m.path("f")).unwrap(), [7; 100_000]);
+}
+
+#[test]
+fn the_kernel_forgets_what_it_does_not_use() {
+    let few = ServeOptions { inodes: 500, ..options() };
+    let Some(m) = Mounted::new(Fixture::new(), &few) else { return };
+    let kept = File::create(m.path("kept")).unwrap();
+    fs::create_dir(m.path("dir")).unwrap();
+    let dir_ino = fs::metadata(m.path("dir")).unwrap().ino();
+    for n in 0..4000 {
+        fs::write(m.path(&format!("f{n}")), n.to_string()).unwrap();
+    }
+    wait_until("most are forgotten", || m.store.fs.referenced() <= 600);
+    for n in (0..4000).step_by(37) {
+        assert_eq!(fs::read_to_string(m.path(&format!("f{n}"))).unwrap(), n.to_string());
+    }
+    assert_eq!(kept.metadata().unwrap().ino(), fs::metadata(m.path("kept")).unwrap().ino());
+    assert_eq!(fs::metadata(m.path("dir")).unwrap().ino(), dir_ino);
+    assert_eq!(fs::read_dir(m.dir.path()).unwrap().count(), 4002);
+}

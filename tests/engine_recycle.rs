@@ -16,7 +16,7 @@ const RECORDS_PER_SEGMENT: u64 = 8;
 
 fn options() -> Options {
     Options {
-        memtable_size: 600,
+        memtable_size: 500,
         memtable_stall_size: 1 << 20,
         num_memtable_limit: 1,
         log_segment_size: 1000,

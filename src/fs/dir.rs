@@ -178,7 +178,7 @@ impl Record {
             nlink: if kind == FileKind::Directory { 2 } else { 1 },
             rdev: 0,
             size: 0,
-            chunks: 0,
+            pages: 0,
             atime: now,
             mtime: now,
             ctime: now,

@@ -10,7 +10,8 @@
 //! | `inode`, `node`, `change` | what the outside knows; a file in hand; one request's batch |
 //! | `lock` | all locks and their order |
 //! | `number`, `reclaim` | inode numbers; giving back what removed files held |
-//! | `setattr`, `xattr`, `acl`, `file`, `truncate` | attributes, contents |
+//! | `setattr`, `xattr`, `acl` | attributes |
+//! | `file`, `truncate`, `allocate`, `chunk` | contents |
 //! | `dir`, `link`, `remove`, [`rename`], [`readdir`] | names |
 //! | [`control`], [`figures`] | the store's figures as files, and as text |
 //! | [`error`], [`errno`] | what can go wrong, and the system's number for it |
@@ -19,8 +20,10 @@
 //! | [`tree`] | whole files by their paths, for who has no mount |
 
 mod acl;
+mod allocate;
 pub mod attr;
 mod change;
+mod chunk;
 pub mod control;
 mod dir;
 pub mod entry;
@@ -46,6 +49,7 @@ pub mod tree;
 mod truncate;
 mod xattr;
 
+pub use allocate::{Allocate, Seek};
 pub use attr::{Attr, Caller, FileKind, Ino, NAME_MAX, ROOT, SetAttr, SetTime, Timestamp};
 pub use error::{Cause, Error, Result, Subject};
 pub use filesystem::{FileSystem, FsOptions, StatFs, engine_options};

@@ -1,10 +1,11 @@
 //! The requests, one function each: translate, ask, answer.
 
 use crate::fs::FileSystem;
+use crate::fs::allocate::Seek;
 use crate::fs::attr::{Attr, FileKind, SetAttr};
 use crate::fs::fuse::convert::{
-    bare_attr, caller, file_attr, file_type, kind_of_mode, maker, rename_mode, requested_time, set_time,
-    xattr_mode,
+    allocation, bare_attr, caller, file_attr, file_type, kind_of_mode, maker, rename_mode, requested_time,
+    set_time, xattr_mode,
 };
 use crate::fs::fuse::{Face, GENERATION, MAX_BACKGROUND, MAX_WRITE, TTL, WANTED, ttl};
 use crate::fs::readdir::DirEntry;
@@ -437,42 +438,61 @@ impl Filesystem for Face {
 
     fn fallocate(
         &self,
-        _request: &Request,
-        _ino: INodeNo,
+        request: &Request,
+        ino: INodeNo,
         _handle: FileHandle,
-        _offset: u64,
-        _len: u64,
-        _mode: i32,
+        offset: u64,
+        len: u64,
+        mode: i32,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::ENOSYS);
+        let Some((what, keep_size)) = allocation(mode) else { return reply.error(Errno::EOPNOTSUPP) };
+        let done =
+            self.ask("fallocate", |fs| fs.allocate(ino.0, offset, len, what, keep_size, caller(request)));
+        reply_empty(reply, done);
     }
 
     fn lseek(
         &self,
         _request: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         _handle: FileHandle,
-        _offset: i64,
-        _whence: i32,
+        offset: i64,
+        whence: i32,
         reply: ReplyLseek,
     ) {
-        reply.error(Errno::ENOSYS);
+        // The kernel asks for nothing else.
+        let what = match whence {
+            libc::SEEK_DATA => Seek::Data,
+            libc::SEEK_HOLE => Seek::Hole,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
+        match self.ask("lseek", |fs| fs.seek(ino.0, offset, what)) {
+            // No file is that large.
+            Ok(at) => reply.offset(at as i64),
+            Err(e) => reply.error(e),
+        }
     }
 
     fn copy_file_range(
         &self,
-        _request: &Request,
-        _from: INodeNo,
+        request: &Request,
+        from: INodeNo,
         _from_handle: FileHandle,
-        _from_offset: u64,
-        _to: INodeNo,
+        from_offset: u64,
+        to: INodeNo,
         _to_handle: FileHandle,
-        _to_offset: u64,
-        _len: u64,
+        to_offset: u64,
+        len: u64,
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        reply.error(Errno::ENOSYS);
+        let (from, to) = ((from.0, from_offset), (to.0, to_offset));
+        match self.ask("copy_file_range", |fs| fs.copy_range(from, to, len, caller(request))) {
+            // One request copies a bounded part, which fits.
+            Ok(len) => reply.written(len as u32),
+            Err(e) => reply.error(e),
+        }
     }
 }

@@ -195,9 +195,11 @@ fn writes_and_cuts_move_the_times_but_not_the_access() {
     f.fs.setattr(ino, &back, USER).unwrap();
     f.fs.read(ino, 0, 10).unwrap();
     f.fs.write(ino, 0, b"").unwrap();
-    f.fs.setattr(ino, &SetAttr::default(), USER).unwrap();
     let attr = f.fs.getattr(ino).unwrap();
     assert_eq!((attr.atime, attr.mtime, attr.ctime), (old, old, old));
+    // A change of owner to the same one.
+    let attr = f.fs.setattr(ino, &SetAttr::default(), USER).unwrap();
+    assert!((attr.atime, attr.mtime) == (old, old) && attr.ctime > old);
 }
 
 #[test]
@@ -219,6 +221,11 @@ fn setuid_and_setgid_are_cleared() {
     assert_eq!(mode_after(&|| assert!(f.fs.setattr(ino, &owner, root).is_ok())), 0o755);
     let dir = f.fs.mkdir(ROOT, b"d", 0o2755, USER).unwrap().ino;
     assert_eq!(f.fs.setattr(dir, &owner, root).unwrap().mode, 0o2755);
+    // A change to the same owner, which comes without attributes; a stranger may ask for it too.
+    let same = SetAttr::default();
+    assert_eq!(mode_after(&|| assert!(f.fs.setattr(ino, &same, root).is_ok())), 0o755);
+    assert_eq!(mode_after(&|| assert!(f.fs.setattr(ino, &same, Caller::new(5, 5)).is_ok())), 0o755);
+    assert_eq!(mode_after(&|| assert!(f.fs.setattr(ino, &same, Caller::new(6, 5)).is_ok())), 0o6755);
 }
 
 #[test]

@@ -48,8 +48,8 @@ end() {
 trap end EXIT
 trap 'exit 1' INT TERM
 
-# Mounts a new store, with mount's options as arguments.
+# Mounts a new store.
 start_mount() {
-    "$lsmfs" mount "$@" "$scratch/store" "$scratch/dir"
+    "$lsmfs" mount "$scratch/store" "$scratch/dir"
     mountpoint -q "$scratch/dir" || fail "nothing is mounted"
 }

@@ -19,6 +19,7 @@ churn() {
         head -c 12582912 /dev/urandom >"$scratch/dir/churn.new"
         mv "$scratch/dir/churn.new" "$scratch/dir/churn.$1"
         set -- $((($1 + 1) % 3))
+        sleep 1
     done
 }
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Mount, sh};
+use common::{Mount, Place, sh};
 use rustix::fs::{AtFlags, CWD, FallocateFlags, SeekFrom, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
@@ -152,5 +152,30 @@ fn a_position_in_a_listing_stays_valid_whatever_comes_and_goes() {
             .collect();
         let then = &names[number..names.len().min(number + 50)];
         assert_eq!(staying(&next), staying(then), "after {number}");
+    }
+}
+
+#[test]
+fn reads_move_times_of_access_as_the_mount_was_told() {
+    for (option, moves) in
+        [("rw", [false, false]), ("relatime", [true, false]), ("strictatime", [true, true])]
+    {
+        let place = Place::new();
+        place.mount(&[]).ok();
+        let (file, dir) = (place.dir().join("f"), place.dir().join("d"));
+        std::fs::write(&file, vec![1; 100_000]).unwrap();
+        std::fs::create_dir(&dir).unwrap();
+        let mut before = [&file, &dir].map(|path| std::fs::metadata(path).unwrap().accessed().unwrap());
+        for moves in moves {
+            // With a new mount the kernel knows nothing of the file, so that the read arrives.
+            place.umount().ok();
+            place.mount(&["-o", option]).ok();
+            std::fs::read(&file).unwrap();
+            std::fs::read_dir(&dir).unwrap().for_each(drop);
+            let after = [&file, &dir].map(|path| std::fs::metadata(path).unwrap().accessed().unwrap());
+            let moved = [after[0] > before[0], after[1] > before[1]];
+            assert_eq!(moved, [moves; 2], "{option}");
+            before = after;
+        }
     }
 }

@@ -16,11 +16,13 @@ use bytes::{Bytes, BytesMut};
 impl FileSystem {
     /// Bytes of a regular file: `len` of them, fewer only at its end.
     pub fn read(&self, ino: Ino, offset: u64, len: usize) -> Result<Bytes> {
-        let _inode = self.locks.inodes.shared(ino);
-        self.try_read(ino, offset, len).context("read", || Subject::Inode(ino))
+        let read = self.try_read(ino, offset, len).context("read", || Subject::Inode(ino))?;
+        self.note_access(ino);
+        Ok(read)
     }
 
     fn try_read(&self, ino: Ino, offset: u64, len: usize) -> Outcome<Bytes> {
+        let _inode = self.locks.inodes.shared(ino);
         if control::is_control(ino) {
             return self.control.read(ino, offset, len);
         }

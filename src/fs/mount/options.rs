@@ -5,6 +5,7 @@
 //! files' modes (`allow_other`, `default_permissions`). A mount by anyone else is `nosuid` and
 //! `nodev`, and its owner's alone unless `allow_other` is asked for.
 
+use crate::fs::AccessTimes;
 use crate::lsm::options::CompactionMode;
 use rustix::mount::MountFlags;
 
@@ -92,6 +93,19 @@ impl MountOptions {
         self.flags.contains(MountFlags::RDONLY)
     }
 
+    /// Which reads move times of access. Without a word of it, none.
+    pub fn access_times(&self) -> AccessTimes {
+        if self.flags.intersects(MountFlags::RDONLY | MountFlags::NOATIME) {
+            AccessTimes::Kept
+        } else if self.flags.contains(MountFlags::STRICTATIME) {
+            AccessTimes::Strict
+        } else if self.flags.contains(MountFlags::RELATIME) {
+            AccessTimes::Relative
+        } else {
+            AccessTimes::Kept
+        }
+    }
+
     fn apply(&mut self, word: &str) -> Result<(), OptionError> {
         if self.apply_flag(word) {
             return Ok(());
@@ -160,6 +174,16 @@ mod tests {
         assert!(options.read_only());
         assert_eq!((options.threads, options.compaction), (Some(3), Some(CompactionMode::Tiered)));
         assert!(options.flag_words().any(|word| word == "sync"));
+    }
+
+    #[test]
+    fn times_of_access_move_where_it_is_asked_for() {
+        let of = |list| parse(list).unwrap().access_times();
+        assert_eq!(of("rw"), AccessTimes::Kept);
+        assert_eq!(of("relatime"), AccessTimes::Relative);
+        assert_eq!(of("relatime,strictatime"), AccessTimes::Strict);
+        assert_eq!(of("strictatime,noatime"), AccessTimes::Kept);
+        assert_eq!(of("strictatime,ro"), AccessTimes::Kept);
     }
 
     #[test]

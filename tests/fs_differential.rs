@@ -117,8 +117,8 @@ fn open_flags() -> impl Strategy<Value = OFlags> {
 
 fn times() -> impl Strategy<Value = (i64, i64)> {
     prop_oneof![
-        1 => Just((0, UTIME_NOW as i64)),
-        1 => Just((0, UTIME_OMIT as i64)),
+        1 => Just((0, UTIME_NOW)),
+        1 => Just((0, UTIME_OMIT)),
         // Before 1901 and after 2446 the file system below may not keep a time.
         4 => (-2_000_000_000..LONG_AGO, 0..1_000_000_000i64),
         1 => Just((-1, 500_000_000)),

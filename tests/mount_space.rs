@@ -103,9 +103,9 @@ fn times_long_ago_and_far_ahead_are_kept() {
         assert_eq!(get(&path), (time, (time.0, 5)));
     }
     let ((old, _), (old_change, _)) = get(&path);
-    set((0, UTIME_OMIT.into()), (5, 5)).unwrap();
+    set((0, UTIME_OMIT), (5, 5)).unwrap();
     assert_eq!(get(&path), ((old, 7), (5, 5)));
-    set((0, UTIME_NOW.into()), (0, UTIME_OMIT.into())).unwrap();
+    set((0, UTIME_NOW), (0, UTIME_OMIT)).unwrap();
     assert!(get(&path).0.0 < old_change && get(&path).1 == (5, 5));
     assert_eq!(set((0, 1_000_000_000), (5, 5)), Err(Errno::INVAL));
 }

@@ -198,7 +198,7 @@ mod tests {
             [chunk(7, 0).to_vec(), chunk(7, 255).to_vec(), chunk(7, 256).to_vec(), chunks(7).1.to_vec()];
         assert!(keys.is_sorted());
         let map = page_map(7, 255);
-        assert!(&chunk(7, 255)[..] < &map[..] && &map[..] < &chunk(7, 256)[..]);
+        assert!(chunk(7, 255)[..] < map[..] && map[..] < chunk(7, 256)[..]);
         assert_eq!((page_map_number(&map), chunk_number(&map)), (Some(255), None));
         assert_eq!(page_map_number(&chunk(7, 256)), None);
         assert_eq!(chunk_number(&keys[2]), Some(256));

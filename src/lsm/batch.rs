@@ -32,6 +32,9 @@ const _: () = assert!(MAX_BATCH_LEN - HEADER_LEN <= MAX_PAYLOAD_LEN);
 const _: () = assert!(MAX_BATCH_LEN <= MAX_VALUE_PART_LEN && MAX_PATCHED_LEN <= MAX_VALUE_PART_LEN);
 const _: () = assert!(MAX_BATCH_LEN <= u32::MAX as usize);
 
+/// An encoded batch has no more room than this to spare: less than moving it would cost.
+const MAX_SPARE_LEN: usize = 32;
+
 /// Where the writes begin in an encoded batch.
 const WRITES_AT: usize = HEADER_LEN + 8;
 
@@ -132,7 +135,8 @@ impl Batch {
         self.longest_key = self.longest_key.max(key.len());
         let tail_len: usize = tail.iter().map(|part| part.len()).sum();
         self.data_len += key.len() + head.len() + tail_len;
-        self.buf.reserve(key.len() + head.len() + tail_len + 24);
+        let lengths = [key.len(), head.len(), tail_len].map(|n| varint::len(n as u64)).iter().sum::<usize>();
+        self.buf.reserve(1 + lengths + key.len() + head.len() + tail_len);
         self.buf.put_u8(kind as u8);
         varint::put(&mut self.buf, key.len() as u64);
         varint::put(&mut self.buf, head.len() as u64);
@@ -143,8 +147,8 @@ impl Batch {
         self.len += 1;
     }
 
-    /// The batch as a log record without its header filled in, for the volume `id`. It takes no more room
-    /// than it has bytes: memtables keep it.
+    /// The batch as a log record without its header filled in, for the volume `id`. It takes hardly
+    /// more room than it has bytes: memtables keep it.
     ///
     /// # Errors
     /// [`Error::TooLarge`] if a key or the whole is larger than the formats hold, [`Error::BadPatch`].
@@ -160,7 +164,9 @@ impl Batch {
         }
         self.buf[HEADER_LEN..HEADER_LEN + 4].copy_from_slice(&id.to_be_bytes());
         self.buf[HEADER_LEN + 4..WRITES_AT].copy_from_slice(&(self.len as u32).to_be_bytes());
-        self.buf.shrink_to_fit();
+        if self.buf.capacity() - self.buf.len() > MAX_SPARE_LEN {
+            self.buf.shrink_to_fit();
+        }
         Ok(self.buf)
     }
 }

@@ -12,6 +12,11 @@ pub fn put(out: &mut impl Extend<u8>, mut n: u64) {
     out.extend([n as u8]);
 }
 
+/// The bytes that [`put`] appends.
+pub fn len(n: u64) -> usize {
+    (70 - (n | 1).leading_zeros() as usize) / 7
+}
+
 /// Appends bytes preceded by their length.
 pub fn put_prefixed(out: &mut Vec<u8>, bytes: &[u8]) {
     put(out, bytes.len() as u64);
@@ -81,6 +86,7 @@ mod tests {
                 let mut buf = Vec::new();
                 put(&mut buf, n);
                 assert!(buf.len() <= MAX_LEN);
+                assert_eq!(len(n), buf.len());
                 for cut in 0..buf.len() {
                     assert_eq!(take(&mut &buf[..cut]), None);
                 }

@@ -18,6 +18,10 @@ use std::sync::Arc;
 /// A table with at least this many tombstones, half of its records or more, is compacted.
 const MANY_TOMBSTONES: u64 = 1000;
 
+/// A bottom of up to this many base levels takes L0 directly. Merging L0 into a level between would
+/// move every byte twice, and that level's tables, few and wide, overlap most of such a bottom.
+const SINGLE_LEVEL_BASES: u64 = 3;
+
 /// What each level should hold at most.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Targets {
@@ -35,7 +39,9 @@ pub(crate) fn targets(levels: &Levels, options: &Options) -> Targets {
     let mut target = most.max(options.level_base_size);
     let mut base = MAX_LEVEL;
     bytes[base] = target;
-    while target > options.level_base_size && base > 1 {
+    let mut direct = options.level_base_size.saturating_mul(SINGLE_LEVEL_BASES);
+    while target > direct && base > 1 {
+        direct = options.level_base_size;
         base -= 1;
         target = (target / options.level_multiplier.max(2)).max(1);
         bytes[base] = target.max(options.level_base_size / 2);

@@ -18,6 +18,7 @@ use crate::lsm::key::{KeyRef, Kind, KindOrBound};
 use crate::lsm::range::{RangeSet, RangeTombstone};
 use crate::lsm::value::Fold;
 use crate::lsm::{Result, SeqNo, Value};
+use bytes::Bytes;
 
 /// Receives the records that are kept, in order.
 pub(crate) type Emit<'a> = dyn FnMut(KeyRef<'_>, &[u8], &[u8]) -> Result<()> + 'a;
@@ -42,18 +43,106 @@ impl Bottom for bool {
     }
 }
 
-/// The newest version of the key and stripe at hand, with what lies below it so far.
+/// The newest version of the key and stripe at hand, with what lies below it so far. Its buffers are
+/// used again and again: most keys have one version, and nothing is allocated for it.
+#[derive(Default)]
 struct Held {
+    /// Is there any?
+    is_some: bool,
+    user: Vec<u8>,
     stripe: usize,
-    seq: SeqNo,
-    /// The newest version's kind.
-    kind: Kind,
-    /// Its value, or the patches down to their base, newest first.
-    versions: Vec<(SeqNo, Kind, Value)>,
+    newest: Version,
+    head: Vec<u8>,
+    tail: Bytes,
+    /// What the newest version, if it is a patch, lies over: down to the base, newest first.
+    older: Vec<(Version, Value)>,
     /// Is the base of the patches (or the value itself) among them?
     complete: bool,
     /// Is the oldest version seen a first-put?
     first: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Version {
+    seq: SeqNo,
+    kind: Kind,
+}
+
+impl Default for Version {
+    fn default() -> Version {
+        Version { seq: 0, kind: Kind::Tombstone }
+    }
+}
+
+impl Held {
+    /// Holds the record that `source` stands on.
+    fn hold(&mut self, source: &impl InternalIterator, stripe: usize, kind: Kind) -> Result<()> {
+        let key = source.key();
+        self.is_some = true;
+        self.user.clear();
+        self.user.extend_from_slice(key.user);
+        self.stripe = stripe;
+        self.newest = Version { seq: key.seq, kind };
+        self.head.clear();
+        self.head.extend_from_slice(source.head());
+        self.tail = source.tail()?;
+        self.older.clear();
+        self.complete = kind != Kind::Patch;
+        self.first = kind == Kind::FirstPut;
+        Ok(())
+    }
+
+    /// Adds the record that `source` stands on, the next older one of the key and stripe.
+    fn hold_older(&mut self, source: &impl InternalIterator, kind: Kind) -> Result<()> {
+        if self.newest.kind == Kind::Tombstone && kind == Kind::FirstPut {
+            self.is_some = false;
+            return Ok(());
+        }
+        if !self.complete {
+            let value = Value { head: Bytes::copy_from_slice(source.head()), tail: source.tail()? };
+            self.older.push((Version { seq: source.key().seq, kind }, value));
+            self.complete = kind != Kind::Patch;
+        }
+        self.first = kind == Kind::FirstPut;
+        Ok(())
+    }
+
+    /// Emits what is left of the versions held, and holds none any more.
+    fn release(&mut self, bottom: &mut impl Bottom, emit: &mut Emit<'_>) -> Result<()> {
+        if !std::mem::take(&mut self.is_some) {
+            return Ok(());
+        }
+        let Version { seq, kind } = self.newest;
+        let droppable = kind == Kind::Tombstone || !self.complete;
+        let at_bottom = self.stripe == 0 && droppable && bottom.is_empty_at(&self.user);
+        let put = if self.first { Kind::FirstPut } else { Kind::Put };
+        match kind {
+            Kind::Tombstone if at_bottom => Ok(()),
+            Kind::Tombstone => emit(KeyRef::new(&self.user, seq, kind), &[], &[]),
+            Kind::Patch if self.complete || at_bottom => {
+                let value = self.folded()?;
+                emit(KeyRef::new(&self.user, seq, put), &value.head, &value.tail)
+            }
+            Kind::Patch => {
+                emit(KeyRef::new(&self.user, seq, kind), &self.head, &self.tail)?;
+                self.older.iter().try_for_each(|(Version { seq, kind }, value)| {
+                    emit(KeyRef::new(&self.user, *seq, *kind), &value.head, &value.tail)
+                })
+            }
+            _ => emit(KeyRef::new(&self.user, seq, put), &self.head, &self.tail),
+        }
+    }
+
+    /// The patches laid over their base.
+    fn folded(&mut self) -> Result<Value> {
+        let mut fold = Fold::default();
+        let newest = Value { head: Bytes::copy_from_slice(&self.head), tail: std::mem::take(&mut self.tail) };
+        let _ = fold.push(self.newest.kind, || Ok(newest))?;
+        for (version, value) in self.older.drain(..) {
+            let _ = fold.push(version.kind, || Ok(value))?;
+        }
+        Ok(fold.finish(&self.user)?.unwrap_or_default())
+    }
 }
 
 /// Walks `source` from its first record and emits what readers at `stripes` (ascending), or later,
@@ -65,8 +154,7 @@ pub(crate) fn keep_visible(
     bottom: &mut impl Bottom,
     emit: &mut Emit<'_>,
 ) -> Result<()> {
-    let mut user: Vec<u8> = Vec::new();
-    let mut held: Option<Held> = None;
+    let mut held = Held::default();
     let mut tombstones = needed_tombstones(ranges, stripes, bottom).into_iter().peekable();
     source.seek_to_first()?;
     while source.valid() {
@@ -74,45 +162,23 @@ pub(crate) fn keep_visible(
         while let Some(tombstone) =
             tombstones.next_if(|t| KeyRef::new(&t.start, t.seq, Kind::RangeTombstone) <= key)
         {
-            if let Some(held) = held.take() {
-                emit_held(&user, held, bottom, emit)?;
-            }
+            held.release(bottom, emit)?;
             emit_tombstone(&tombstone, emit)?;
         }
         let (seq, KindOrBound::Kind(kind)) = (key.seq, key.kind) else { unreachable!("records have a kind") };
         let stripe = stripe_of(stripes, seq);
-        if kind == Kind::RangeTombstone || is_deleted(ranges, stripes, key) {
-            source.next()?;
-            continue;
-        }
-        let same_key = key.user == user;
-        match held.as_mut().filter(|h| same_key && h.stripe == stripe && stripe < stripes.len()) {
-            Some(newer) if newer.kind == Kind::Tombstone && kind == Kind::FirstPut => held = None,
-            Some(newer) => {
-                if !newer.complete {
-                    newer.versions.push((seq, kind, value_of(source)?));
-                    newer.complete = kind != Kind::Patch;
-                }
-                newer.first = kind == Kind::FirstPut;
-            }
-            None => {
-                if let Some(held) = held.take() {
-                    emit_held(&user, held, bottom, emit)?;
-                }
-                if !same_key {
-                    user.clear();
-                    user.extend_from_slice(key.user);
-                }
-                let versions = vec![(seq, kind, value_of(source)?)];
-                let complete = kind != Kind::Patch;
-                held = Some(Held { stripe, seq, kind, versions, complete, first: kind == Kind::FirstPut });
+        if kind != Kind::RangeTombstone && !is_deleted(ranges, stripes, key) {
+            let same_stripe = held.is_some && held.stripe == stripe && stripe < stripes.len();
+            if same_stripe && key.user == held.user {
+                held.hold_older(source, kind)?;
+            } else {
+                held.release(bottom, emit)?;
+                held.hold(source, stripe, kind)?;
             }
         }
         source.next()?;
     }
-    if let Some(held) = held {
-        emit_held(&user, held, bottom, emit)?;
-    }
+    held.release(bottom, emit)?;
     tombstones.try_for_each(|tombstone| emit_tombstone(&tombstone, emit))
 }
 
@@ -150,34 +216,6 @@ fn is_deleted(ranges: &RangeSet, stripes: &[SeqNo], key: KeyRef<'_>) -> bool {
 /// The stripe of a sequence number: the first reader that sees it, or one past the last.
 fn stripe_of(stripes: &[SeqNo], seq: SeqNo) -> usize {
     stripes.partition_point(|reader| *reader < seq)
-}
-
-fn value_of(source: &impl InternalIterator) -> Result<Value> {
-    Ok(Value { head: bytes::Bytes::copy_from_slice(source.head()), tail: source.tail()? })
-}
-
-fn emit_held(user: &[u8], held: Held, bottom: &mut impl Bottom, emit: &mut Emit<'_>) -> Result<()> {
-    let droppable = held.kind == Kind::Tombstone || !held.complete;
-    let at_bottom = held.stripe == 0 && droppable && bottom.is_empty_at(user);
-    if held.kind == Kind::Tombstone {
-        if at_bottom {
-            return Ok(());
-        }
-        return emit(KeyRef::new(user, held.seq, Kind::Tombstone), &[], &[]);
-    }
-    if !held.complete && !at_bottom {
-        for (seq, kind, value) in &held.versions {
-            emit(KeyRef::new(user, *seq, *kind), &value.head, &value.tail)?;
-        }
-        return Ok(());
-    }
-    let mut fold = Fold::default();
-    for (_, kind, value) in held.versions {
-        let _ = fold.push(kind, || Ok(value))?;
-    }
-    let value = fold.finish(user)?.unwrap_or_default();
-    let kind = if held.first { Kind::FirstPut } else { Kind::Put };
-    emit(KeyRef::new(user, held.seq, kind), &value.head, &value.tail)
 }
 
 #[cfg(test)]

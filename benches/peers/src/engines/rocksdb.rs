@@ -35,6 +35,8 @@ fn options(settings: &Settings) -> Options {
     options.set_max_background_jobs(BACKGROUND_THREADS as i32);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_bottommost_compression_type(DBCompressionType::Zstd);
+    // lsmfs's level; the rest are RocksDB's defaults.
+    options.set_bottommost_compression_options(-14, 1, 0, 0, true);
     options.set_level_compaction_dynamic_level_bytes(true);
     options.set_level_zero_file_num_compaction_trigger(l0_trigger);
     options.set_level_zero_slowdown_writes_trigger(l0_slowdown);

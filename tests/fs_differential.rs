@@ -332,7 +332,7 @@ impl Side {
                 rustix::fs::lsetxattr(path, *name, &vec![7; *len], *flags).map(done)
             }
             Op::GetXattr { path, name } => {
-                let mut value = vec![0; 200];
+                let mut value = [0; 200];
                 let len = rustix::fs::lgetxattr(path, *name, &mut value[..])?;
                 Ok(digest(&value[..len]))
             }

@@ -16,15 +16,23 @@
 //! A chunk of which little changes is patched, which neither reads nor rewrites it; when many patches lie
 //! over it, or most of it changes, it is put.
 
+mod bytes;
+mod pages;
+
+pub(super) use self::bytes::{overlay, pieces, present, zero_extended};
+pub(super) use self::pages::{Pages, mapped_pages};
+
+use self::bytes::is_zero;
+use self::pages::PAGE;
 use crate::fs::FileSystem;
 use crate::fs::attr::Ino;
 use crate::fs::change::Change;
-use crate::fs::entry::{CHUNK_SIZE, PAGE_SIZE, Record, decode_page_map, encode_page_map, pages_of};
+use crate::fs::entry::{CHUNK_SIZE, Record, encode_page_map, pages_of};
 use crate::fs::error::Cause;
 use crate::fs::keys;
 use crate::fs::node::{Home, Node, Outcome};
 use crate::fs::reclaim::FEW;
-use bytes::{Bytes, BytesMut};
+use ::bytes::Bytes;
 use std::ops::{Bound, Range};
 
 /// Patches over one chunk before it is put again.
@@ -33,86 +41,8 @@ const PATCHES_MAX: usize = 16;
 /// The largest part of a chunk that is patched.
 const PATCH_MAX: usize = CHUNK_SIZE as usize / 2;
 
-/// A page's size within a chunk.
-const PAGE: usize = PAGE_SIZE as usize;
-
-const _: () = assert!(CHUNK_SIZE / PAGE_SIZE == u16::BITS as u64);
-
 /// Zeros for a whole chunk.
 static ZEROS: [u8; CHUNK_SIZE as usize] = [0; CHUNK_SIZE as usize];
-
-/// A part of a range of a file that lies in one chunk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Piece {
-    pub chunk: u32,
-    /// Where it lies in the chunk.
-    pub within: Range<usize>,
-    /// Where it lies in the range.
-    pub of_range: Range<usize>,
-}
-
-/// Cuts a range of a file, which ends at the largest size at most, at the chunks' bounds.
-pub(super) fn pieces(offset: u64, len: usize) -> impl Iterator<Item = Piece> {
-    let mut done = 0;
-    std::iter::from_fn(move || {
-        if done == len {
-            return None;
-        }
-        let at = offset + done as u64;
-        let start = (at % CHUNK_SIZE) as usize;
-        let take = (len - done).min(CHUNK_SIZE as usize - start);
-        let of_range = done..done + take;
-        done += take;
-        Some(Piece { chunk: (at / CHUNK_SIZE) as u32, within: start..start + take, of_range })
-    })
-}
-
-/// A set of a chunk's pages: bit n stands for page n.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pages(u16);
-
-impl Pages {
-    const NONE: Pages = Pages(0);
-
-    /// The pages that chunk `number` of a file of `size` bytes has.
-    pub fn of_chunk(size: u64, number: u32) -> Pages {
-        let len = size.saturating_sub(u64::from(number) * CHUNK_SIZE).min(CHUNK_SIZE);
-        match pages_of(len) {
-            16 => Pages(u16::MAX),
-            pages => Pages((1 << pages) - 1),
-        }
-    }
-
-    pub fn is_empty(self) -> bool {
-        self == Pages::NONE
-    }
-
-    pub fn has(self, page: usize) -> bool {
-        self.0 & (1 << page) != 0
-    }
-
-    fn add(&mut self, page: usize) {
-        self.0 |= 1 << page;
-    }
-
-    fn remove(&mut self, page: usize) {
-        self.0 &= !(1 << page);
-    }
-
-    fn count(self) -> u64 {
-        self.0.count_ones().into()
-    }
-
-    /// Those that both have.
-    fn both(self, other: Pages) -> Pages {
-        Pages(self.0 & other.0)
-    }
-
-    /// The end of the last page, in bytes.
-    fn end(self) -> usize {
-        (u16::BITS - self.0.leading_zeros()) as usize * PAGE
-    }
-}
 
 /// What of a chunk is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,15 +89,6 @@ impl FileSystem {
     /// May another patch be laid over a chunk?
     fn may_patch(&self, ino: Ino, number: u32) -> Outcome<bool> {
         Ok(self.volume.patch_depth(&keys::chunk(ino, number))? < PATCHES_MAX)
-    }
-}
-
-/// The pages that a page map says are stored, of a chunk that has the pages `all`.
-pub(super) fn mapped_pages(key: &[u8], head: &[u8], all: Pages) -> Outcome<Pages> {
-    let pages = Pages(decode_page_map(head).map_err(|what| Cause::bad_record(key, what))?);
-    match pages.both(all) == pages && pages != all && !pages.is_empty() {
-        true => Ok(pages),
-        false => Err(Cause::bad_record(key, "a page map of no chunk that is stored in part")),
     }
 }
 
@@ -343,7 +264,7 @@ impl<'c, 'f> Chunks<'c, 'f> {
         let wanted = !after.is_empty() && after != Pages::of_chunk(self.size, number);
         match wanted {
             true if before.mapped && before.pages == after => {}
-            true => batch.put(&map, &encode_page_map(after.0)),
+            true => batch.put(&map, &encode_page_map(after.bits())),
             false if before.mapped => batch.delete(&map),
             false => {}
         }
@@ -415,38 +336,3 @@ enum Count {
     /// So far.
     Counting(u64),
 }
-
-fn is_zero(data: &[u8]) -> bool {
-    data.iter().all(|byte| *byte == 0)
-}
-
-/// What exists of a range of stored bytes.
-pub(super) fn present<'a>(stored: &'a [u8], range: &Range<usize>) -> &'a [u8] {
-    let end = range.end.min(stored.len());
-    &stored[range.start.min(end)..end]
-}
-
-/// A range of stored bytes; zeros follow them.
-pub(super) fn zero_extended(stored: &Bytes, range: Range<usize>) -> Bytes {
-    if range.end <= stored.len() {
-        return stored.slice(range);
-    }
-    let mut out = BytesMut::with_capacity(range.len());
-    out.extend_from_slice(present(stored, &range));
-    out.resize(range.len(), 0);
-    out.freeze()
-}
-
-/// Stored bytes with `data` laid over them; a gap between is filled with zeros.
-pub(super) fn overlay(stored: &[u8], at: usize, data: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(stored.len().max(at + data.len()));
-    out.extend_from_slice(stored);
-    if out.len() < at + data.len() {
-        out.resize(at + data.len(), 0);
-    }
-    out[at..at + data.len()].copy_from_slice(data);
-    out.freeze()
-}
-
-#[cfg(test)]
-mod tests;

@@ -8,6 +8,7 @@ use crate::fs::FileSystem;
 use crate::fs::attr::{Caller, Ino, Timestamp, without_setid};
 use crate::fs::change::Change;
 use crate::fs::chunk::{Chunks, Pages, mapped_pages, overlay};
+use crate::fs::control;
 use crate::fs::entry::{CHUNK_SIZE, INLINE_MAX, MAX_FILE_SIZE, PAGE_SIZE, Record};
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::keys;
@@ -118,7 +119,7 @@ impl FileSystem {
         if offset >= record.size {
             return Err(Cause::PastEnd);
         }
-        let found = if record.is_full() {
+        let found = if record.is_full() || control::is_control(ino) {
             Some(if what == Seek::Data { offset } else { record.size })
         } else if record.pages == 0 {
             seek_inline(&record, offset, what)

@@ -429,8 +429,11 @@ fn seek(file: &OwnedFd, offset: u64, data: bool) -> Answer {
     let size = stat.st_size as u64;
     let to = if data { SeekFrom::Data(offset) } else { SeekFrom::Hole(offset) };
     let found = rustix::fs::seek(file, to);
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Ok(found?.to_string());
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {}
+        // A directory's positions are each file system's own.
+        FileType::Directory => return Ok(String::new()),
+        _ => return Ok(found?.to_string()),
     }
     rustix::fs::seek(file, SeekFrom::Start(0))?;
     match found {
@@ -479,12 +482,20 @@ impl Pair {
         }
         let [mut ours, mut theirs] = [Side::new(&roots[0]), Side::new(&roots[1])];
         let root = rustix::process::geteuid().is_root();
+        let mut compared = true;
         for (i, (op, stranger)) in ops.iter().enumerate() {
             let uid = if *stranger && root { STRANGER } else { 0 };
             let (our, their) = (ours.run(op, uid), theirs.run(op, uid));
+            if their == Err(Errno::OPNOTSUPP) && our.is_ok() {
+                // The file system below lacks it: from here on there is nothing to compare.
+                compared = false;
+                break;
+            }
             prop_assert_eq!(our, their, "step {}, {:?} by {}", i, op, uid);
         }
-        prop_assert_eq!(ours.tree(), theirs.tree());
+        if compared {
+            prop_assert_eq!(ours.tree(), theirs.tree());
+        }
         drop((ours, theirs));
         rustix::process::chdir("/").unwrap();
         roots.iter().for_each(|root| std::fs::remove_dir_all(root).unwrap());

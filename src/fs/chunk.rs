@@ -1,6 +1,6 @@
 //! A file's chunks: which of their pages are stored, and changing them.
 //!
-//! A chunk has 16 pages of [`PAGE_SIZE`] bytes. A page is *stored*, and counted, once something other than
+//! A chunk has 16 pages of 4 KiB. A page is *stored*, and counted, once something other than
 //! zeros was written to it; one that was never written, or was written as a whole with zeros, is a hole. A
 //! chunk is in one of three states:
 //!

@@ -290,6 +290,20 @@ fn reads_touch_only_the_tables_whose_range_matters() {
     assert_eq!(get(&volume, "3-07").as_deref(), Some("value"));
     let touched = reads().iter().zip(&before).filter(|(after, before)| after > before).count();
     assert_eq!(touched, 1);
+
+    // Nor is a table opened for it: of a store that was just opened nothing is read.
+    store.close().unwrap();
+    drop((store, volume));
+    let (store, volume) = open(&disk, Options { cache_size: 0, ..stepped() });
+    let ops = || tables.iter().map(|t| disk.ops_on(t)).collect::<Vec<_>>();
+    let before = ops();
+    for key in ["", "2", "3-999", "4-50", "5", "x"] {
+        assert_eq!(get(&volume, key), None);
+    }
+    let scan = volume.scan(Bound::Unbounded, Bound::Unbounded).unwrap();
+    assert!(scan.num_active_iterators() >= 10);
+    assert_eq!(ops(), before, "a scan that was not begun has opened nothing");
+    drop(store);
 }
 
 #[test]

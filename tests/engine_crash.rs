@@ -5,7 +5,7 @@ mod engine_common;
 
 use engine_common::{Rng, assert_no_leaks, contents};
 use lsmfs::disk::Disk;
-use lsmfs::disk::sim::SimDisk;
+use lsmfs::disk::sim::{Op, SimDisk};
 use lsmfs::lsm::{Batch, Error, Options, Store};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -99,6 +99,7 @@ fn a_power_cut_at_any_operation_leaves_a_prefix_of_history() {
     for seed in 0..seeds() {
         let disk = Arc::new(SimDisk::new(seed));
         work(&disk, seed, &mut fresh()).unwrap();
+        assert!(disk.ops().get(Op::Reuse) > 0, "log segments are recycled");
         for at in 1..=disk.ops().changes() {
             let context = format!("seed {seed}, operation {at}");
             let disk = Arc::new(SimDisk::new(seed));

@@ -190,7 +190,8 @@ impl History {
 
     fn add_fault(&mut self) {
         let rng = &mut self.rng;
-        let ops = [Op::Write, Op::Sync, Op::Truncate, Op::CreateLog, Op::Delete, Op::SyncDir, Op::Name];
+        let ops =
+            [Op::Write, Op::Sync, Op::Truncate, Op::CreateLog, Op::Reuse, Op::Delete, Op::SyncDir, Op::Name];
         let op = rng.one_of(&ops);
         let name =
             if op == Op::SyncDir { "" } else { rng.one_of(&["", ".log", "edits-", "manifest-", ".sst"]) };
@@ -212,6 +213,7 @@ impl History {
             memtable_stall_size: 12_000,
             num_memtable_limit: 1 + rng.below(3) as usize,
             log_segment_size: rng.one_of(&[1, 500, 2000, 100_000]),
+            spare_log_segments: rng.below(3) as usize,
             block_size: 300,
             compaction: rng.one_of(&[CompactionMode::Leveled, CompactionMode::Tiered, CompactionMode::None]),
             l0_compaction_trigger: 2 + rng.below(3) as usize,

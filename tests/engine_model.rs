@@ -1,9 +1,12 @@
 //! The engine against a `BTreeMap`: random writes, reads, scans, flushes, snapshots and reopenings
 //! in any order, under hostile settings. The same operations must give the same answers under each.
+//!
+//! `LSMFS_MODEL_CASES` says how many runs (a long one by hand, with `--release`).
 
 use lsmfs::disk::sim::SimDisk;
 use lsmfs::lsm::options::{CompactionMode, Compression};
-use lsmfs::lsm::{Batch, Options, ScanBack, Snapshot, Store, Volume};
+use lsmfs::lsm::table::PrefixRule;
+use lsmfs::lsm::{Batch, Options, Scan, ScanBack, Snapshot, Store, Value, Volume};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -11,6 +14,8 @@ use std::sync::Arc;
 
 /// A value's head and tail.
 type Parts = (Vec<u8>, Vec<u8>);
+/// A key and its value.
+type Found = (Vec<u8>, Parts);
 type Model = BTreeMap<Vec<u8>, Parts>;
 
 #[derive(Debug, Clone)]
@@ -21,9 +26,14 @@ enum Step {
     Delete { key: u8 },
     Many { from: u8, count: u8, tail: usize },
     Clear { from: u8, count: u8 },
+    Batch(Vec<(u8, BatchStep)>),
     Wipe { from: u8, to: u8 },
     Get { key: u8 },
-    Scan { from: u8, to: u8 },
+    MultiGet { from: u8, count: u8 },
+    Scan { from: u8, to: u8, ends: u8 },
+    Prefix { key: u8 },
+    OpenScan { from: u8 },
+    Advance { count: u8 },
     Flush,
     Background,
     Compact,
@@ -31,6 +41,24 @@ enum Step {
     Release,
     Reopen,
     Kill,
+}
+
+/// What a batch does to a key.
+#[derive(Debug, Clone, Copy)]
+enum BatchStep {
+    Put { tail: usize },
+    Patch { offset: usize, len: usize },
+    Delete,
+    Wipe { len: u8 },
+}
+
+fn batch_step() -> impl Strategy<Value = BatchStep> {
+    prop_oneof![
+        4 => (0..60usize).prop_map(|tail| BatchStep::Put { tail }),
+        3 => (0..100usize, 0..60usize).prop_map(|(offset, len)| BatchStep::Patch { offset, len }),
+        3 => Just(BatchStep::Delete),
+        1 => (0..20u8).prop_map(|len| BatchStep::Wipe { len }),
+    ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -45,7 +73,12 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (any::<u8>(), 1..80u8).prop_map(|(from, count)| Step::Clear { from, count }),
         3 => (any::<u8>(), 0..60u8).prop_map(|(from, len)| Step::Wipe { from, to: from.saturating_add(len) }),
         6 => any::<u8>().prop_map(|key| Step::Get { key }),
-        4 => (any::<u8>(), any::<u8>()).prop_map(|(from, to)| Step::Scan { from, to }),
+        3 => proptest::collection::vec((0..40u8, batch_step()), 1..8).prop_map(Step::Batch),
+        2 => (any::<u8>(), 1..20u8).prop_map(|(from, count)| Step::MultiGet { from, count }),
+        4 => (any::<u8>(), any::<u8>(), 0..9u8).prop_map(|(from, to, ends)| Step::Scan { from, to, ends }),
+        2 => any::<u8>().prop_map(|key| Step::Prefix { key }),
+        1 => any::<u8>().prop_map(|from| Step::OpenScan { from }),
+        2 => (1..40u8).prop_map(|count| Step::Advance { count }),
         2 => Just(Step::Flush),
         3 => Just(Step::Background),
         1 => Just(Step::Compact),
@@ -66,22 +99,60 @@ fn hostile() -> Vec<Options> {
         l0_compaction_trigger: 2,
         ..base.clone()
     };
+    let shape = |change: &dyn Fn(&mut Options)| {
+        let mut options = small.clone();
+        change(&mut options);
+        options
+    };
+    let mode = |compaction| Options { compaction, ..small.clone() };
+    let compressed = |compression| Options { compression, bottom_compression: compression, ..small.clone() };
     vec![
-        small.clone(),
-        Options { compaction: CompactionMode::Tiered, ..small.clone() },
-        Options { compaction: CompactionMode::None, ..small.clone() },
-        Options { level_multiplier: 2, table_size: 1, level_base_size: 1, block_size: 1, ..small.clone() },
-        Options { l0_compaction_trigger: 1, l0_slowdown: 1, l0_stop: 2, ..small.clone() },
-        Options { background: true, cache_size: 0, open_tables: 1, ..small.clone() },
-        Options { background: true, compaction: CompactionMode::Tiered, l0_slowdown: 2, l0_stop: 3, ..small },
-        Options { memtable_size: 2000, memtable_stall_size: 8000, ..base.clone() },
+        mode(CompactionMode::Leveled),
+        mode(CompactionMode::Tiered),
+        mode(CompactionMode::None),
+        // Everything as small as can be.
+        shape(&|o| (o.level_multiplier, o.table_size, o.level_base_size, o.block_size) = (2, 1, 1, 1)),
+        shape(&|o| (o.l0_compaction_trigger, o.l0_slowdown, o.l0_stop) = (1, 1, 2)),
+        shape(&|o| (o.l0_compaction_trigger, o.l0_slowdown, o.l0_stop, o.block_size) = (1, 0, 0, 1)),
+        shape(&|o| (o.compaction, o.l0_compaction_trigger, o.table_size) = (CompactionMode::Tiered, 1, 500)),
+        shape(&|o| (o.memtable_size, o.memtable_stall_size, o.num_memtable_limit) = (1, 1, 1)),
+        shape(&|o| (o.memtable_size, o.memtable_stall_size, o.num_memtable_limit) = (1, 50_000, 9)),
+        // Threads.
+        shape(&|o| (o.background, o.cache_size, o.open_tables) = (true, 0, 1)),
+        shape(&|o| {
+            (o.background, o.compaction, o.l0_slowdown, o.l0_stop) = (true, CompactionMode::Tiered, 2, 3);
+        }),
+        shape(&|o| {
+            (o.background, o.l0_compaction_trigger, o.level_multiplier, o.table_size) = (true, 1, 2, 300)
+        }),
+        Options { background: true, memtable_size: 3000, memtable_stall_size: 3000, ..base.clone() },
+        // No room for what is read.
+        shape(&|o| (o.cache_size, o.open_tables) = (0, 1)),
         Options { block_size: 1, cache_size: 0, memtable_size: 4000, ..base.clone() },
         Options { open_tables: 1, num_memtable_limit: 1, memtable_size: 8000, ..base.clone() },
+        Options { memtable_size: 2000, memtable_stall_size: 8000, ..base.clone() },
+        // Compression.
+        compressed(Compression::None),
+        compressed(Compression::Lz4),
+        compressed(Compression::Zstd),
+        // The log.
         Options { log_segment_size: 1, compression: Compression::None, ..base.clone() },
-        Options { compression: Compression::Zstd, memtable_size: 1, num_memtable_limit: 5, ..base.clone() },
-        Options { background: true, memtable_size: 3000, memtable_stall_size: 3000, ..base },
+        shape(&|o| (o.log_segment_size, o.spare_log_segments) = (500, 0)),
+        shape(&|o| (o.log_segment_size, o.spare_log_segments) = (500, 2)),
+        shape(&|o| (o.background, o.log_segment_size, o.spare_log_segments) = (true, 4000, 9)),
+        // Filters that answer for prefixes.
+        shape(&|o| o.prefix = Some(FIRST_TWO_BYTES)),
+        shape(&|o| {
+            (o.prefix, o.block_size, o.cache_size, o.compaction) =
+                (Some(FIRST_TWO_BYTES), 1, 0, CompactionMode::None)
+        }),
+        // Large: nothing but memtables until somebody flushes.
+        base,
     ]
 }
+
+/// Keys that are long enough are grouped by their first two bytes.
+const FIRST_TWO_BYTES: PrefixRule = PrefixRule { id: 7, extract: |key| key.get(..2) };
 
 fn key(n: u8) -> Vec<u8> {
     // Keys that are prefixes of one another, and an empty one.
@@ -99,6 +170,8 @@ struct Run {
     volume: Arc<Volume>,
     model: Model,
     snapshots: Vec<(Snapshot, Model)>,
+    /// An open scan, and what it has yet to give.
+    scan: Option<(Scan, Vec<Found>)>,
     count: usize,
 }
 
@@ -107,7 +180,7 @@ impl Run {
         let disk = Arc::new(SimDisk::new(1));
         let store = Store::open(disk.clone(), options.clone()).unwrap();
         let volume = store.volume("main").unwrap();
-        Run { disk, options, store, volume, model: Model::new(), snapshots: Vec::new(), count: 0 }
+        Run { disk, options, store, volume, model: Model::new(), snapshots: Vec::new(), scan: None, count: 0 }
     }
 
     fn write(&self, fill: impl FnOnce(&mut Batch)) {
@@ -136,10 +209,9 @@ impl Run {
                 let part = bytes(seed, len);
                 let new_len = (offset + len).max(cut);
                 self.write(|batch| batch.patch(&key(k), new_len as u32, &[(offset as u32, &part)]));
-                let (_, tail) = self.model.entry(key(k)).or_default();
-                tail.resize(new_len, 0);
-                tail[offset..offset + len].copy_from_slice(&part);
+                patch(self.model.entry(key(k)).or_default(), offset, &part, new_len);
             }
+            Step::Batch(ref steps) => self.batch(steps),
             Step::Delete { key: k } => {
                 self.write(|batch| batch.delete(&key(k)));
                 self.model.remove(&key(k));
@@ -161,7 +233,28 @@ impl Run {
                 self.model.retain(|k, _| !doomed(k));
             }
             Step::Get { key: k } => self.check_key(&key(k)),
-            Step::Scan { from, to } => self.check_scan(&key(from), &key(to)),
+            Step::MultiGet { from, count } => self.check_keys(from, count),
+            Step::Scan { from, to, ends } => {
+                let (from, to) = (key(from), key(to));
+                if from <= to {
+                    self.check_scan(bound(ends % 3, &from), bound(ends / 3, &to));
+                }
+            }
+            Step::Prefix { key: k } => {
+                let mut prefix = key(k);
+                prefix.truncate(2);
+                let mut behind = prefix.clone();
+                let Some(last) = behind.last_mut().filter(|last| **last < u8::MAX) else { return };
+                *last += 1;
+                self.check_scan(Bound::Included(&prefix), Bound::Excluded(&behind));
+            }
+            Step::OpenScan { from } => {
+                let range = (Bound::Included(key(from)), Bound::Unbounded);
+                let ahead = self.model.range(range).rev().map(|(k, v)| (k.clone(), v.clone())).collect();
+                let scan = self.volume.scan(Bound::Included(&key(from)), Bound::Unbounded).unwrap();
+                self.scan = Some((scan, ahead));
+            }
+            Step::Advance { count } => self.advance(count),
             Step::Flush => self.store.flush().unwrap(),
             Step::Compact => self.store.compact().unwrap(),
             Step::Background => drop(self.store.step().unwrap()),
@@ -169,13 +262,60 @@ impl Run {
             Step::Release => drop(self.snapshots.pop()),
             Step::Reopen => {
                 self.snapshots.clear();
+                self.scan = None;
                 self.store.close().unwrap();
                 self.open();
             }
             Step::Kill => {
                 self.snapshots.clear();
+                self.scan = None;
                 self.disk = Arc::new(self.disk.crash_keep_all());
                 self.open();
+            }
+        }
+    }
+
+    /// Writes to many keys, some of them more than once, in one batch.
+    fn batch(&mut self, steps: &[(u8, BatchStep)]) {
+        let (mut batch, seed) = (Batch::new(), self.count);
+        for (i, &(k, step)) in steps.iter().enumerate() {
+            let key = key(k);
+            match step {
+                BatchStep::Put { tail } => {
+                    let value = (bytes(seed + i, 3), bytes(seed + i, tail));
+                    batch.put_split(&key, &value.0, &value.1);
+                    self.model.insert(key, value);
+                }
+                BatchStep::Patch { offset, len } => {
+                    let part = bytes(seed + i, len);
+                    batch.patch(&key, (offset + len) as u32, &[(offset as u32, &part)]);
+                    patch(self.model.entry(key).or_default(), offset, &part, offset + len);
+                }
+                BatchStep::Delete => {
+                    batch.delete(&key);
+                    self.model.remove(&key);
+                }
+                BatchStep::Wipe { len } => {
+                    let end = self::key(k + len);
+                    batch.delete_range(&key, &end);
+                    self.model.retain(|k, _| *k < key || *k >= end);
+                }
+            }
+        }
+        self.volume.write(batch).unwrap();
+    }
+
+    /// Reads on in the open scan: it sees what was there when it was opened.
+    fn advance(&mut self, count: u8) {
+        let Some((scan, ahead)) = &mut self.scan else { return };
+        for _ in 0..count {
+            let found = scan.next().unwrap();
+            let found =
+                found.then(|| (scan.key().to_vec(), (scan.head().to_vec(), scan.tail().unwrap().to_vec())));
+            assert_eq!(found, ahead.pop(), "a scan that stays open");
+            if found.is_none() {
+                self.scan = None;
+                return;
             }
         }
     }
@@ -186,20 +326,29 @@ impl Run {
     }
 
     fn check_key(&self, key: &[u8]) {
-        let got = self.volume.get(key).unwrap().map(|v| (v.head.to_vec(), v.tail.to_vec()));
+        let got = self.volume.get(key).unwrap().as_ref().map(parts);
         assert_eq!(got.as_ref(), self.model.get(key), "get {key:?}");
         assert_eq!(self.volume.get_head(key).unwrap().map(|h| h.to_vec()), got.map(|(head, _)| head));
         for (snapshot, model) in &self.snapshots {
-            let got = snapshot.get(key).unwrap().map(|v| (v.head.to_vec(), v.tail.to_vec()));
+            let got = snapshot.get(key).unwrap().as_ref().map(parts);
             assert_eq!(got.as_ref(), model.get(key), "get {key:?} at a snapshot");
         }
     }
 
-    fn check_scan(&self, from: &[u8], to: &[u8]) {
-        if from > to {
+    fn check_keys(&self, from: u8, count: u8) {
+        let keys: Vec<Vec<u8>> = (0..count).map(|i| key(from.wrapping_add(i * 3))).collect();
+        let asked: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        let found: Vec<Option<Parts>> =
+            self.volume.multi_get(&asked).unwrap().iter().map(|value| value.as_ref().map(parts)).collect();
+        let want: Vec<Option<Parts>> = keys.iter().map(|key| self.model.get(key).cloned()).collect();
+        assert_eq!(found, want, "multi_get {keys:?}");
+    }
+
+    fn check_scan(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) {
+        // A range that a map refuses.
+        if matches!((from, to), (Bound::Excluded(from), Bound::Excluded(to)) if from == to) {
             return;
         }
-        let (from, to) = (Bound::Included(from), Bound::Excluded(to));
         let want = |model: &Model| -> Vec<_> {
             model.range::<[u8], _>((from, to)).map(|(k, v)| (k.clone(), v.clone())).collect()
         };
@@ -222,16 +371,33 @@ impl Run {
     }
 }
 
-fn collect_back(mut scan: ScanBack) -> Vec<(Vec<u8>, Parts)> {
+/// One of the three sorts of bounds.
+fn bound(sort: u8, key: &[u8]) -> Bound<&[u8]> {
+    match sort {
+        0 => Bound::Included(key),
+        1 => Bound::Excluded(key),
+        _ => Bound::Unbounded,
+    }
+}
+
+fn parts(value: &Value) -> Parts {
+    (value.head.to_vec(), value.tail.to_vec())
+}
+
+fn patch((_, tail): &mut Parts, offset: usize, part: &[u8], new_len: usize) {
+    tail.resize(new_len, 0);
+    tail[offset..offset + part.len()].copy_from_slice(part);
+}
+
+fn collect_back(mut scan: ScanBack) -> Vec<Found> {
     let mut out = Vec::new();
     while scan.next().unwrap() {
-        let value = scan.value();
-        out.push((scan.key().to_vec(), (value.head.to_vec(), value.tail.to_vec())));
+        out.push((scan.key().to_vec(), parts(&scan.value())));
     }
     out
 }
 
-fn collect(mut scan: lsmfs::lsm::Scan) -> Vec<(Vec<u8>, Parts)> {
+fn collect(mut scan: Scan) -> Vec<Found> {
     let mut out = Vec::new();
     while scan.next().unwrap() {
         out.push((scan.key().to_vec(), (scan.head().to_vec(), scan.tail().unwrap().to_vec())));

@@ -184,6 +184,11 @@ pub trait Disk: Send + Sync + Debug {
     /// durable after [`Disk::sync_dir`].
     fn create_log(&self, name: &str) -> Result<Arc<dyn LogFile>>;
 
+    /// Gives the log `old`, which nobody writes to any more, the name `name` (an error, `AlreadyExists`,
+    /// if there is such a file) and opens it for writing, with the contents that it has. The new
+    /// name is durable after [`Disk::sync_dir`].
+    fn reuse_log(&self, old: &str, name: &str) -> Result<Arc<dyn LogFile>>;
+
     /// The store's files, in no order; directories and unfinished objects are left out.
     fn list(&self) -> Result<Vec<Listed>>;
 

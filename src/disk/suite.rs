@@ -12,6 +12,7 @@ pub(super) fn run(disk: &dyn Disk) {
     unfinished_objects(disk);
     logs(disk);
     rewritten_logs(disk);
+    reused_logs(disk);
     ranges(disk);
     deleted_files_stay_readable(disk);
     lost_files(disk);
@@ -135,6 +136,22 @@ fn rewritten_logs(disk: &dyn Disk) {
     log.write_at(5, b"!").unwrap();
     assert_eq!(get(disk, "log"), b"whole!");
     disk.delete("log").unwrap();
+}
+
+fn reused_logs(disk: &dyn Disk) {
+    assert!(disk.reuse_log("old", "new").err().unwrap().is_not_found());
+    for name in ["old", "taken"] {
+        disk.create_log(name).unwrap().write_at(0, name.as_bytes()).unwrap();
+    }
+    assert_eq!(kind(disk.reuse_log("old", "taken")), Some(ErrorKind::AlreadyExists));
+    assert_eq!((get(disk, "old"), get(disk, "taken")), (b"old".to_vec(), b"taken".to_vec()));
+    let log = disk.reuse_log("old", "new").unwrap();
+    assert_eq!(names(disk), ["new", "taken"]);
+    log.write_at(0, b"s").unwrap();
+    log.sync().unwrap();
+    assert_eq!(get(disk, "new"), b"sld", "it keeps what is not written over");
+    disk.delete("new").unwrap();
+    disk.delete("taken").unwrap();
 }
 
 fn ranges(disk: &dyn Disk) {

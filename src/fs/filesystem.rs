@@ -16,6 +16,7 @@ use crate::fs::keys;
 use crate::fs::lock::Locks;
 use crate::fs::node::Outcome;
 use crate::fs::number::Numbers;
+use crate::fs::sweep::Removals;
 use crate::lsm::{Options, Store, Volume};
 use std::sync::Arc;
 
@@ -74,6 +75,7 @@ pub struct FileSystem {
     pub(super) inodes: Inodes,
     pub(super) numbers: Numbers,
     pub(super) written: Written,
+    pub(super) removals: Removals,
 }
 
 /// The engine's settings for a store of files.
@@ -99,6 +101,7 @@ impl FileSystem {
             locks: Locks::default(),
             inodes: Inodes::new(),
             written: Written::new(),
+            removals: Removals::new(),
         };
         if fs.find_record(0, b"")?.is_none() {
             fs.check_writable()?;

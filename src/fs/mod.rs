@@ -46,6 +46,7 @@ mod reclaim;
 mod remove;
 pub mod rename;
 mod setattr;
+mod sweep;
 pub mod tree;
 mod truncate;
 mod xattr;

@@ -116,6 +116,9 @@ impl Shared {
         self.for_each_volume(|volume| {
             while jobs < most && !self.is_closed() && self.caught(|| volume.compact_one())? {
                 jobs += 1;
+                // Not only when no job is due any more: until then all that the jobs read would be kept.
+                // What fails here is tried again.
+                let _ = self.reclaim_passed();
             }
             Ok(())
         })?;

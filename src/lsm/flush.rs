@@ -40,6 +40,7 @@ impl Volume {
         let _turn = self.flush_turn.lock();
         let Some(memtable) = self.tree().immutable.last().cloned() else { return Ok(false) };
         let flushed = self.shared().caught(|| self.flush_memtable(&memtable));
+        let flushed = flushed.inspect_err(|e| self.shared().make_room_after(e));
         self.stall.flushed(flushed.as_ref().err().cloned());
         flushed?;
         self.shared().retired.lock().push(memtable);

@@ -4,17 +4,18 @@
 //! removed it and the last tree, scan or compaction that used it is gone. Either is deleted only after *one
 //! more* manifest commit: should the newest edit prove unreadable at the next open, what it made obsolete
 //! still stands, and the store is what it was before that edit. When nothing else is to be done
-//! an empty commit makes the room free.
+//! an empty commit makes the room free. Some segments' files are not deleted then but written over
+//! ([`crate::lsm::log::recycle`]).
 //!
 //! # Locks
 //! `Obsolete::files` is a leaf, taken under the manifest's lock.
 
-use crate::lsm::Result;
 use crate::lsm::levels::Graveyard;
 use crate::lsm::log;
 use crate::lsm::manifest::{Edit, Manifest};
 use crate::lsm::store::Shared;
 use crate::lsm::table::{self, TableBuilder, TableMeta, TableOptions};
+use crate::lsm::{Error, Result};
 use parking_lot::Mutex;
 
 /// The files to delete.
@@ -79,11 +80,20 @@ impl Shared {
             if let Some(number) = table::parse_file_name(name) {
                 self.tables.evict(number);
             }
+            if log::parse_file_name(name).is_some_and(|number| self.log.keep_spare(number)) {
+                return false;
+            }
             // What is gone already is done with.
             failed = self.disk.delete(name).err().filter(|e| !e.is_not_found());
             failed.is_some()
         });
         failed.map_or(Ok(()), |e| Err(e.into()))
+    }
+
+    /// Deletes the files that a commit before the last made obsolete.
+    pub(crate) fn reclaim_passed(&self) -> Result<()> {
+        let manifest = self.manifest.lock();
+        self.delete_obsolete(&manifest)
     }
 
     /// Deletes every obsolete file now, at the price of an empty commit if it takes one.
@@ -97,10 +107,19 @@ impl Shared {
         Ok(())
     }
 
-    /// Starts a generation of the manifest, after which nothing needs the obsolete files.
+    /// Starts a generation of the manifest, after which nothing needs the obsolete files. The end: no more
+    /// is written.
     pub(crate) fn settle(&self) -> Result<()> {
+        self.log.delete_spares(true);
         let mut manifest = self.manifest.lock();
         manifest.rotate()?;
         self.delete_obsolete(&manifest)
+    }
+
+    /// Gives back what room there is to give if `error` says that the disk is full.
+    pub(crate) fn make_room_after(&self, error: &Error) {
+        if error.is_full() {
+            self.log.delete_spares(false);
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! 1. The manifest is read whole, or the open refuses; so it does unless every table that the manifest
 //!    refers to is there in its length.
 //! 2. The log is replayed from the manifest's log start. It ends at the first record that is not
-//!    whole; what a later record, or the manifest, proves to have been durable makes that damage
+//!    whole, unless the next segment begins right there; what a later record, or the manifest, proves to have been durable makes that damage
 //!    instead, and the open refuses ([`crate::lsm::log::reader`]). A missing segment counts as a bad
 //!    record at its start.
 //! 3. What was read of the last session's segments is written again, cut behind its end and synced, and
@@ -18,7 +18,7 @@ use crate::lsm::batch::Writes;
 use crate::lsm::key::MAX_SEQ;
 use crate::lsm::levels::{Graveyard, Levels};
 use crate::lsm::log::reader::{Record, SegmentReader, highest_synced, may_be_segment};
-use crate::lsm::log::record::{RecordKind, SEGMENT_HEADER_LEN};
+use crate::lsm::log::record::{RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::lsm::log::{self, Log, Resume, Segment};
 use crate::lsm::manifest::{self, Manifest, State, VolumeId, VolumeState};
 use crate::lsm::readonly::ReadOnly;
@@ -69,7 +69,7 @@ pub(crate) fn recover(
     let next = replay.segments.last().map_or(manifest.state().log_start.0, |s| s.number + 1);
     let resume = Resume { segments: replay.segments, next_number: next, position: replay.position };
     let store = manifest.state().store;
-    let log = Log::new(disk.clone(), store, options.log_segment_size, resume, read_only.clone());
+    let log = Log::new(disk.clone(), store, options, resume, read_only.clone());
     Ok(Recovered { manifest, log, last_seq: replay.last_seq, trees: replay.trees })
 }
 
@@ -138,6 +138,8 @@ struct Replay<'a> {
     disk: &'a dyn Disk,
     options: &'a Options,
     state: &'a State,
+    /// The segments from the log's start on that are there.
+    numbers: BTreeSet<u64>,
     log: Replayed,
     /// The largest sequence number in the log, as far as it is read.
     logged: SeqNo,
@@ -159,17 +161,18 @@ impl<'a> Replay<'a> {
         let last_seq = in_tables.max().unwrap_or(0);
         let (first, position) = state.log_start;
         let log = Replayed { trees, position, last_seq, ..Replayed::default() };
-        let mut replay = Replay { disk, options, state, log, logged: 0 };
         let numbers: BTreeSet<u64> =
             names.iter().filter_map(|n| log::parse_file_name(n)).filter(|n| *n >= first).collect();
-        let Some(&last) = numbers.last() else {
+        let last = numbers.last().copied();
+        let mut replay = Replay { disk, options, state, numbers, log, logged: 0 };
+        let Some(last) = last else {
             replay.none_may_be_missing()?;
             replay.durable_part_is_there()?;
             return Ok(replay);
         };
         for number in first..=last {
-            if !numbers.contains(&number) || !replay.segment(number)? {
-                replay.check_end(numbers.range(number..))?;
+            if !replay.numbers.contains(&number) || !replay.segment(number)? {
+                replay.check_end(number)?;
                 break;
             }
         }
@@ -216,9 +219,21 @@ impl<'a> Replay<'a> {
         self.log.position += reader.offset();
         match (reader.at_end(), sealed) {
             (true, _) => Ok(true),
-            (false, None) => Ok(false),
+            (false, None) => self.goes_on_in(number + 1),
             (false, Some(_)) => Err(Error::corruption(name, reader.offset(), "a record is damaged")),
         }
+    }
+
+    /// Does segment `number` begin where what is read so far ends? Then that was all of its
+    /// predecessor: what follows there was left of the file's earlier life.
+    fn goes_on_in(&self, number: u64) -> Result<bool> {
+        let name = log::file_name(number);
+        if !self.numbers.contains(&number) {
+            return Ok(false);
+        }
+        let start = first_bytes(self.disk, &name, SEGMENT_HEADER_LEN)?;
+        let header = SegmentHeader::decode(&start, &log::framing(self.state.store), &name)?;
+        Ok(header == Some(SegmentHeader { file: number, base: self.log.position }))
     }
 
     fn read(&self, name: &str) -> Result<Bytes> {
@@ -258,9 +273,9 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// The log ends before its last segments: unless one of them proves that more was durable.
-    fn check_end<'n>(&self, rest: impl Iterator<Item = &'n u64>) -> Result<()> {
-        for &number in rest {
+    /// The log ends in or before segment `first`: unless it or a later one proves that more was durable.
+    fn check_end(&self, first: u64) -> Result<()> {
+        for &number in self.numbers.range(first..) {
             let name = log::file_name(number);
             let bytes = self.read(&name)?;
             if highest_synced(&bytes, &log::framing(self.state.store), number)
@@ -305,7 +320,7 @@ fn clean_up(disk: &dyn Disk, names: &[String], state: &State, segments: &BTreeSe
             if segments.contains(&number) {
                 continue;
             }
-            may_be_segment(&first_bytes(disk, name, SEGMENT_HEADER_LEN)?, &log::framing(state.store), number)
+            may_be_segment(&first_bytes(disk, name, SEGMENT_HEADER_LEN)?, &log::framing(state.store))
         } else if let Some(number) = table::parse_file_name(name) {
             if live.contains(&number) {
                 continue;
@@ -342,7 +357,7 @@ mod tests {
     use super::*;
     use crate::disk::sim::SimDisk;
     use crate::lsm::Store;
-    use crate::lsm::log::record::{HEADER_LEN, Header, SegmentHeader};
+    use crate::lsm::log::record::{HEADER_LEN, Header};
 
     /// Opens a store whose log is one record of two writes, the first with this sequence number.
     fn open_with_record(first_seq: SeqNo) -> Result<Store> {

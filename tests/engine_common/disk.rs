@@ -51,6 +51,10 @@ impl Disk for OddDisk {
         if self.keeps_logs { self.sim.create_log(name) } else { Ok(Arc::new(NoLog)) }
     }
 
+    fn reuse_log(&self, old: &str, name: &str) -> Result<Arc<dyn LogFile>> {
+        if self.keeps_logs { self.sim.reuse_log(old, name) } else { Ok(Arc::new(NoLog)) }
+    }
+
     fn list(&self) -> Result<Vec<Listed>> {
         self.sim.list()
     }

@@ -122,6 +122,17 @@ impl Disk for RealDisk {
         Ok(Arc::new(Log::new(self.store.clone(), file, name)))
     }
 
+    fn reuse_log(&self, old: &str, name: &str) -> Result<Arc<dyn LogFile>> {
+        check_name("rename", old).and_then(|()| check_name("rename", name))?;
+        let reuse = || {
+            let file = self.store.open_file(old, OFlags::WRONLY)?;
+            self.store.rename_if_absent(old, &self.store.dir, name)?;
+            Ok(file)
+        };
+        let file = reuse().map_err(|e| DiskError::new("rename", old, e))?;
+        Ok(Arc::new(Log::new(self.store.clone(), file, name)))
+    }
+
     fn list(&self) -> Result<Vec<Listed>> {
         self.store.list().map_err(|e| self.failed("list", e))
     }

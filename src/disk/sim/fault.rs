@@ -16,6 +16,8 @@ pub enum Op {
     Name,
     /// A log is created.
     CreateLog,
+    /// A log gets another name, to be written anew.
+    Reuse,
     /// A file is deleted.
     Delete,
     /// A file is moved to `lost/`.
@@ -50,6 +52,7 @@ impl Op {
             Op::Truncate => "truncate",
             Op::Sync | Op::SyncDir => "sync",
             Op::Name => "finish",
+            Op::Reuse => "rename",
             Op::Delete => "delete",
             Op::Move => "move",
             Op::Open => "open",

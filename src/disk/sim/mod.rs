@@ -200,6 +200,14 @@ impl Disk for SimDisk {
         }
     }
 
+    fn reuse_log(&self, old: &str, name: &str) -> Result<Arc<dyn LogFile>> {
+        check_name("rename", old).and_then(|()| check_name("rename", name))?;
+        let mut state = self.state.lock();
+        let file = state.rename(old, name)?;
+        state.open_handle(file);
+        Ok(Arc::new(self.handle(file, name)))
+    }
+
     /// In order of the names.
     fn list(&self) -> Result<Vec<Listed>> {
         let mut state = self.state.lock();

@@ -281,6 +281,17 @@ impl State {
         Ok(())
     }
 
+    /// Gives a log another name, if that is free.
+    pub(super) fn rename(&mut self, old: &str, name: &str) -> Result<FileId> {
+        self.begin(Op::Reuse, old)?;
+        let file = self.find(Op::Reuse, old)?;
+        if self.names.current().contains_key(name) {
+            return Err(failed(Op::Reuse, old, libc::EEXIST));
+        }
+        self.names.rename(old, name, file);
+        Ok(file)
+    }
+
     /// The files, those in `lost/` included, in order.
     pub(super) fn all_files(&self) -> Vec<Listed> {
         let listed = |(name, file): (&String, &FileId)| Listed {

@@ -12,7 +12,7 @@
 //!   old tree keep the inputs alive; their files are deleted when nobody uses them.
 //!
 //! # Disk overhead
-//! A job's outputs and inputs exist side by side until it is done. A leveled job is at most L0 and what
+//! A job's outputs and inputs exist side by side until the next job is done. A leveled job is at most L0 and what
 //! it overlaps, or one table and what it overlaps; a tiered one may be the whole volume.
 //!
 //! # Locks
@@ -119,7 +119,7 @@ impl Volume {
         let shared = self.shared();
         let oldest = shared.snapshots.stripes(&shared.commits).first().copied().unwrap_or(0);
         let Some(job) = pick(&self.tree().levels, &shared.options, oldest) else { return Ok(false) };
-        let done = self.run_job(&job);
+        let done = self.run_job(&job).inspect_err(|e| shared.make_room_after(e));
         self.stall.compacted(done.as_ref().err().cloned());
         done.map(|()| true)
     }
@@ -139,6 +139,8 @@ impl Volume {
             let job = Job { inputs, output_level, reason: Reason::Manual };
             let job = if n == bottom { job } else { job.with_overlapped(&tree.levels) };
             self.run_job(&job)?;
+            drop(tree);
+            self.shared().reclaim_passed()?;
         }
         Ok(())
     }

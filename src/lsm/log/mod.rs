@@ -5,7 +5,10 @@
 //! # Invariants
 //! - Log order is sequence order; positions grow and never have a gap between segments.
 //! - Each open of a store starts a new segment (created at the first write). A segment that is
-//!   full, or whose session ended, is never written again.
+//!   full, or whose session ended, is never appended to.
+//! - A file that nothing needs any more becomes a later segment ([`recycle`]), so behind a segment's
+//!   end there may be records of earlier segments. The number in each header tells them: a session
+//!   recycles what it filled itself, no other file, and hands out each number once.
 //! - What is durable, a later record says (each states the position that was synced before it), or
 //!   the manifest. If none follows for a while, a *witness* does: a record without a payload. It is not
 //!   synced itself, the system gets around to it. Until then a bit that flips in the last synced
@@ -20,15 +23,18 @@
 //! # Locks
 //! `tail` is held by the one appender, over the write's system call. `segments` protects the list
 //! of live segments, never over I/O. `sync_turn` lets one sync run at a time; those who waited for
-//! it mostly find their work done. Order: `tail` → `sync_turn` → `segments`.
+//! it mostly find their work done. Order: `tail` → `sync_turn` → `segments`; the spare files' lock is a
+//! leaf.
 
 pub mod reader;
 pub mod record;
+mod recycle;
 
 use self::record::{Framing, HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
+use self::recycle::Spares;
 use crate::disk::{Disk, LogFile};
 use crate::lsm::readonly::ReadOnly;
-use crate::lsm::{Error, Result, SeqNo, names};
+use crate::lsm::{Error, Options, Result, SeqNo, names};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -120,6 +126,7 @@ pub struct Log {
     segment_size: u64,
     tail: Mutex<Tail>,
     segments: Mutex<VecDeque<Segment>>,
+    spares: Spares,
     sync_turn: Mutex<()>,
     /// The position up to which records were handed to the operating system.
     written: AtomicU64,
@@ -137,11 +144,12 @@ impl Log {
     pub fn new(
         disk: Arc<dyn Disk>,
         store: u64,
-        segment_size: u64,
+        options: &Options,
         resume: Resume,
         read_only: ReadOnly,
     ) -> Log {
         let Resume { segments, next_number, position } = resume;
+        let segment_size = options.log_segment_size;
         Log {
             disk,
             framing: framing(store),
@@ -156,6 +164,7 @@ impl Log {
                 group: Vec::new(),
             }),
             segments: Mutex::new(segments.into()),
+            spares: Spares::new(next_number, segment_size, options.spare_log_segments),
             sync_turn: Mutex::new(()),
             written: AtomicU64::new(position),
             synced: AtomicU64::new(position),
@@ -241,7 +250,10 @@ impl Log {
         let _turn = self.sync_turn.lock();
         let cut = file.truncate(len).map_err(Error::from);
         match cut.and_then(|()| file.sync().map_err(|e| self.sync_failed(e.into()))) {
-            Ok(()) if error.is_full() => error,
+            Ok(()) if error.is_full() => {
+                self.delete_spares(false);
+                error
+            }
             _ => self.read_only.set(error),
         }
     }
@@ -258,7 +270,7 @@ impl Log {
             tail.len = 0;
         }
         let name = file_name(tail.number);
-        let file = self.disk.create_log(&name)?;
+        let file = self.segment_file(&name)?;
         let header = SegmentHeader { file: tail.number, base: tail.base }.encode(&self.framing);
         if let Err(e) = file.write_at(0, &header) {
             // The number can be used again only if the file is gone.
@@ -356,11 +368,14 @@ impl Log {
         segments.iter().find(needed).map_or(current, |s| (s.number, s.base))
     }
 
-    /// Forgets the segments below `number` and returns them: their files may be deleted.
+    /// Forgets the segments below `number` and returns them: their files may be recycled or deleted.
     pub fn retire_below(&self, number: u64) -> Vec<u64> {
         let mut segments = self.segments.lock();
         let keep = segments.iter().position(|s| s.number >= number).unwrap_or(segments.len());
-        segments.drain(..keep).map(|s| s.number).collect()
+        let retired: Vec<Segment> = segments.drain(..keep).collect();
+        drop(segments);
+        self.spares.retired(&retired);
+        retired.into_iter().map(|s| s.number).collect()
     }
 
     fn sync_failed(&self, error: Error) -> Error {

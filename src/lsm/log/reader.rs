@@ -4,7 +4,8 @@
 //! (it was). Only a *later* record can tell: each carries the position that was known to be synced
 //! when it was written. A bad record below such a position is damage; otherwise the log ends at
 //! the bad record, whatever good records follow it: a power cut may keep later pages and lose
-//! earlier ones.
+//! earlier ones. In a recycled file the records of its earlier life follow, whose headers state another
+//! segment: they are bad records that prove nothing.
 
 use super::record::{Framing, HEADER_LEN, Header, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::lsm::Result;
@@ -87,13 +88,13 @@ impl Iterator for SegmentReader {
 }
 
 /// Could `start`, the first bytes of a file (as many as a segment's header has, unless the file is
-/// shorter), be what a power cut left of segment `file`? If its header did not arrive whole there are
-/// zeros, or the file ends within it.
-pub fn may_be_segment(start: &[u8], framing: &Framing, file: u64) -> bool {
+/// shorter), be what a power cut left of a segment? If its header did not arrive whole there are
+/// zeros, or the file ends within it. In a recycled file's place there may be its earlier life's, and a
+/// header may have arrived where the file's new name did not: so any segment's header will do.
+pub fn may_be_segment(start: &[u8], framing: &Framing) -> bool {
     let never_arrived = start.iter().all(|byte| *byte == 0);
     let cut_short = start.len() < SEGMENT_HEADER_LEN && start.iter().zip(framing.magic).all(|(a, b)| a == b);
-    let whole =
-        || matches!(SegmentHeader::decode(start, framing, ""), Ok(Some(header)) if header.file == file);
+    let whole = || matches!(SegmentHeader::decode(start, framing, ""), Ok(Some(_)));
     never_arrived || cut_short || whole()
 }
 

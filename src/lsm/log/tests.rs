@@ -14,7 +14,8 @@ fn record(seq: SeqNo, payload: &[u8]) -> PendingRecord {
 
 fn log(disk: &Arc<SimDisk>) -> Log {
     let resume = Resume { next_number: 1, ..Resume::default() };
-    Log::new(disk.clone(), STORE, 1 << 20, resume, ReadOnly::default())
+    let options = Options { log_segment_size: 1 << 20, ..Options::default() };
+    Log::new(disk.clone(), STORE, &options, resume, ReadOnly::default())
 }
 
 /// The sequence numbers in the first segment.

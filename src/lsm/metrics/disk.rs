@@ -19,6 +19,11 @@ impl MeteredDisk {
     pub fn over(disk: Arc<dyn Disk>, metrics: Arc<Metrics>) -> Arc<dyn Disk> {
         Arc::new(MeteredDisk { disk, metrics })
     }
+
+    fn metered_log(&self, name: &str, file: Arc<dyn LogFile>) -> Arc<dyn LogFile> {
+        let is_log = log::parse_file_name(name).is_some();
+        Arc::new(MeteredLog { file, is_log, metrics: self.metrics.clone() })
+    }
 }
 
 impl Disk for MeteredDisk {
@@ -37,8 +42,12 @@ impl Disk for MeteredDisk {
 
     fn create_log(&self, name: &str) -> Result<Arc<dyn LogFile>> {
         let file = self.disk.create_log(name)?;
-        let is_log = log::parse_file_name(name).is_some();
-        Ok(Arc::new(MeteredLog { file, is_log, metrics: self.metrics.clone() }))
+        Ok(self.metered_log(name, file))
+    }
+
+    fn reuse_log(&self, old: &str, name: &str) -> Result<Arc<dyn LogFile>> {
+        let file = self.disk.reuse_log(old, name)?;
+        Ok(self.metered_log(name, file))
     }
 
     fn list(&self) -> Result<Vec<Listed>> {

@@ -122,6 +122,10 @@ impl Disk for MemDisk {
         unimplemented!()
     }
 
+    fn reuse_log(&self, _: &str, _: &str) -> disk::Result<Arc<dyn LogFile>> {
+        unimplemented!()
+    }
+
     fn list(&self) -> disk::Result<Vec<Listed>> {
         unimplemented!()
     }

@@ -1,0 +1,138 @@
+//! Suspected defects, each shown by a test that fails while it stands.
+
+mod engine_common;
+
+use engine_common::{kill, open, sim, stepped};
+use lsmfs::disk::Disk;
+use lsmfs::disk::sim::{Fault, Op};
+use lsmfs::lsm::{Batch, Error, Options, Volume};
+use std::ops::Bound;
+
+fn options() -> Options {
+    Options { blob_min: 100, blob_file_size: 1 << 20, memtable_size: 1 << 20, memtable_stall_size: 4 << 20, ..stepped() }
+}
+
+fn try_put(volume: &Volume, key: &[u8], tail: &[u8]) -> Result<u64, Error> {
+    let mut batch = Batch::new();
+    batch.put_split(key, b"", tail);
+    volume.write(batch)
+}
+
+fn noise(len: usize) -> Vec<u8> {
+    let mut rng = engine_common::Rng(7);
+    (0..len).map(|_| rng.below(256) as u8).collect()
+}
+
+/// The blob's bytes fit on the disk, the log record that points to them does not: the write is refused, and
+/// what it took must be given back, as it is when the blob's own write fails.
+#[test]
+fn a_write_whose_log_record_finds_no_room_gives_its_blob_bytes_back() {
+    let disk = sim();
+    let (store, volume) = open(&disk, options());
+    try_put(&volume, b"first", &noise(1000)).unwrap();
+    let used: u64 = disk.files().iter().map(|file| file.len).sum();
+    // Room for one large value and its header, and a few bytes.
+    disk.set_capacity(used + 60_000 + 30);
+    for _ in 0..3 {
+        let refused = try_put(&volume, b"large", &noise(60_000)).unwrap_err();
+        assert!(refused.is_full(), "{refused}");
+    }
+    let used_now: u64 = disk.files().iter().map(|file| file.len).sum();
+    let mut batch = Batch::new();
+    batch.delete(b"first");
+    let deleted = volume.write(batch);
+    drop(store);
+    assert!(deleted.is_ok(), "a delete is refused: {deleted:?}; {} bytes were kept by writes that failed", used_now - used);
+}
+
+/// The same with a log that fails for once: each refused write costs its bytes, until compaction finds a reason.
+#[test]
+fn refused_writes_do_not_pile_up_in_blob_files() {
+    let disk = sim();
+    let (_store, volume) = open(&disk, options());
+    try_put(&volume, b"first", &noise(1000)).unwrap();
+    let used: u64 = disk.files().iter().map(|file| file.len).sum();
+    disk.fail(Fault::new(Op::Write, libc::ENOSPC).on(".log").always());
+    for _ in 0..10 {
+        try_put(&volume, b"large", &noise(60_000)).unwrap_err();
+    }
+    let used_now: u64 = disk.files().iter().map(|file| file.len).sum();
+    assert!(used_now < used + 60_000, "{} bytes were kept by writes that failed", used_now - used);
+}
+
+/// One damaged value under a patch must not hide the keys behind it from who asks for keys only.
+#[test]
+fn a_damaged_value_under_a_patch_does_not_end_a_scan_of_keys() {
+    let disk = sim();
+    let (store, volume) = open(&disk, options());
+    for key in [b"a", b"b", b"c"] {
+        try_put(&volume, key, &noise(5000)).unwrap();
+    }
+    let mut batch = Batch::new();
+    batch.patch(b"b", 5000, &[(10, b"patched")]);
+    volume.write(batch).unwrap();
+    store.sync().unwrap();
+    let blob = engine_common::files(&disk, ".blob").remove(0);
+    // In the second value.
+    disk.flip_bit(&blob, 40 + 16 + 5000 + 16 + 2500, 1).unwrap();
+    assert!(volume.get(b"b").is_err());
+    assert!(volume.get(b"c").unwrap().is_some());
+    let mut scan = volume.scan(Bound::Unbounded, Bound::Unbounded).unwrap();
+    let mut keys = Vec::new();
+    loop {
+        match scan.next() {
+            Ok(true) => keys.push(scan.key().to_vec()),
+            Ok(false) => break,
+            Err(e) => panic!("a scan of keys ends after {} of 3: {e}", keys.len()),
+        }
+    }
+    assert_eq!(keys.len(), 3);
+}
+
+/// Keys and heads never cost a blob's bytes, says the header of blob/mod.rs.
+#[test]
+fn keys_are_listed_without_a_blob_even_under_patches_and_backwards() {
+    for (patched, back) in [(true, false), (false, true)] {
+        let disk = sim();
+        let (store, volume) = open(&disk, Options { cache_size: 0, ..options() });
+        for key in [b"a", b"b", b"c"] {
+            try_put(&volume, key, &noise(5000)).unwrap();
+            if patched {
+                let mut batch = Batch::new();
+                batch.patch(key, 5000, &[(10, b"patched")]);
+                volume.write(batch).unwrap();
+            }
+        }
+        let blob = engine_common::files(&disk, ".blob").remove(0);
+        let before = disk.reads(&blob);
+        if back {
+            let mut scan = volume.scan_back(Bound::Unbounded, Bound::Unbounded).unwrap();
+            while scan.next().unwrap() {}
+        } else {
+            let mut scan = volume.scan(Bound::Unbounded, Bound::Unbounded).unwrap();
+            while scan.next().unwrap() {}
+        }
+        assert_eq!(disk.reads(&blob) - before, 0, "patched {patched}, back {back}");
+        drop(store);
+    }
+}
+
+/// A blob file that recovery looked into and then deleted must not keep its room.
+#[test]
+fn a_blob_file_that_recovery_deleted_gives_its_room_back() {
+    let disk = sim();
+    let (store, volume) = open(&disk, options());
+    try_put(&volume, b"a", &noise(100_000)).unwrap();
+    let blob = engine_common::files(&disk, ".blob").remove(0);
+    // As after a power cut: the record is there, the bytes are not.
+    let disk = kill(&disk);
+    drop((store, volume));
+    disk.flip_bit(&blob, 5000, 1).unwrap();
+    let (_store, volume) = open(&disk, options());
+    assert!(volume.get(b"a").unwrap().is_none());
+    assert!(engine_common::files(&disk, ".blob").is_empty());
+    let named: u64 = disk.files().iter().map(|file| file.len).sum();
+    let space = disk.space().unwrap();
+    let used = space.total - space.free;
+    assert!(used <= named, "{} bytes are used by files without a name", used - named);
+}

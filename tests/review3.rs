@@ -136,3 +136,48 @@ fn a_blob_file_that_recovery_deleted_gives_its_room_back() {
     let used = space.total - space.free;
     assert!(used <= named, "{} bytes are used by files without a name", used - named);
 }
+
+/// An unreadable sector (EIO, not a flipped bit) in a blob file that has garbage: compactions leave the value
+/// where it is, as they do with a damaged one; else L0 fills, and no write is taken ever again.
+#[test]
+fn an_unreadable_blob_keeps_no_compaction_from_its_work() {
+    let disk = sim();
+    let limits = Options {
+        l0_compaction_trigger: 2,
+        l0_slowdown: 3,
+        l0_stop: 4,
+        cache_size: 0,
+        blob_file_size: 20_000,
+        ..options()
+    };
+    let (store, volume) = open(&disk, limits);
+    for n in 0..8u8 {
+        try_put(&volume, &[n], &noise(5000)).unwrap();
+    }
+    store.flush().unwrap();
+    let blob = engine_common::files(&disk, ".blob").remove(0);
+    // Of the first file one value stays: it is to be emptied.
+    for n in 1..4u8 {
+        try_put(&volume, &[n], b"small").unwrap();
+    }
+    store.flush().unwrap();
+    disk.fail(Fault::new(Op::Read, libc::EIO).on(&blob).always());
+    let mut refused = None;
+    for round in 0..40u8 {
+        for n in 1..8u8 {
+            if let Err(e) = try_put(&volume, &[n], &[round; 50]) {
+                refused = Some(e);
+            }
+        }
+        let _ = volume.write({
+            let mut batch = Batch::new();
+            batch.put_split(&[100 + round], b"", &noise(200));
+            batch
+        });
+        let _ = store.flush();
+        while store.step().is_ok_and(|worked| worked) {}
+    }
+    let l0 = store.stats().volumes[0].levels[0].len();
+    assert!(refused.is_none(), "a write is refused with {l0} tables in L0: {refused:?}");
+    assert!(l0 < 4, "{l0} tables in L0");
+}

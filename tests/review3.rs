@@ -181,3 +181,94 @@ fn an_unreadable_blob_keeps_no_compaction_from_its_work() {
     assert!(refused.is_none(), "a write is refused with {l0} tables in L0: {refused:?}");
     assert!(l0 < 4, "{l0} tables in L0");
 }
+
+/// A spare file that cannot be renamed is room that the disk does not get back.
+#[test]
+fn a_spare_segment_that_cannot_be_renamed_is_deleted() {
+    let disk = sim();
+    let small = Options { memtable_size: 500, num_memtable_limit: 1, log_segment_size: 1000, memtable_stall_size: 1 << 20, ..stepped() };
+    let (store, volume) = open(&disk, small);
+    let put = |n: u16| {
+        engine_common::try_put(&volume, &n.to_be_bytes(), &[1; 100]).unwrap();
+        while store.step().unwrap() {}
+    };
+    (0..100).for_each(put);
+    disk.fail(Fault::new(Op::Reuse, libc::EIO).times(20));
+    (100..400).for_each(put);
+    let beside = engine_common::files(&disk, ".log").len() - store.stats().log_segments.len();
+    assert!(beside <= 2 + 3, "{beside} files beside the log's");
+}
+
+/// Range tombstones one in another: each takes what all before it take, and the memtable counts a fixed sum.
+#[test]
+fn nested_range_tombstones_take_what_the_memtable_says() {
+    let disk = sim();
+    let (store, volume) = open(&disk, Options { memtable_size: 32 << 20, memtable_stall_size: 128 << 20, ..stepped() });
+    let before = resident();
+    const COUNT: u32 = 8000;
+    for n in 0..COUNT {
+        let mut batch = Batch::new();
+        batch.delete_range(&n.to_be_bytes(), &[0xff; 4]);
+        volume.write(batch).unwrap();
+    }
+    let taken = resident().saturating_sub(before);
+    let said = store.stats().volumes[0].memtable_bytes as u64;
+    assert!(taken < 10 * said.max(1 << 20), "{taken} bytes taken, {said} accounted for");
+}
+
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/statm").unwrap();
+    status.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
+/// With the defaults, all open files together stay below what a process may have open by default (1024).
+#[test]
+fn open_files_stay_below_the_default_limit() {
+    let dir = std::env::temp_dir().join(format!("review3-{}", std::process::id()));
+    let disk = lsmfs::disk::real::RealDisk::open_or_create(&dir, std::time::Duration::from_secs(5)).unwrap();
+    let store = lsmfs::lsm::Store::open(std::sync::Arc::new(disk), Options {
+        compaction: lsmfs::lsm::options::CompactionMode::None,
+        blob_min: 100,
+        blob_file_size: 1,
+        num_memtable_limit: 10_000,
+        background: false,
+        ..Options::default()
+    }).unwrap();
+    let volume = store.volume("main").unwrap();
+    for n in 0..600u32 {
+        try_put(&volume, &n.to_be_bytes(), &noise(150)).unwrap();
+        store.flush().unwrap();
+    }
+    for n in 0..600u32 {
+        volume.get(&n.to_be_bytes()).unwrap().unwrap();
+    }
+    let open_files = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    drop(volume);
+    store.close().unwrap();
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert!(open_files < 1000, "{open_files} files are open");
+}
+
+/// Who overwrites large values faster than their garbage is collected is held back some time, as with small ones.
+#[test]
+fn garbage_in_blob_files_holds_writers_back() {
+    for blob_min in [0, 100] {
+        let disk = sim();
+        let limits = Options {
+            blob_min,
+            blob_file_size: 64 << 10,
+            memtable_size: 64 << 10,
+            memtable_stall_size: 256 << 10,
+            level_base_size: 256 << 10,
+            table_size: 64 << 10,
+            log_segment_size: 64 << 10,
+            ..stepped()
+        };
+        let (_store, volume) = open(&disk, limits);
+        for n in 0..4000u32 {
+            try_put(&volume, &[(n % 10) as u8], &noise(10_000)).unwrap();
+        }
+        let used: u64 = disk.files().iter().map(|file| file.len).sum();
+        assert!(used < 8 << 20, "blob_min {blob_min}: {used} bytes on the disk for 100 KB of values");
+    }
+}

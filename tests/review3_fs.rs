@@ -59,3 +59,36 @@ fn removing_a_file_reads_nothing_of_it() {
     f.fs.unlink(ROOT, b"a").unwrap();
     assert_eq!(f.sim.reads(&blob) - before, 0);
 }
+
+/// A directory that files were moved out of lists as fast as one that they were removed from.
+#[test]
+fn a_directory_emptied_by_renames_is_swept_too() {
+    let passed = |moved: bool| {
+        let options = lsmfs::lsm::Options {
+            memtable_size: 64 << 10,
+            compaction: lsmfs::lsm::options::CompactionMode::None,
+            ..lsmfs::fs::engine_options()
+        };
+        let f = Fixture::with(options);
+        let [from, to] = ["from", "to"].map(|name| f.fs.mkdir(ROOT, name.as_bytes(), 0o755, USER).unwrap().ino);
+        for n in 0..7000 {
+            f.fs.create(from, format!("{n:05}").as_bytes(), 0o644, USER).unwrap();
+        }
+        for n in 0..7000 {
+            let name = format!("{n:05}").into_bytes();
+            match moved {
+                true => f.fs.rename(from, &name, to, &name, lsmfs::fs::RenameMode::Replace).unwrap(),
+                false => f.fs.unlink(from, &name).unwrap(),
+            }
+        }
+        let volume = f.store.volume("main").unwrap();
+        let prefix = |ino: u64| [&b"e"[..], &ino.to_be_bytes()].concat();
+        let (start, end) = (prefix(from), prefix(from + 1));
+        let bounds = (std::ops::Bound::Included(&start[..]), std::ops::Bound::Excluded(&end[..]));
+        let mut scan = volume.scan(bounds.0, bounds.1).unwrap();
+        assert!(!scan.next().unwrap());
+        scan.records_passed()
+    };
+    let (removed, moved) = (passed(false), passed(true));
+    assert!(moved < 2 * removed + 1000, "{moved} records are passed after renames, {removed} after removals");
+}

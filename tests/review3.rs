@@ -9,7 +9,13 @@ use lsmfs::lsm::{Batch, Error, Options, Volume};
 use std::ops::Bound;
 
 fn options() -> Options {
-    Options { blob_min: 100, blob_file_size: 1 << 20, memtable_size: 1 << 20, memtable_stall_size: 4 << 20, ..stepped() }
+    Options {
+        blob_min: 100,
+        blob_file_size: 1 << 20,
+        memtable_size: 1 << 20,
+        memtable_stall_size: 4 << 20,
+        ..stepped()
+    }
 }
 
 fn try_put(volume: &Volume, key: &[u8], tail: &[u8]) -> Result<u64, Error> {
@@ -42,7 +48,11 @@ fn a_write_whose_log_record_finds_no_room_gives_its_blob_bytes_back() {
     batch.delete(b"first");
     let deleted = volume.write(batch);
     drop(store);
-    assert!(deleted.is_ok(), "a delete is refused: {deleted:?}; {} bytes were kept by writes that failed", used_now - used);
+    assert!(
+        deleted.is_ok(),
+        "a delete is refused: {deleted:?}; {} bytes were kept by writes that failed",
+        used_now - used
+    );
 }
 
 /// The same with a log that fails for once: each refused write costs its bytes, until compaction finds a reason.
@@ -186,7 +196,13 @@ fn an_unreadable_blob_keeps_no_compaction_from_its_work() {
 #[test]
 fn a_spare_segment_that_cannot_be_renamed_is_deleted() {
     let disk = sim();
-    let small = Options { memtable_size: 500, num_memtable_limit: 1, log_segment_size: 1000, memtable_stall_size: 1 << 20, ..stepped() };
+    let small = Options {
+        memtable_size: 500,
+        num_memtable_limit: 1,
+        log_segment_size: 1000,
+        memtable_stall_size: 1 << 20,
+        ..stepped()
+    };
     let (store, volume) = open(&disk, small);
     let put = |n: u16| {
         engine_common::try_put(&volume, &n.to_be_bytes(), &[1; 100]).unwrap();
@@ -203,7 +219,8 @@ fn a_spare_segment_that_cannot_be_renamed_is_deleted() {
 #[test]
 fn nested_range_tombstones_take_what_the_memtable_says() {
     let disk = sim();
-    let (store, volume) = open(&disk, Options { memtable_size: 32 << 20, memtable_stall_size: 128 << 20, ..stepped() });
+    let (store, volume) =
+        open(&disk, Options { memtable_size: 32 << 20, memtable_stall_size: 128 << 20, ..stepped() });
     let before = resident();
     const COUNT: u32 = 8000;
     for n in 0..COUNT {
@@ -226,14 +243,18 @@ fn resident() -> u64 {
 fn open_files_stay_below_the_default_limit() {
     let dir = std::env::temp_dir().join(format!("review3-{}", std::process::id()));
     let disk = lsmfs::disk::real::RealDisk::open_or_create(&dir, std::time::Duration::from_secs(5)).unwrap();
-    let store = lsmfs::lsm::Store::open(std::sync::Arc::new(disk), Options {
-        compaction: lsmfs::lsm::options::CompactionMode::None,
-        blob_min: 100,
-        blob_file_size: 1,
-        num_memtable_limit: 10_000,
-        background: false,
-        ..Options::default()
-    }).unwrap();
+    let store = lsmfs::lsm::Store::open(
+        std::sync::Arc::new(disk),
+        Options {
+            compaction: lsmfs::lsm::options::CompactionMode::None,
+            blob_min: 100,
+            blob_file_size: 1,
+            num_memtable_limit: 10_000,
+            background: false,
+            ..Options::default()
+        },
+    )
+    .unwrap();
     let volume = store.volume("main").unwrap();
     for n in 0..600u32 {
         try_put(&volume, &n.to_be_bytes(), &noise(150)).unwrap();

@@ -70,7 +70,8 @@ fn a_directory_emptied_by_renames_is_swept_too() {
             ..lsmfs::fs::engine_options()
         };
         let f = Fixture::with(options);
-        let [from, to] = ["from", "to"].map(|name| f.fs.mkdir(ROOT, name.as_bytes(), 0o755, USER).unwrap().ino);
+        let [from, to] =
+            ["from", "to"].map(|name| f.fs.mkdir(ROOT, name.as_bytes(), 0o755, USER).unwrap().ino);
         for n in 0..7000 {
             f.fs.create(from, format!("{n:05}").as_bytes(), 0o644, USER).unwrap();
         }

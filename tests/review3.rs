@@ -293,3 +293,35 @@ fn garbage_in_blob_files_holds_writers_back() {
         assert!(used < 8 << 20, "blob_min {blob_min}: {used} bytes on the disk for 100 KB of values");
     }
 }
+
+/// As above with the background threads: what a writer at full speed leaves behind.
+#[test]
+#[ignore = "prints figures"]
+fn garbage_with_background_threads() {
+    let disk = sim();
+    let limits = Options {
+        blob_min: 100,
+        blob_file_size: 4 << 20,
+        memtable_size: 256 << 10,
+        memtable_stall_size: 1 << 20,
+        background: true,
+        log_segment_size: 1 << 20,
+        ..stepped()
+    };
+    let (store, volume) = open(&disk, limits);
+    let value = noise(20_000);
+    let mut rng = engine_common::Rng(3);
+    let mut most = 0;
+    for n in 0..60_000u32 {
+        try_put(&volume, &(rng.below(3000) as u32).to_be_bytes(), &value).unwrap();
+        if n % 500 == 0 {
+            let blobs: u64 = disk.files().iter().filter(|f| f.name.ends_with(".blob")).map(|f| f.len).sum();
+            most = most.max(blobs);
+            if n % 5000 == 0 {
+                println!("{n}: {} MB of blobs, {} MB live", blobs >> 20, (3000u64 * 20_000) >> 20);
+            }
+        }
+    }
+    println!("most {} MB", most >> 20);
+    drop(store);
+}

@@ -93,3 +93,22 @@ fn a_directory_emptied_by_renames_is_swept_too() {
     let (removed, moved) = (passed(false), passed(true));
     assert!(moved < 2 * removed + 1000, "{moved} records are passed after renames, {removed} after removals");
 }
+
+/// A sparse file of one page is no terabyte: removing it is no reason to flush a memtable.
+#[test]
+fn removing_sparse_files_does_not_flush_each_time() {
+    let f = Fixture::new();
+    for n in 0..100 {
+        let attr = f.fs.create(ROOT, format!("{n}").as_bytes(), 0o644, USER).unwrap();
+        f.fs.write(attr.ino, 1 << 40, b"x").unwrap();
+        f.fs.forget(attr.ino, 1);
+    }
+    let before = f.store.stats().flushes.count;
+    for n in 0..100 {
+        f.fs.unlink(ROOT, format!("{n}").as_bytes()).unwrap();
+        // As long as programs take between two of them.
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let flushes = f.store.stats().flushes.count - before;
+    assert!(flushes < 5, "{flushes} flushes for 100 files of 4 KiB");
+}

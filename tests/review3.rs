@@ -325,3 +325,20 @@ fn garbage_with_background_threads() {
     println!("most {} MB", most >> 20);
     drop(store);
 }
+
+/// The same for a flush: a patch and the value that it lies over are in one memtable.
+#[test]
+fn an_unreadable_blob_keeps_no_flush_from_its_work() {
+    let disk = sim();
+    let (store, volume) = open(&disk, Options { cache_size: 0, ..options() });
+    try_put(&volume, b"a", &noise(5000)).unwrap();
+    let mut batch = Batch::new();
+    batch.patch(b"a", 5000, &[(10, b"patched")]);
+    volume.write(batch).unwrap();
+    try_put(&volume, b"b", &noise(10)).unwrap();
+    disk.fail(Fault::new(Op::Read, libc::EIO).on(".blob").always());
+    for _ in 0..3 {
+        let _ = store.flush();
+    }
+    assert_eq!(store.stats().volumes[0].levels[0].len(), 1, "nothing is ever flushed: {:?}", store.flush());
+}

@@ -93,6 +93,7 @@ fn tails(store: &Store) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
 fn threads_on_a_disk_that_runs_full_and_crashes() {
     let seeds = std::env::var("SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(6);
     let from = std::env::var("FROM").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+    let later = std::env::var("LATER").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
     for seed in from..seeds {
         let mut disk = Arc::new(SimDisk::new(seed));
         let written: Vec<AtomicU64> = (0..3).map(|_| AtomicU64::new(0)).collect();
@@ -109,7 +110,7 @@ fn threads_on_a_disk_that_runs_full_and_crashes() {
                 synced[t].store(newest, Ordering::SeqCst);
             }
             let stop = AtomicBool::new(false);
-            disk.crash_at_op(disk.ops().changes() + 50 + (seed * 37 + round * 101) % 900);
+            disk.crash_at_op(disk.ops().changes() + 50 + (seed * 37 + round * 101) % 900 + later);
             std::thread::scope(|scope| {
                 for t in 0..3u64 {
                     let (store, stop, written, synced, disk) = (&store, &stop, &written, &synced, &disk);
@@ -130,7 +131,10 @@ fn threads_on_a_disk_that_runs_full_and_crashes() {
                                 }
                                 Err(Error::ReadOnly(e)) => {
                                     if !stop.swap(true, Ordering::SeqCst) {
-                                        eprintln!("{context}: read-only: {e}");
+                                        eprintln!(
+                                            "{context}: read-only: {e}; crashed: {}",
+                                            disk.is_crashed()
+                                        );
                                     }
                                     break;
                                 }

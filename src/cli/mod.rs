@@ -7,6 +7,7 @@ mod background;
 mod error;
 mod kv;
 mod log;
+mod memory;
 mod mount;
 mod print;
 mod serve;

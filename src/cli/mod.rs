@@ -4,6 +4,7 @@
 //! what to do), 2 wrong usage.
 
 mod background;
+mod check;
 mod error;
 mod kv;
 mod log;
@@ -48,6 +49,7 @@ enum Command {
     Ls(kv::LsArgs),
     Scan(kv::ScanArgs),
     Stats(stats::StatsArgs),
+    Check(check::CheckArgs),
     Shell(shell::ShellArgs),
 }
 
@@ -62,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Ls(args) => kv::ls(&args),
         Command::Scan(args) => kv::scan(&args),
         Command::Stats(args) => stats::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Shell(args) => shell::run(&args),
     };
     match done {

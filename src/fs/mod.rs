@@ -13,6 +13,7 @@
 //! | `setattr`, `xattr`, `acl`, `file`, `truncate` | attributes, contents |
 //! | `dir`, `link`, `remove`, [`rename`], [`readdir`] | names |
 //! | [`control`], [`figures`] | the store's figures as files, and as text |
+//! | [`check`] | whether all records fit together, and mending them |
 //! | [`error`], [`errno`] | what can go wrong, and the system's number for it |
 //! | [`fuse`] | the kernel's face |
 //! | [`mount`] | making and ending mounts |
@@ -21,6 +22,7 @@
 mod acl;
 pub mod attr;
 mod change;
+pub mod check;
 pub mod control;
 mod dir;
 pub mod entry;

@@ -25,6 +25,7 @@ mod background;
 pub mod batch;
 pub mod blob;
 pub mod cache;
+pub mod check;
 mod compaction;
 pub mod error;
 mod flush;

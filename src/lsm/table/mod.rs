@@ -43,6 +43,7 @@ pub mod meta;
 pub mod properties;
 mod ranges;
 pub mod reader;
+pub(crate) mod walk;
 
 pub use builder::TableBuilder;
 pub use cache::TableCache;

@@ -45,8 +45,10 @@ Mount options:
   allow_other                     users other than yourself may enter, as the files' modes allow
                                   (always so for mounts by root; others need user_allow_other in
                                   /etc/fuse.conf)
-  noatime, relatime, strictatime, nodiratime, lazytime
-                                  as usual; but no read moves access times in any case
+  noatime                         no read moves times of access (default)
+  relatime, strictatime           the first read after a change does, and one a day; every read does.
+                                  In any case only reads that the kernel has not cached
+  nodiratime, lazytime            taken, but without effect
   nosuid, nodev, noexec           ignore set-user-id bits, device files, refuse to run programs
                                   (nosuid and nodev always hold for mounts by others than root)
   sync                            every write is durable when it is answered

@@ -8,6 +8,7 @@
 
 use crate::cli::error::{CliError, Result};
 use crate::cli::store::{self, OpenStore};
+use crate::fs::FsOptions;
 use crate::fs::fuse::{ServeOptions, Session, Stopper};
 use crate::fs::mount::{self, MountError, MountOptions, OwnMount, Unmount};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -55,7 +56,8 @@ pub fn serve(
         info!("{}: dead mounts cleared: {cleared}", task.dir.display());
     }
     let engine = store::options(task.options.compaction);
-    OpenStore::open_with(disk, engine)?.finish_after(|store| {
+    let files = FsOptions { access_times: task.options.access_times(), ..FsOptions::default() };
+    OpenStore::open_with(disk, engine, files)?.finish_after(|store| {
         let served = make_dir(task.dir).and_then(|dir| serve_open(store, &dir, task.options, ready));
         info!("closing the store");
         served

@@ -12,6 +12,7 @@ use crate::cli::error::{CliError, Result};
 use crate::cli::kv;
 use crate::cli::print::Escaper;
 use crate::cli::store::{self, OpenStore, compaction_parser};
+use crate::fs::FsOptions;
 use crate::fs::figures::{self, size, time};
 use crate::fs::tree::TreePath;
 use crate::lsm::options::CompactionMode;
@@ -40,10 +41,12 @@ pub struct ShellArgs {
 /// Runs a session.
 pub fn run(args: &ShellArgs) -> Result<()> {
     let options = store::options(args.compaction);
-    OpenStore::open_with(store::lock_or_create(&args.store)?, options)?.finish_after(|store| {
-        let input = Input::open()?;
-        Session { store, is_terminal: input.is_terminal() }.run(input)
-    })
+    OpenStore::open_with(store::lock_or_create(&args.store)?, options, FsOptions::default())?.finish_after(
+        |store| {
+            let input = Input::open()?;
+            Session { store, is_terminal: input.is_terminal() }.run(input)
+        },
+    )
 }
 
 /// What comes after a command.

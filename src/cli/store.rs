@@ -29,15 +29,15 @@ pub struct OpenStore {
 impl OpenStore {
     /// Opens the store of a directory that is there and locked.
     pub fn open(disk: RealDisk) -> Result<OpenStore> {
-        OpenStore::open_with(disk, engine_options())
+        OpenStore::open_with(disk, engine_options(), FsOptions::default())
     }
 
     /// As [`OpenStore::open`], with other settings than usual.
-    pub fn open_with(disk: RealDisk, options: Options) -> Result<OpenStore> {
+    pub fn open_with(disk: RealDisk, options: Options, files: FsOptions) -> Result<OpenStore> {
         let disk = Arc::new(disk);
         let failed = |error: crate::lsm::Error| CliError::engine(disk.path(), error);
         let store = Arc::new(Store::open(disk.clone(), options).map_err(failed)?);
-        let files = FileSystem::open(store.clone(), VOLUME, FsOptions::default())?;
+        let files = FileSystem::open(store.clone(), VOLUME, files)?;
         Ok(OpenStore { disk, store, files: Arc::new(files) })
     }
 

@@ -108,6 +108,11 @@ impl<'a> Change<'a> {
         self.batch.put(&keys::orphan(ino), &encode_orphan());
     }
 
+    /// Notes that such a file holds nothing any more.
+    pub fn remove_orphan(&mut self, ino: Ino) {
+        self.batch.delete(&keys::orphan(ino));
+    }
+
     /// Applies the change: all of it, or on an error nothing.
     pub fn commit(self) -> Outcome<()> {
         if !self.batch.is_empty() {

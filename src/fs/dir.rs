@@ -103,12 +103,15 @@ impl FileSystem {
 
     /// The target of a symbolic link.
     pub fn readlink(&self, ino: Ino) -> Result<Bytes> {
-        let _inode = self.locks.inodes.shared(ino);
+        let inode = self.locks.inodes.shared(ino);
         let target = self.load(ino).and_then(|node| match node.record.kind {
             FileKind::Symlink => Ok(node.inline),
             _ => Err(Cause::Invalid("not a symbolic link")),
         });
-        target.context("readlink", || Subject::Inode(ino))
+        drop(inode);
+        let target = target.context("readlink", || Subject::Inode(ino))?;
+        self.note_access(ino);
+        Ok(target)
     }
 
     fn make(&self, parent: Ino, name: &[u8], new: New<'_>, caller: Caller) -> Outcome<Attr> {
@@ -180,7 +183,7 @@ impl Record {
             nlink: if kind == FileKind::Directory { 2 } else { 1 },
             rdev: 0,
             size: 0,
-            chunks: 0,
+            pages: 0,
             atime: now,
             mtime: now,
             ctime: now,

@@ -15,7 +15,7 @@
 //! 24..28  link count
 //! 28..32  device number
 //! 32..40  size
-//! 40..48  chunks that exist
+//! 40..48  pages that are stored in chunks
 //! 48..60  last access: seconds since 1970 (8, signed), nanoseconds (4)
 //! 60..72  last change of the contents
 //! 72..84  last change of the attributes
@@ -31,6 +31,9 @@
 //! A **chunk** (`d inode chunk`) holds [`CHUNK_SIZE`] bytes of a file, from chunk number times chunk size
 //! on; what a stored chunk lacks of them reads as zeros. No stored byte stands at or past the file's size,
 //! so that a file which shrinks and grows again shows zeros there.
+//! A **page map** (`d inode chunk 0`) stands beside a chunk of which some pages are holes: format (1), the
+//! pages that are stored (2): bit n for the page n. A chunk without one has all its pages up to the file's
+//! end. See chunk.rs.
 //!
 //! An **extended attribute** (`x inode name`) has a format byte for its head; its tail is the value.
 //!
@@ -66,8 +69,8 @@ pub(super) const HEAD_LEN: usize = 84;
 /// `stat` counts blocks of this size.
 const STAT_BLOCK: u64 = 512;
 
-/// The unit in which a file that has no holes is said to be allocated.
-const PAGE: u64 = 4096;
+/// The unit in which chunks are stored or not, and in which holes are found.
+pub const PAGE_SIZE: u64 = 4096;
 
 /// What is wrong with a record.
 pub(super) type Decoded<T> = Result<T, &'static str>;
@@ -140,8 +143,8 @@ pub struct Record {
     pub(super) rdev: u32,
     /// The size.
     pub(super) size: u64,
-    /// Chunks that exist.
-    pub(super) chunks: u64,
+    /// Pages that are stored in chunks.
+    pub(super) pages: u64,
     /// The last access.
     pub(super) atime: Timestamp,
     /// The last change of the contents.
@@ -163,7 +166,7 @@ impl Record {
             out.put(&field.to_be_bytes());
         }
         out.put(&self.size.to_be_bytes());
-        out.put(&self.chunks.to_be_bytes());
+        out.put(&self.pages.to_be_bytes());
         for time in [self.atime, self.mtime, self.ctime] {
             out.put(&time.secs.to_be_bytes());
             out.put(&time.nanos.to_be_bytes());
@@ -193,7 +196,7 @@ impl Record {
             nlink: from.u32()?,
             rdev: from.u32()?,
             size: from.u64()?,
-            chunks: from.u64()?,
+            pages: from.u64()?,
             atime: from.time()?,
             mtime: from.time()?,
             ctime: from.time()?,
@@ -211,8 +214,8 @@ impl Record {
             (self.size <= MAX_FILE_SIZE, "size out of range"),
             (usize::from(self.inline_len) <= INLINE_MAX, "inline contents too long"),
             (u64::from(self.inline_len) <= self.size, "inline contents past the size"),
-            (self.chunks <= chunks_of(self.size), "more chunks than the size has"),
-            (self.inline_len == 0 || self.chunks == 0, "both inline contents and chunks"),
+            (self.pages <= pages_of(self.size), "more pages than the size has"),
+            (self.inline_len == 0 || self.pages == 0, "both inline contents and chunks"),
         ];
         match checks.iter().find(|(holds, _)| !holds) {
             Some((_, what)) => Err(what),
@@ -220,30 +223,43 @@ impl Record {
         }
     }
 
-    /// What the contents take, in units of 512 bytes. An existing chunk counts in full, but no more
-    /// than the file has up to the end of its last page.
+    /// What the contents take, in units of 512 bytes: the pages that are stored.
     pub(super) fn blocks(&self) -> u64 {
-        if self.chunks == 0 {
+        if self.pages == 0 {
             return u64::from(self.inline_len).div_ceil(STAT_BLOCK);
         }
-        let full = self.size.next_multiple_of(PAGE);
-        (self.chunks * CHUNK_SIZE).min(full) / STAT_BLOCK
+        self.pages * (PAGE_SIZE / STAT_BLOCK)
     }
 
     /// Does the file have keys of its own beside this record?
     pub(super) fn has_more(&self) -> bool {
-        self.chunks > 0 || self.has_xattrs
+        self.pages > 0 || self.has_xattrs
     }
 
-    /// Does every chunk up to the size exist?
-    pub(super) fn is_dense(&self) -> bool {
-        self.chunks == chunks_of(self.size)
+    /// Is every page up to the size stored?
+    pub(super) fn is_full(&self) -> bool {
+        self.pages == pages_of(self.size)
     }
 }
 
-/// The number of chunks that a size has room for.
-pub(super) fn chunks_of(size: u64) -> u64 {
-    size.div_ceil(CHUNK_SIZE)
+/// The number of pages that a size has room for.
+pub(super) fn pages_of(size: u64) -> u64 {
+    size.div_ceil(PAGE_SIZE)
+}
+
+/// The bytes of a page map.
+pub(super) fn encode_page_map(pages: u16) -> [u8; 3] {
+    let [high, low] = pages.to_be_bytes();
+    [FORMAT, high, low]
+}
+
+/// Reads a page map.
+pub(super) fn decode_page_map(bytes: &[u8]) -> Decoded<u16> {
+    let mut from = Reader(bytes);
+    from.format()?;
+    let pages = from.u16()?;
+    from.end()?;
+    Ok(pages)
 }
 
 /// A directory's parent record: where the directory's entry is.

@@ -94,6 +94,12 @@ pub enum Cause {
     /// A name or a link's target is too long.
     #[error("name too long")]
     NameTooLong,
+    /// No room is left on the disk.
+    #[error("no space left on the disk")]
+    DiskFull,
+    /// There is nothing of what was looked for up to the file's end.
+    #[error("past the end of the file")]
+    PastEnd,
     /// Past the largest size of a file.
     #[error("file too large")]
     FileTooLarge,

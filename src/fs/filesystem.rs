@@ -5,6 +5,7 @@
 //! gives back with [`FileSystem::forget`]; an inode number is valid while it is referenced. The root
 //! always is.
 
+use crate::fs::access::AccessTimes;
 use crate::fs::attr::{Attr, Caller, FileKind, INO_LIMIT, Ino, NAME_MAX, ROOT, Timestamp};
 use crate::fs::change::{Change, Written};
 use crate::fs::control::{self, Control};
@@ -29,12 +30,18 @@ pub struct FsOptions {
     pub read_only: bool,
     /// The owner of the root directory, when it is made.
     pub owner: Caller,
+    /// Which reads move times of access.
+    pub access_times: AccessTimes,
 }
 
 impl Default for FsOptions {
     fn default() -> FsOptions {
         let (uid, gid) = (rustix::process::getuid(), rustix::process::getgid());
-        FsOptions { read_only: false, owner: Caller::new(uid.as_raw(), gid.as_raw()) }
+        FsOptions {
+            read_only: false,
+            owner: Caller::new(uid.as_raw(), gid.as_raw()),
+            access_times: AccessTimes::default(),
+        }
     }
 }
 
@@ -121,6 +128,11 @@ impl FileSystem {
     /// Refuses changes where the file system is read-only.
     pub(super) fn check_writable(&self) -> Outcome<()> {
         if self.options.read_only { Err(Cause::ReadOnly) } else { Ok(()) }
+    }
+
+    /// Which reads move times of access.
+    pub(super) fn access_times(&self) -> AccessTimes {
+        self.options.access_times
     }
 
     /// The attributes of a file.

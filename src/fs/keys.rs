@@ -3,6 +3,7 @@
 //! ```text
 //! e directory (8) name    an entry: see entry.rs. The root's own entry is `e` 0 and no name
 //! d inode (8) chunk (4)   a chunk of a file's contents: the head is empty, the tail is the bytes
+//! d inode (8) chunk (4) 0    which of the chunk's pages are stored, if not all are
 //! i inode (8)             a file that has, or had, several names: its entries only point here
 //! i inode (8) dir (8) name   one of its names; the value is empty
 //! p directory (8)         a directory's parent and name: an id becomes a path again
@@ -36,6 +37,9 @@ pub(super) type Prefix = [u8; PREFIX_LEN];
 
 /// A chunk's key.
 pub(super) type ChunkKey = [u8; PREFIX_LEN + 4];
+
+/// A page map's key.
+pub(super) type PageMapKey = [u8; PREFIX_LEN + 5];
 
 fn prefix(first: u8, ino: Ino) -> Prefix {
     let mut key = [first; PREFIX_LEN];
@@ -79,7 +83,19 @@ pub(super) fn chunk(ino: Ino, chunk: u32) -> ChunkKey {
     key
 }
 
-/// The bounds of a file's chunks: the first is included, the second is not.
+/// The key of a chunk's page map: it stands behind the chunk's.
+pub(super) fn page_map(ino: Ino, chunk: u32) -> PageMapKey {
+    let mut key = [0; PREFIX_LEN + 5];
+    key[..PREFIX_LEN + 4].copy_from_slice(&self::chunk(ino, chunk));
+    key
+}
+
+/// The chunk's number in a page map's key.
+pub(super) fn page_map_number(key: &[u8]) -> Option<u32> {
+    key.split_last().filter(|(zero, _)| **zero == 0).and_then(|(_, chunk)| chunk_number(chunk))
+}
+
+/// The bounds of a file's chunks and page maps: the first is included, the second is not.
 pub(super) fn chunks(ino: Ino) -> (Prefix, Prefix) {
     (prefix(CHUNK, ino), prefix(CHUNK, ino + 1))
 }
@@ -162,6 +178,9 @@ pub fn readable(key: &[u8]) -> String {
     let [first, ino @ ..] = prefix;
     let (kind, ino) = (first.escape_ascii(), Ino::from_be_bytes(*ino));
     let name = |name| format!("{:?}", String::from_utf8_lossy(name));
+    if let Some(number) = page_map_number(key).filter(|_| *first == CHUNK) {
+        return format!("{kind} {ino} {number} pages");
+    }
     match (*first, chunk_number(key), rest.split_first_chunk()) {
         (CHUNK, Some(number), _) => format!("{kind} {ino} {number}"),
         (ENTRY | XATTR, ..) => format!("{kind} {ino} {}", name(rest)),
@@ -191,6 +210,10 @@ mod tests {
         let keys =
             [chunk(7, 0).to_vec(), chunk(7, 255).to_vec(), chunk(7, 256).to_vec(), chunks(7).1.to_vec()];
         assert!(keys.is_sorted());
+        let map = page_map(7, 255);
+        assert!(chunk(7, 255)[..] < map[..] && map[..] < chunk(7, 256)[..]);
+        assert_eq!((page_map_number(&map), chunk_number(&map)), (Some(255), None));
+        assert_eq!(page_map_number(&chunk(7, 256)), None);
         assert_eq!(chunk_number(&keys[2]), Some(256));
         assert_eq!(chunk_number(&keys[3]), None);
     }
@@ -208,6 +231,7 @@ mod tests {
         let keys = [
             &entry(1, "größe\n".as_bytes())[..],
             &chunk(7, 258),
+            &page_map(7, 258),
             &parent(3),
             &orphan(9),
             &inode(4),
@@ -220,6 +244,7 @@ mod tests {
         let texts = [
             r#"e 1 "größe\n""#,
             "d 7 258",
+            "d 7 258 pages",
             "p 3",
             "o 9",
             "i 4",

@@ -10,7 +10,8 @@
 //! | `inode`, `node`, `change` | what the outside knows; a file in hand; one request's batch |
 //! | `lock` | all locks and their order |
 //! | `number`, `reclaim` | inode numbers; giving back what removed files held |
-//! | `setattr`, `xattr`, `acl`, `file`, `truncate` | attributes, contents |
+//! | `setattr`, `access`, `xattr`, `acl` | attributes |
+//! | `file`, `truncate`, `allocate`, `chunk` | contents |
 //! | `dir`, `link`, `remove`, [`rename`], [`readdir`] | names |
 //! | [`control`], [`figures`] | the store's figures as files, and as text |
 //! | [`check`] | whether all records fit together, and mending them |
@@ -19,10 +20,13 @@
 //! | [`mount`] | making and ending mounts |
 //! | [`tree`] | whole files by their paths, for who has no mount |
 
+mod access;
 mod acl;
+mod allocate;
 pub mod attr;
 mod change;
 pub mod check;
+mod chunk;
 pub mod control;
 mod dir;
 pub mod entry;
@@ -49,6 +53,8 @@ pub mod tree;
 mod truncate;
 mod xattr;
 
+pub use access::AccessTimes;
+pub use allocate::{Allocate, Seek};
 pub use attr::{Attr, Caller, FileKind, Ino, NAME_MAX, ROOT, SetAttr, SetTime, Timestamp};
 pub use error::{Cause, Error, Result, Subject};
 pub use filesystem::{FileSystem, FsOptions, StatFs, engine_options};

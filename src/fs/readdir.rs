@@ -116,6 +116,9 @@ impl FileSystem {
         if control::is_control(dir.ino) {
             return self.list_control(cookie, show == Show::Present, add);
         }
+        if cookie == 0 {
+            self.note_access(dir.ino);
+        }
         let mut listing = dir.listing.lock();
         if cookie == 0 {
             *listing = Listing::default();

@@ -84,7 +84,7 @@ fn remove_range(batch: &mut Batch, volume: &Volume, from: &[u8], to: &[u8]) -> O
 }
 
 /// The next [`FEW`] keys of a scan, or all that are left.
-pub(super) fn first_keys(scan: &mut Scan) -> Outcome<Vec<Vec<u8>>> {
+fn first_keys(scan: &mut Scan) -> Outcome<Vec<Vec<u8>>> {
     let mut keys = Vec::new();
     while keys.len() < FEW && scan.next()? {
         keys.push(scan.key().to_vec());
@@ -93,6 +93,6 @@ pub(super) fn first_keys(scan: &mut Scan) -> Outcome<Vec<Vec<u8>>> {
 }
 
 /// After [`first_keys`]: is there another key? Moves on to it.
-pub(super) fn scan_has_more(scan: &mut Scan, keys: &[Vec<u8>]) -> Outcome<bool> {
+fn scan_has_more(scan: &mut Scan, keys: &[Vec<u8>]) -> Outcome<bool> {
     Ok(keys.len() == FEW && scan.next()?)
 }

@@ -16,7 +16,9 @@ impl FileSystem {
         self.check_writable()?;
         let _inode = self.locks.inodes.exclusive(ino);
         let mut node = self.load(ino)?;
-        if *set == SetAttr::default() {
+        // The kernel lets everybody "change" to the same owner; it should not take a program's setuid.
+        let owns = caller.keeps_setid() || caller.uid == node.record.uid;
+        if *set == SetAttr::default() && !owns {
             return Ok(Attr::from(&node.record));
         }
         let now = Timestamp::now();
@@ -25,7 +27,7 @@ impl FileSystem {
             check_file(&node.record)?;
             self.resize(&mut change, &mut node, size, now)?;
         }
-        if set.uid.is_some() || set.gid.is_some() {
+        if sets_owner(set) {
             self.drop_capabilities(&mut change, &mut node)?;
         }
         apply(&mut node, set, caller, now);
@@ -38,12 +40,16 @@ impl FileSystem {
     }
 }
 
+/// Is it a change of owner? One to the same owner comes without any attribute, and nothing else does.
+fn sets_owner(set: &SetAttr) -> bool {
+    set.uid.is_some() || set.gid.is_some() || *set == SetAttr::default()
+}
+
 /// Applies all but the size.
 fn apply(node: &mut Node, set: &SetAttr, caller: Caller, now: Timestamp) {
     let is_dir = node.is_dir();
     let record = &mut node.record;
-    let new_owner = set.uid.is_some() || set.gid.is_some();
-    if !is_dir && (new_owner || (set.size.is_some() && !caller.keeps_setid())) {
+    if !is_dir && (sets_owner(set) || (set.size.is_some() && !caller.keeps_setid())) {
         record.mode = without_setid(record.mode);
     }
     record.uid = set.uid.unwrap_or(record.uid);

@@ -280,6 +280,9 @@ fn check_xattr_name(name: &[u8]) -> Outcome<()> {
         return Err(Cause::Invalid("a name with a zero byte"));
     }
     let spaces = [&b"user."[..], b"trusted.", b"security."];
-    let known = spaces.iter().any(|space| name.len() > space.len() && name.starts_with(space));
-    if known || is_acl(name) { Ok(()) } else { Err(Cause::NotSupported) }
+    match spaces.iter().find(|space| name.starts_with(space)) {
+        Some(space) if name.len() == space.len() => Err(Cause::Invalid("an attribute without a name")),
+        None if !is_acl(name) => Err(Cause::NotSupported),
+        _ => Ok(()),
+    }
 }

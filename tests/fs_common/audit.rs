@@ -1,7 +1,7 @@
 //! What must hold in a store whatever happened: the records of a volume fit together.
 
 use super::Fixture;
-use lsmfs::fs::entry::CHUNK_SIZE;
+use lsmfs::fs::entry::{CHUNK_SIZE, PAGE_SIZE};
 use lsmfs::fs::{Attr, FileKind, Ino, ROOT};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,6 +42,8 @@ fn walk(f: &Fixture) -> BTreeMap<String, (Attr, Vec<u8>)> {
 
 /// Checks that a volume's records fit together. Nothing may be unlinked and referenced.
 pub fn audit(f: &Fixture) {
+    let checked = lsmfs::fs::check::check(&f.store.volume("main").unwrap(), &mut || ()).unwrap();
+    assert_eq!(checked.findings, [], "what the check finds");
     let found = walk(f);
     let mut links: BTreeMap<Ino, u32> = BTreeMap::new();
     let mut subdirectories: BTreeMap<Ino, u32> = BTreeMap::new();
@@ -76,7 +78,7 @@ pub fn audit(f: &Fixture) {
         assert!(inos.contains(&ino), "extended attribute of nobody, {ino}");
     }
     audit_links(f, &found);
-    audit_chunks(f, &found);
+    audit_chunks(f, &found.values().map(|(attr, contents)| (attr.ino, (*attr, contents.clone()))).collect());
 }
 
 /// Whoever has several names is kept at its own key, with all its names.
@@ -97,21 +99,37 @@ fn audit_links(f: &Fixture, found: &BTreeMap<String, (Attr, Vec<u8>)>) {
     assert!(shared.iter().all(|ino| found.values().any(|(attr, _)| attr.ino == *ino)), "shared by nobody");
 }
 
-/// Every chunk belongs to a file and lies below its size, and the files' blocks count them.
-fn audit_chunks(f: &Fixture, found: &BTreeMap<String, (Attr, Vec<u8>)>) {
-    let mut chunks: BTreeMap<Ino, u64> = BTreeMap::new();
-    let files: BTreeMap<Ino, Attr> = found.values().map(|(attr, _)| (attr.ino, *attr)).collect();
-    for key in f.keys(b'd') {
+/// Every chunk belongs to a file and lies below its size, its page map says which pages are stored, the
+/// others are zeros, and the files' blocks count them.
+pub fn audit_chunks(f: &Fixture, files: &BTreeMap<Ino, (Attr, Vec<u8>)>) {
+    let volume = f.store.volume("main").unwrap();
+    let mut stored: BTreeMap<Ino, u64> = BTreeMap::new();
+    let (chunks, mut maps): (BTreeSet<_>, BTreeSet<_>) =
+        f.keys(b'd').into_iter().partition(|key| key.len() == 13);
+    for key in chunks {
         let (ino, number) = key[1..].split_at(8);
         let ino = Ino::from_be_bytes(ino.try_into().unwrap());
         let number = u64::from(u32::from_be_bytes(number.try_into().unwrap()));
-        let attr = files.get(&ino).unwrap_or_else(|| panic!("chunk {number} of nobody, {ino}"));
+        let (attr, contents) = files.get(&ino).unwrap_or_else(|| panic!("chunk {number} of nobody, {ino}"));
         assert!(number * CHUNK_SIZE < attr.size, "chunk {number} of {ino} past its size");
-        *chunks.entry(ino).or_default() += 1;
+        let contents = &contents[(number * CHUNK_SIZE) as usize..];
+        let contents = &contents[..contents.len().min(CHUNK_SIZE as usize)];
+        let map = [&key[..], &[0]].concat();
+        let bits = volume.get_head(&map).unwrap().map(|head| u16::from_be_bytes([head[1], head[2]]));
+        assert_eq!(bits.is_some(), maps.remove(&map));
+        let pages = contents.chunks(PAGE_SIZE as usize);
+        let all = (1u32 << pages.len()) - 1;
+        assert!(bits.is_none_or(|bits| bits > 0 && u32::from(bits) & !all == 0 && u32::from(bits) != all));
+        let bits = bits.map_or(all, u32::from);
+        for (page, contents) in pages.enumerate() {
+            let hole = bits & (1 << page) == 0;
+            assert!(!hole || contents.iter().all(|byte| *byte == 0), "page {page} of {number} of {ino}");
+        }
+        *stored.entry(ino).or_default() += u64::from(bits.count_ones());
     }
-    for (ino, chunks) in chunks {
-        let attr = files[&ino];
-        let whole = attr.size.next_multiple_of(4096);
-        assert_eq!(attr.blocks, (chunks * CHUNK_SIZE).min(whole) / 512, "blocks of {ino}");
+    assert!(maps.is_empty(), "page maps of no chunk: {maps:?}");
+    for (ino, (attr, _)) in files.iter().filter(|(_, (attr, _))| attr.kind == FileKind::File) {
+        let pages = stored.get(ino).copied().unwrap_or(0);
+        assert!(attr.blocks == pages * 8 || pages == 0 && attr.blocks <= 8, "{attr:?}: {pages} pages");
     }
 }

@@ -2,7 +2,9 @@
 
 use super::{Field, Findings, Mend, Place, entry_place, has_contents};
 use crate::fs::attr::{FileKind, Ino, ROOT};
-use crate::fs::entry::{CHUNK_SIZE, Entry, Record, chunks_of, decode_counter, decode_parent};
+use crate::fs::entry::{
+    CHUNK_SIZE, Entry, PAGE_SIZE, Record, decode_counter, decode_page_map, decode_parent, pages_of,
+};
 use crate::fs::keys;
 use crate::fs::node::{Outcome, check_name};
 use crate::lsm::{Scan, Volume};
@@ -25,12 +27,35 @@ pub(super) struct SharedFile {
     pub links: u32,
 }
 
+/// Pages in a chunk.
+const CHUNK_PAGES: u64 = CHUNK_SIZE / PAGE_SIZE;
+
 /// A file's chunks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Chunks {
     pub ino: Ino,
     pub count: u64,
+    /// Pages stored in chunks that have a page map.
+    mapped_pages: u64,
+    /// Chunks that have one.
+    mapped: u64,
     pub last: u32,
+    /// The last chunk's page map.
+    last_map: Option<u16>,
+}
+
+impl Chunks {
+    /// The pages that are stored of a file of this size, which reaches into the last chunk.
+    pub fn pages(&self, size: u64) -> u64 {
+        let whole = (self.count - self.mapped) * CHUNK_PAGES;
+        let lacks = CHUNK_PAGES - self.last_pages(size);
+        self.mapped_pages + whole - if self.last_map.is_none() { lacks } else { 0 }
+    }
+
+    /// The pages that the file has in the last chunk.
+    fn last_pages(&self, size: u64) -> u64 {
+        pages_of(size).saturating_sub(u64::from(self.last) * CHUNK_PAGES).min(CHUNK_PAGES)
+    }
 }
 
 /// A name in a directory, of a file.
@@ -97,7 +122,7 @@ impl Gathered {
         };
         self.largest = self.largest.max(ino);
         match key[0] {
-            b'd' => self.chunk(ino, key),
+            b'd' => self.chunk(ino, key, head),
             b'e' => self.entry(volume, scan)?,
             b'i' => self.shared(volume, scan, ino)?,
             b'o' if key.len() == keys::PREFIX_LEN => self.orphans.push(ino),
@@ -115,14 +140,39 @@ impl Gathered {
         Ok(())
     }
 
-    fn chunk(&mut self, ino: Ino, key: &[u8]) {
+    fn chunk(&mut self, ino: Ino, key: &[u8], head: &[u8]) {
+        if let Some(number) = keys::page_map_number(key) {
+            return self.page_map(ino, number, key, head);
+        }
         let Some(number) = keys::chunk_number(key) else { return self.bad(key, "not a chunk's key") };
         match self.chunks.last_mut().filter(|chunks| chunks.ino == ino) {
             Some(chunks) => {
                 chunks.count += 1;
-                chunks.last = number;
+                (chunks.last, chunks.last_map) = (number, None);
             }
-            None => self.chunks.push(Chunks { ino, count: 1, last: number }),
+            None => self.chunks.push(Chunks {
+                ino,
+                count: 1,
+                mapped_pages: 0,
+                mapped: 0,
+                last: number,
+                last_map: None,
+            }),
+        }
+    }
+
+    /// A page map stands right behind its chunk.
+    fn page_map(&mut self, ino: Ino, number: u32, key: &[u8], head: &[u8]) {
+        let of = self.chunks.last_mut().filter(|chunks| chunks.ino == ino && chunks.last == number);
+        match (of, decode_page_map(head)) {
+            (Some(chunks), Ok(map)) if map != 0 && map != u16::MAX => {
+                chunks.mapped += 1;
+                chunks.mapped_pages += u64::from(map.count_ones());
+                chunks.last_map = Some(map);
+            }
+            (None, _) => self.bad(key, "a page map of no chunk"),
+            (_, Ok(_)) => self.bad(key, "a page map that says nothing"),
+            (_, Err(what)) => self.bad(key, what),
         }
     }
 
@@ -210,27 +260,32 @@ impl Gathered {
         }
         let at = self.chunks.binary_search_by_key(&record.ino, |chunks| chunks.ino);
         let chunks = at.ok().map(|at| self.chunks[at]);
-        let count = chunks.map_or(0, |chunks| chunks.count);
-        let past = chunks.filter(|chunks| u64::from(chunks.last) >= chunks_of(record.size));
-        if let Some(past) = chunks.filter(|_| !has_contents(record.kind) || record.inline_len > 0).or(past) {
+        let may_have = if has_contents(record.kind) && record.inline_len == 0 { record.size } else { 0 };
+        let may_have = may_have.div_ceil(CHUNK_SIZE);
+        if let Some(past) = chunks.filter(|chunks| u64::from(chunks.last) >= may_have) {
             let what = format!("chunk {} lies past its size of {} bytes", past.last, record.size);
-            let may_have =
-                if has_contents(record.kind) && record.inline_len == 0 { chunks_of(record.size) } else { 0 };
             let first = u32::try_from(may_have).unwrap_or(u32::MAX);
             let (from, to) = (keys::chunk(record.ino, first).to_vec(), keys::chunks(record.ino).1.to_vec());
             self.findings.add(place, what, vec![Mend::DeleteRange(from, to)]);
             return Ok(());
         }
-        if record.chunks != count {
-            let what = format!("it says that it has {} chunks; there are {count}", record.chunks);
-            let field = Field::Chunks(count);
-            self.findings.add(place, what, vec![Mend::Change { key, field }]);
+        if let Some(chunks) = chunks
+            && let Some(map) = chunks.last_map
+            && (u32::from(map) + 1) >> chunks.last_pages(record.size) != 0
+        {
+            let key = keys::page_map(record.ino, chunks.last).to_vec();
+            let what = "the page map of its last chunk goes past its size, or has all its pages";
+            self.findings.add(place, what, vec![Mend::Delete(key)]);
             return Ok(());
         }
-        let Some(chunks) = chunks.filter(|chunks| u64::from(chunks.last) + 1 == chunks_of(record.size))
-        else {
+        let pages = chunks.map_or(0, |chunks| chunks.pages(record.size));
+        if record.pages != pages {
+            let what = format!("it says that {} of its pages are stored; there are {pages}", record.pages);
+            self.findings.add(place, what, vec![Mend::Change { key, field: Field::Pages(pages) }]);
             return Ok(());
-        };
+        }
+        let reaches_end = |chunks: &Chunks| u64::from(chunks.last) + 1 == record.size.div_ceil(CHUNK_SIZE);
+        let Some(chunks) = chunks.filter(reaches_end) else { return Ok(()) };
         let end = u64::from(chunks.last) * CHUNK_SIZE + chunk_len(volume, record.ino, chunks.last)?;
         if end > record.size {
             let what = format!("its contents reach to byte {end}, its size is {}", record.size);

@@ -217,10 +217,11 @@ fn has_owner(all: &Gathered, ino: Ino) -> bool {
 /// Chunks that belong to no file become one.
 fn contents_of_nobody(volume: &Volume, all: &mut Gathered) -> Outcome<()> {
     let lost = all.chunks.iter().filter(|chunks| !has_owner(all, chunks.ino)).copied();
-    for Chunks { ino, count, last } in lost.collect::<Vec<_>>() {
+    for chunks in lost.collect::<Vec<_>>() {
+        let Chunks { ino, count, last, .. } = chunks;
         let mut record = Record::new(FileKind::File, ino, FOUND_FILE_MODE, FOUND_OWNER, Timestamp::now());
-        record.chunks = count;
         record.size = u64::from(last) * CHUNK_SIZE + chunk_len(volume, ino, last)?.max(1);
+        record.pages = chunks.pages(record.size);
         record.has_xattrs = all.with_attributes.binary_search(&ino).is_ok();
         let mends = match all.dirs.contains_key(&ino) {
             true => Vec::new(),

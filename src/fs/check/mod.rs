@@ -7,7 +7,7 @@
 //!   directory that is not there, or in itself;
 //! - names: an entry that only points to a file has the file's record and its `i inode directory name`; link
 //!   counts are the numbers of names, and of subdirectories;
-//! - contents: chunks belong to a file, are as many as it says, and lie below its size;
+//! - contents: chunks belong to a file and lie below its size, and it says how many of their pages are stored;
 //! - extended attributes belong to a file that says that it has some; the counter of inode numbers is past all.
 //!
 //! Unlinked files that wait for the next open to give back their room (`o` records) are no problem.
@@ -73,7 +73,7 @@ enum Mend {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Field {
     Links(u32),
-    Chunks(u64),
+    Pages(u64),
     Size(u64),
     HasXattrs(bool),
 }
@@ -82,7 +82,7 @@ impl Field {
     fn set(self, record: &mut Record) {
         match self {
             Field::Links(links) => record.nlink = links,
-            Field::Chunks(chunks) => record.chunks = chunks,
+            Field::Pages(pages) => record.pages = pages,
             Field::Size(size) => record.size = size,
             Field::HasXattrs(has) => record.has_xattrs = has,
         }

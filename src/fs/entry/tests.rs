@@ -8,7 +8,7 @@ fn times() -> impl Strategy<Value = Timestamp> {
 prop_compose! {
     fn records()(
         kind in 1u8..=7, mode in 0..=MODE_BITS, ino in 1..INO_LIMIT, ids: (u32, u32, u32, u32),
-        size in 0..=MAX_FILE_SIZE, chunks: u64, has_xattrs: bool, inline in 0..=INLINE_MAX as u64, has_chunks: bool,
+        size in 0..=MAX_FILE_SIZE, pages: u64, has_xattrs: bool, inline in 0..=INLINE_MAX as u64, has_chunks: bool,
         times in (times(), times(), times()),
     ) -> Record {
         Record {
@@ -22,7 +22,7 @@ prop_compose! {
             nlink: ids.2,
             rdev: ids.3,
             size,
-            chunks: if has_chunks { chunks % (chunks_of(size) + 1) } else { 0 },
+            pages: if has_chunks { pages % (pages_of(size) + 1) } else { 0 },
             atime: times.0,
             mtime: times.1,
             ctime: times.2,
@@ -92,7 +92,7 @@ fn an_entrys_bytes_are_fixed() {
         nlink: 1,
         rdev: 0,
         size: 5,
-        chunks: 0,
+        pages: 0,
         atime: Timestamp { secs: -1, nanos: 500 },
         mtime: Timestamp { secs: 1 << 33, nanos: 0 },
         ctime: Timestamp { secs: 0, nanos: 1 },
@@ -125,8 +125,10 @@ fn blocks_count_what_exists() {
     assert_eq!(record.blocks(), 1);
     (record.size, record.inline_len) = (1 << 40, 0);
     assert_eq!(record.blocks(), 0);
-    record.chunks = 3;
-    assert_eq!(record.blocks(), 3 * 128);
-    (record.size, record.chunks) = (5000, 1);
+    record.pages = 3;
+    assert_eq!(record.blocks(), 3 * 8);
+    assert!(!record.is_full());
+    (record.size, record.pages) = (5000, 2);
     assert_eq!(record.blocks(), 16);
+    assert!(record.is_full());
 }

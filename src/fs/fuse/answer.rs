@@ -6,8 +6,8 @@ use crate::fs::fuse::convert::{bare_attr, file_attr};
 use crate::fs::fuse::{GENERATION, TTL, ttl};
 use bytes::Bytes;
 use fuser::{
-    Errno, FileHandle, FopenFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyOpen,
-    ReplyStatfs, ReplyWrite, ReplyXattr,
+    Errno, FileHandle, FopenFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyLseek,
+    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -81,6 +81,15 @@ impl Reply for ReplyWrite {
 
     fn give(self, len: usize) {
         self.written(len as u32);
+    }
+}
+
+impl Reply for ReplyLseek {
+    /// An offset in the file, which no file is too large for.
+    type Answer = u64;
+
+    fn give(self, at: u64) {
+        self.offset(at as i64);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The kernel's words and ours: kinds, times, attributes, flags.
 
+use crate::fs::allocate::Allocate;
 use crate::fs::attr::{Attr, Caller, FileKind, Ino, MODE_BITS, SetTime, Timestamp};
 use crate::fs::filesystem::BLOCK_SIZE;
 use crate::fs::rename::RenameMode;
@@ -120,6 +121,18 @@ pub(super) fn rename_mode(flags: RenameFlags) -> Option<RenameMode> {
     }
 }
 
+/// What `fallocate` is to do, and whether the size stays; `None` for what is not offered.
+pub(super) fn allocation(mode: i32) -> Option<(Allocate, bool)> {
+    let keep_size = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
+    let what = match mode & !libc::FALLOC_FL_KEEP_SIZE {
+        0 => Allocate::Reserve,
+        libc::FALLOC_FL_PUNCH_HOLE if keep_size => Allocate::PunchHole,
+        libc::FALLOC_FL_ZERO_RANGE => Allocate::Zero,
+        _ => return None,
+    };
+    Some((what, keep_size))
+}
+
 /// Whether an attribute must be there to be set; `None` for flags that are not known.
 pub(super) fn xattr_mode(flags: i32) -> Option<XattrMode> {
     match flags {
@@ -157,6 +170,25 @@ mod tests {
         for secs in [i64::MIN, i64::MIN + 1, i64::MAX] {
             let time = Timestamp { secs, nanos: 0 };
             assert_eq!(Timestamp::from(system_time(time)).secs, secs);
+        }
+    }
+
+    #[test]
+    fn allocations_that_are_not_offered_are_refused() {
+        let keep = libc::FALLOC_FL_KEEP_SIZE;
+        assert_eq!(allocation(0), Some((Allocate::Reserve, false)));
+        assert_eq!(allocation(keep), Some((Allocate::Reserve, true)));
+        assert_eq!(allocation(libc::FALLOC_FL_PUNCH_HOLE | keep), Some((Allocate::PunchHole, true)));
+        assert_eq!(allocation(libc::FALLOC_FL_ZERO_RANGE), Some((Allocate::Zero, false)));
+        for mode in [
+            libc::FALLOC_FL_PUNCH_HOLE,
+            libc::FALLOC_FL_COLLAPSE_RANGE,
+            libc::FALLOC_FL_INSERT_RANGE,
+            libc::FALLOC_FL_UNSHARE_RANGE,
+            libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_ZERO_RANGE | keep,
+            1 << 20,
+        ] {
+            assert_eq!(allocation(mode), None, "{mode:#x}");
         }
     }
 

@@ -1,12 +1,13 @@
 //! The requests, one function each: translate, ask, answer.
 
 use crate::fs::FileSystem;
+use crate::fs::allocate::Seek;
 use crate::fs::attr::{Attr, Ino, SetAttr};
 use crate::fs::error::Result;
 use crate::fs::fuse::answer::Claim;
 use crate::fs::fuse::convert::{
-    bare_attr, caller, file_attr, file_type, kind_of_mode, maker, rename_mode, requested_time, set_time,
-    xattr_mode,
+    allocation, bare_attr, caller, file_attr, file_type, kind_of_mode, maker, rename_mode, requested_time,
+    set_time, xattr_mode,
 };
 use crate::fs::fuse::{Face, GENERATION, MAX_BACKGROUND, MAX_WRITE, WANTED, ttl};
 use crate::fs::readdir::DirEntry;
@@ -400,42 +401,53 @@ impl Filesystem for Face {
 
     fn fallocate(
         &self,
-        _request: &Request,
-        _ino: INodeNo,
+        request: &Request,
+        ino: INodeNo,
         _handle: FileHandle,
-        _offset: u64,
-        _len: u64,
-        _mode: i32,
+        offset: u64,
+        len: u64,
+        mode: i32,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::ENOSYS);
+        let Some((what, keep_size)) = allocation(mode) else { return reply.error(Errno::EOPNOTSUPP) };
+        let allocate = |fs: &FileSystem| fs.allocate(ino.0, offset, len, what, keep_size, caller(request));
+        self.serve_or("fallocate", reply, allocate, |()| self.forget_inode(ino.0));
     }
 
     fn lseek(
         &self,
         _request: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         _handle: FileHandle,
-        _offset: i64,
-        _whence: i32,
+        offset: i64,
+        whence: i32,
         reply: ReplyLseek,
     ) {
-        reply.error(Errno::ENOSYS);
+        // The kernel asks for nothing else.
+        let what = match whence {
+            libc::SEEK_DATA => Seek::Data,
+            libc::SEEK_HOLE => Seek::Hole,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
+        self.serve("lseek", reply, |fs| fs.seek(ino.0, offset, what));
     }
 
     fn copy_file_range(
         &self,
-        _request: &Request,
-        _from: INodeNo,
+        request: &Request,
+        from: INodeNo,
         _from_handle: FileHandle,
-        _from_offset: u64,
-        _to: INodeNo,
+        from_offset: u64,
+        to: INodeNo,
         _to_handle: FileHandle,
-        _to_offset: u64,
-        _len: u64,
+        to_offset: u64,
+        len: u64,
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        reply.error(Errno::ENOSYS);
+        let (from, to) = ((from.0, from_offset), (to.0, to_offset));
+        let copy = |fs: &FileSystem| fs.copy_range(from, to, len, caller(request));
+        self.serve_or("copy_file_range", reply, copy, |_| self.forget_inode(to.0));
     }
 }

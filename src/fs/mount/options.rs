@@ -5,6 +5,7 @@
 //! files' modes (`allow_other`, `default_permissions`). A mount by anyone else is `nosuid` and
 //! `nodev`, and its owner's alone unless `allow_other` is asked for.
 
+use crate::fs::AccessTimes;
 use crate::lsm::options::CompactionMode;
 use rustix::mount::MountFlags;
 use std::time::Duration;
@@ -110,6 +111,19 @@ impl MountOptions {
         self.flags.contains(MountFlags::RDONLY)
     }
 
+    /// Which reads move times of access. Without a word of it, none.
+    pub fn access_times(&self) -> AccessTimes {
+        if self.flags.intersects(MountFlags::RDONLY | MountFlags::NOATIME) {
+            AccessTimes::Kept
+        } else if self.flags.contains(MountFlags::STRICTATIME) {
+            AccessTimes::Strict
+        } else if self.flags.contains(MountFlags::RELATIME) {
+            AccessTimes::Relative
+        } else {
+            AccessTimes::Kept
+        }
+    }
+
     fn apply(&mut self, word: &str) -> Result<(), OptionError> {
         if self.apply_flag(word) {
             return Ok(());
@@ -195,6 +209,16 @@ mod tests {
         let options = parse("request_timeout=5,linger=200").unwrap();
         assert_eq!(options.request_timeout, Some(Duration::from_secs(5)));
         assert_eq!(options.linger, Some(Duration::from_micros(200)));
+    }
+
+    #[test]
+    fn times_of_access_move_where_it_is_asked_for() {
+        let of = |list| parse(list).unwrap().access_times();
+        assert_eq!(of("rw"), AccessTimes::Kept);
+        assert_eq!(of("relatime"), AccessTimes::Relative);
+        assert_eq!(of("relatime,strictatime"), AccessTimes::Strict);
+        assert_eq!(of("strictatime,noatime"), AccessTimes::Kept);
+        assert_eq!(of("strictatime,ro"), AccessTimes::Kept);
     }
 
     #[test]

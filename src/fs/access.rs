@@ -1,0 +1,91 @@
+//! Times of last access.
+//!
+//! Only reads that arrive here can move them: what the kernel has cached it reads without a word. A mount
+//! moves none unless it is asked to (`relatime`, `strictatime`), for it makes reads into writes.
+
+use crate::fs::FileSystem;
+use crate::fs::attr::{Ino, Timestamp};
+use crate::fs::change::Change;
+use crate::fs::control;
+use crate::fs::entry::Record;
+use crate::fs::node::Outcome;
+
+/// A day: with [`AccessTimes::Relative`], a time of access that is older moves.
+const STALE_SECS: i64 = 24 * 60 * 60;
+
+/// Which reads move the time of last access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AccessTimes {
+    /// None.
+    #[default]
+    Kept,
+    /// The first one after a change, and one a day.
+    Relative,
+    /// Each.
+    Strict,
+}
+
+impl AccessTimes {
+    fn moves(self, record: &Record, now: Timestamp) -> bool {
+        match self {
+            AccessTimes::Kept => false,
+            AccessTimes::Strict => true,
+            AccessTimes::Relative => {
+                record.atime <= record.mtime
+                    || record.atime <= record.ctime
+                    || now.secs.saturating_sub(record.atime.secs) >= STALE_SECS
+            }
+        }
+    }
+}
+
+impl FileSystem {
+    /// Notes that a file was read. The reader has its answer already: should this fail, nothing is lost but
+    /// the time. The caller holds no lock.
+    pub(super) fn note_access(&self, ino: Ino) {
+        if self.access_times() == AccessTimes::Kept || control::is_control(ino) {
+            return;
+        }
+        if let Err(e) = self.try_note_access(ino) {
+            tracing::debug!("time of access of inode {ino}: {e}");
+        }
+    }
+
+    fn try_note_access(&self, ino: Ino) -> Outcome<()> {
+        self.check_writable()?;
+        let now = Timestamp::now();
+        let record = {
+            let _inode = self.locks.inodes.shared(ino);
+            self.load_record(ino)?
+        };
+        if !self.access_times().moves(&record, now) {
+            return Ok(());
+        }
+        let _inode = self.locks.inodes.exclusive(ino);
+        let mut node = self.load(ino)?;
+        node.record.atime = now;
+        let mut change = Change::new(self);
+        change.save(&node);
+        change.commit()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::attr::{Caller, FileKind};
+
+    #[test]
+    fn a_time_of_access_moves_after_a_change_and_once_a_day() {
+        let at = |secs| Timestamp { secs, nanos: 5 };
+        let mut record = Record::new(FileKind::File, 2, 0o644, Caller::new(0, 0), at(1000));
+        let moves = |record: &Record, now| AccessTimes::Relative.moves(record, at(now));
+        assert!(moves(&record, 1000), "not read since the last change");
+        record.atime = at(1001);
+        assert!(!moves(&record, 1002) && !moves(&record, 1000 + STALE_SECS));
+        assert!(moves(&record, 1001 + STALE_SECS));
+        record.ctime = at(1001);
+        assert!(moves(&record, 1002));
+        assert!(AccessTimes::Strict.moves(&record, at(0)) && !AccessTimes::Kept.moves(&record, at(1 << 40)));
+    }
+}

@@ -5,6 +5,7 @@ mod common;
 use common::Place;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// A store with some files in it, and one table.
 fn store() -> Place {
@@ -66,6 +67,61 @@ fn a_mounted_store_is_not_checked() {
     let done = place.lsmfs("check", &[]);
     assert_eq!(done.status, 1);
     assert!(done.err.contains("mounted at"), "{}", done.err);
+    assert!(place.lsmfs("repair", &[]).err.contains("mounted at"));
     place.umount().ok();
+    place.lsmfs("check", &[]).ok();
+}
+
+/// The values that are there, by path.
+fn values(place: &Place) -> Vec<String> {
+    place.lsmfs("scan", &[]).ok().lines().map(str::to_string).collect()
+}
+
+#[test]
+fn a_sound_store_is_not_repaired() {
+    let place = store();
+    let done = place.lsmfs("repair", &[]);
+    assert_eq!((done.status, done.text()), (0, "sound: there is nothing to repair\n"));
+}
+
+#[test]
+fn a_lost_manifest_is_rebuilt() {
+    let place = store();
+    let before = values(&place);
+    for manifest in files(&place, "").iter().filter(|path| path.to_string_lossy().contains("/manifest-")) {
+        fs::remove_file(manifest).unwrap();
+    }
+    assert_eq!(place.lsmfs("get", &["dir/file1"]).status, 1);
+    let done = place.lsmfs("repair", &[]);
+    assert!(done.status == 0 && done.text().contains("rebuilt"), "{done:?}");
+    assert_eq!(values(&place), before);
+    place.lsmfs("check", &[]).ok();
+    assert!(place.store().join("lost").is_dir());
+}
+
+#[test]
+fn a_damaged_block_costs_the_files_in_it_and_they_are_told_of() {
+    let place = Place::new();
+    let lines: String = (0..400).map(|i| format!("put file{i:03} {i}{}\n", "x".repeat(100))).collect();
+    let script = place.join("script");
+    fs::write(&script, lines).unwrap();
+    place.lsmfs("put", &["first", "--value", "x"]).ok();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec \"$0\" shell \"$1\" < \"$2\"", common::LSMFS]).args([place.store(), script]);
+    common::run(&mut shell).ok();
+    let before = values(&place);
+    let largest =
+        files(&place, ".sst").into_iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    flip(&largest, largest.metadata().unwrap().len() as usize / 3);
+    let done = place.lsmfs("repair", &[]);
+    assert!(done.status == 0 && done.text().contains("lost: "), "{done:?}");
+    let after = values(&place);
+    assert!(
+        after.len() < before.len() && after.len() > before.len() / 2,
+        "{} of {}",
+        after.len(),
+        before.len()
+    );
+    assert!(after.iter().all(|line| before.contains(line)));
     place.lsmfs("check", &[]).ok();
 }

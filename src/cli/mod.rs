@@ -10,6 +10,7 @@ mod kv;
 mod log;
 mod mount;
 mod print;
+mod repair;
 mod serve;
 mod shell;
 mod stats;
@@ -50,6 +51,7 @@ enum Command {
     Scan(kv::ScanArgs),
     Stats(stats::StatsArgs),
     Check(check::CheckArgs),
+    Repair(repair::RepairArgs),
     Shell(shell::ShellArgs),
 }
 
@@ -65,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Scan(args) => kv::scan(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Repair(args) => repair::run(&args),
         Command::Shell(args) => shell::run(&args),
     };
     match done {

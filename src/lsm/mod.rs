@@ -44,6 +44,7 @@ mod read;
 pub mod readonly;
 pub mod records;
 mod recover;
+pub mod repair;
 pub mod snapshot;
 pub mod stall;
 pub mod stats;

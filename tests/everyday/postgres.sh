@@ -15,6 +15,7 @@ bench() { as_owner pgbench -h "$disk" "$@" postgres; }
 
 work() {
     need initdb postgresql
+    trap 'stop immediate || true' EXIT
     if [ "$(id -u)" = 0 ]; then chown postgres . "$disk"; fi
     as_owner initdb -D "$here/cluster" --data-checksums -E UTF8 --no-instructions
     echo "listen_addresses = ''
@@ -33,9 +34,11 @@ checkpoint_timeout = 30s" >>cluster/postgresql.conf
     start
     ask "vacuum full made"
     stop fast
+    trap - EXIT
 }
 
 check() {
+    trap 'stop immediate || true' EXIT
     start
     sums=$(ask "select (select sum(abalance) from pgbench_accounts) = (select sum(delta) from pgbench_history),
         (select sum(tbalance) from pgbench_tellers) = (select sum(delta) from pgbench_history),
@@ -47,6 +50,7 @@ check() {
     as_owner pg_amcheck -h "$disk" --install-missing --all --heapallindexed --rootdescend
     as_owner pg_dump -h "$disk" postgres | grep -c 'dump complete'
     stop fast
+    trap - EXIT
     as_owner pg_checksums --check -D "$here/cluster"
 }
 

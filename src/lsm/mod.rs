@@ -43,6 +43,7 @@ mod read;
 pub mod readonly;
 pub mod records;
 mod recover;
+mod shape;
 pub mod snapshot;
 pub mod stall;
 pub mod stats;
@@ -52,6 +53,7 @@ pub mod table;
 pub mod value;
 pub mod varint;
 pub mod volume;
+pub mod volumes;
 mod write;
 
 pub use batch::Batch;

@@ -43,7 +43,9 @@ pub enum Error {
     #[error("a volume or snapshot is named {0} already")]
     VolumeExists(String),
     /// No volume can have that name.
-    #[error("{0:?} is no name for a volume: 1 to 255 bytes, no slash, no control character, no dot in front")]
+    #[error(
+        "{0:?} is no name for a volume: 1 to 255 bytes, no / or @, no control character, no dot in front"
+    )]
     BadVolumeName(String),
     /// Snapshots take no writes.
     #[error("{0} is a snapshot: fork it to write")]

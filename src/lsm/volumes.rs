@@ -89,7 +89,7 @@ fn check_name(name: &str) -> Result<()> {
     let is_bad = name.is_empty()
         || name.len() > MAX_NAME_LEN
         || name.starts_with(HIDDEN)
-        || name.contains(|c: char| c == '/' || c.is_control());
+        || name.contains(|c: char| matches!(c, '/' | '@') || c.is_control());
     if is_bad { Err(Error::BadVolumeName(name.to_string())) } else { Ok(()) }
 }
 

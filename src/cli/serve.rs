@@ -61,11 +61,12 @@ pub fn serve(
     }
     let engine = store::options(task.options.compaction);
     let files = FsOptions { access_times: task.options.access_times(), ..FsOptions::default() };
-    OpenStore::open_with(disk, engine, files)?.finish_after(|store| {
-        let served = make_dir(task.dir).and_then(|dir| serve_open(store, &dir, task.options, ready));
-        info!("closing the store");
-        served
-    })?;
+    OpenStore::open_with(disk, task.options.volume.as_deref().unwrap_or(store::MAIN), engine, files)?
+        .finish_after(|store| {
+            let served = make_dir(task.dir).and_then(|dir| serve_open(store, &dir, task.options, ready));
+            info!("closing the store");
+            served
+        })?;
     info!("closed");
     Ok(())
 }

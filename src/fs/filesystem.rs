@@ -96,8 +96,18 @@ impl FileSystem {
         Self::try_open(store, volume, options).context("open", || Subject::FileSystem)
     }
 
+    /// As [`FileSystem::open`], on a volume of the store or on a snapshot, which cannot be changed.
+    pub fn open_volume(store: Arc<Store>, volume: Arc<Volume>, options: FsOptions) -> Result<FileSystem> {
+        Self::try_open_volume(store, volume, options).context("open", || Subject::FileSystem)
+    }
+
     fn try_open(store: Arc<Store>, volume: &str, options: FsOptions) -> Outcome<FileSystem> {
         let volume = store.volume(volume)?;
+        Self::try_open_volume(store, volume, options)
+    }
+
+    fn try_open_volume(store: Arc<Store>, volume: Arc<Volume>, options: FsOptions) -> Outcome<FileSystem> {
+        let options = FsOptions { read_only: options.read_only || volume.is_snapshot(), ..options };
         let fs = FileSystem {
             numbers: Numbers::open(volume.clone())?,
             control: Control::new(options.owner),

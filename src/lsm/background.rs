@@ -140,7 +140,7 @@ impl Shared {
     /// Does `work` on every volume, whether or not it fails on some; the first error.
     pub(crate) fn for_each_volume(&self, mut work: impl FnMut(&Volume) -> Result<()>) -> Result<()> {
         let mut first = Ok(());
-        for volume in self.volumes() {
+        for volume in self.volumes().iter() {
             let outcome = work(&volume);
             first = first.and(outcome);
         }

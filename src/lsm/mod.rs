@@ -45,6 +45,7 @@ pub mod readonly;
 pub mod records;
 mod recover;
 pub mod repair;
+mod shape;
 pub mod snapshot;
 pub mod stall;
 pub mod stats;
@@ -54,6 +55,7 @@ pub mod table;
 pub mod value;
 pub mod varint;
 pub mod volume;
+pub mod volumes;
 mod write;
 
 pub use batch::Batch;

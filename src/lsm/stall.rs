@@ -108,7 +108,7 @@ impl Stall {
         self.changed.notify_all();
     }
 
-    /// The store is closed: nobody needs to wait any more.
+    /// The store is closed, or the volume is gone: nobody needs to wait any more.
     pub fn closed(&self) {
         // Who looked before the close is waiting once the lock can be had.
         drop(self.outcome.lock());
@@ -214,8 +214,8 @@ impl Volume {
             if let Some(error) = error {
                 break Err(error.clone());
             }
-            if shared.is_closed() {
-                break Err(Error::Closed);
+            if let Err(e) = self.check_open() {
+                break Err(e);
             }
             if shared.options.background {
                 self.stall.changed.wait(&mut outcome);

@@ -143,7 +143,7 @@ fn blobs(shared: &Shared) -> BlobStats {
 
 /// The tables' and blob files' bytes for each that is live.
 fn space(shared: &Shared, blobs: &BlobStats) -> Option<f64> {
-    let spaces = shared.volumes().into_iter().map(|volume| space::measure(&volume.tree().levels));
+    let spaces = shared.volumes().to_vec().into_iter().map(|volume| space::measure(&volume.tree().levels));
     let (all, live) = spaces.fold((0, 0), |sum, of| (sum.0 + of.bytes, sum.1 + of.live));
     ratio(all + blobs.bytes, live + blobs.bytes - blobs.garbage_bytes)
 }

@@ -422,3 +422,41 @@ fn a_kill_at_any_operation_keeps_what_was_answered() {
         }
     }
 }
+
+#[test]
+fn an_idle_volume_keeps_no_more_of_the_log_than_its_limit() {
+    let disk = sim();
+    let options = Options { log_limit: 40 << 10, ..stepped() };
+    let store = Store::open(disk.clone(), options).unwrap();
+    let (main, idle) = (store.volume("main").unwrap(), store.create_volume("idle").unwrap());
+    try_put(&idle, b"once", b"1").unwrap();
+    for i in 0..1000u32 {
+        try_put(&main, &i.to_be_bytes(), &[0; 300]).unwrap();
+        while store.step().unwrap() {}
+        let log: u64 = store.stats().log_segments.iter().map(|segment| segment.bytes).sum();
+        assert!(log <= 64 << 10, "{log}");
+    }
+    assert_eq!(get(&idle, b"once").unwrap(), b"1");
+}
+
+#[test]
+fn many_volumes_keep_to_one_budget() {
+    let disk = sim();
+    let budget = 256 << 10;
+    let options = Options { memtable_budget: budget, ..stepped() };
+    let store = Store::open(disk.clone(), options.clone()).unwrap();
+    let volumes: Vec<_> = (0..200).map(|i| store.create_volume(&format!("v{i}")).unwrap()).collect();
+    for round in 0..20u32 {
+        for volume in &volumes {
+            try_put(volume, &round.to_be_bytes(), &[7; 400]).unwrap();
+            while store.step().unwrap() {}
+        }
+        let held: usize = store.stats().volumes.iter().map(|v| v.memtable_bytes).sum();
+        assert!(held <= budget, "{held}");
+    }
+    drop(store);
+    let store = Store::open(disk, options).unwrap();
+    for i in 0..200 {
+        assert_eq!(contents(&store.volume(&format!("v{i}")).unwrap()).len(), 20);
+    }
+}

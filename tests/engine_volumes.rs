@@ -30,6 +30,8 @@ fn options() -> Options {
         l0_compaction_trigger: 2,
         table_size: 1500,
         level_base_size: 3000,
+        blob_min: 100,
+        blob_file_size: 4000,
         background: false,
         ..Options::default()
     }
@@ -334,7 +336,10 @@ fn work(disk: &Arc<SimDisk>, seed: u64, steps: usize, history: &mut History) -> 
                             }
                             _ => {
                                 let value = vec![rng.below(256) as u8; rng.below(300) as usize];
-                                batch.put(&key, &value);
+                                match rng.below(2) {
+                                    0 => batch.put(&key, &value),
+                                    _ => batch.put_split(&key, b"", &value),
+                                }
                                 contents.insert(key, value);
                             }
                         }
@@ -421,4 +426,66 @@ fn a_kill_at_any_operation_keeps_what_was_answered() {
             drop(check(&kill(&disk), &history, &context));
         }
     }
+}
+
+#[test]
+fn an_idle_volume_keeps_no_more_of_the_log_than_its_limit() {
+    let disk = sim();
+    let options = Options { log_limit: 40 << 10, ..stepped() };
+    let store = Store::open(disk.clone(), options).unwrap();
+    let (main, idle) = (store.volume("main").unwrap(), store.create_volume("idle").unwrap());
+    try_put(&idle, b"once", b"1").unwrap();
+    for i in 0..1000u32 {
+        try_put(&main, &i.to_be_bytes(), &[0; 300]).unwrap();
+        while store.step().unwrap() {}
+        let log: u64 = store.stats().log_segments.iter().map(|segment| segment.bytes).sum();
+        assert!(log <= 64 << 10, "{log}");
+    }
+    assert_eq!(get(&idle, b"once").unwrap(), b"1");
+}
+
+#[test]
+fn many_volumes_keep_to_one_budget() {
+    let disk = sim();
+    let budget = 256 << 10;
+    let options = Options { memtable_budget: budget, ..stepped() };
+    let store = Store::open(disk.clone(), options.clone()).unwrap();
+    let volumes: Vec<_> = (0..200).map(|i| store.create_volume(&format!("v{i}")).unwrap()).collect();
+    for round in 0..20u32 {
+        for volume in &volumes {
+            try_put(volume, &round.to_be_bytes(), &[7; 400]).unwrap();
+            while store.step().unwrap() {}
+        }
+        let held: usize = store.stats().volumes.iter().map(|v| v.memtable_bytes).sum();
+        assert!(held <= budget, "{held}");
+    }
+    drop(store);
+    let store = Store::open(disk, options).unwrap();
+    for i in 0..200 {
+        assert_eq!(contents(&store.volume(&format!("v{i}")).unwrap()).len(), 20);
+    }
+}
+
+#[test]
+fn the_figures_tell_what_is_shared() {
+    let store = Store::open(sim(), stepped()).unwrap();
+    let main = store.volume("main").unwrap();
+    (0..100u32).for_each(|i| assert!(try_put(&main, &i.to_be_bytes(), b"value").is_ok()));
+    let fork = store.fork(&main, "fork").unwrap();
+    store.create_snapshot(&main, "s").unwrap();
+    store.flush().unwrap();
+    try_put(&fork, b"own", &[1; 100]).unwrap();
+    store.flush().unwrap();
+    let stats = store.stats();
+    let of = |name: &str| stats.volumes.iter().find(|v| v.name == name).unwrap();
+    let shared = of("main").bytes;
+    assert!(shared > 0);
+    assert_eq!((of("main").own_bytes, of("s").own_bytes, of("s").bytes), (0, 0, shared));
+    assert_eq!(of("s").snapshot_of.as_deref(), Some("main"));
+    assert!(of("fork").own_bytes > 0);
+    assert_eq!(of("fork").bytes, shared + of("fork").own_bytes);
+    store.delete_volume("main").unwrap();
+    let stats = store.stats();
+    assert_eq!(stats.volumes.len(), 1, "its snapshot went with it");
+    assert_eq!(stats.volumes[0].own_bytes, stats.volumes[0].bytes);
 }

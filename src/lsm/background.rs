@@ -127,7 +127,7 @@ impl Shared {
 
     /// Flushes until no volume wants it; says whether anything was done.
     pub(crate) fn flush_due(&self) -> Result<bool> {
-        let mut worked = false;
+        let mut worked = self.keep_budget()?;
         self.for_each_volume(|volume| {
             while volume.wants_flush() {
                 worked |= volume.flush_one()?;

@@ -24,6 +24,7 @@
 mod background;
 pub mod batch;
 pub mod blob;
+mod budget;
 pub mod cache;
 pub mod check;
 mod compaction;

@@ -93,7 +93,14 @@ impl Shared {
     fn delete_obsolete(&self, manifest: &Manifest) -> Result<()> {
         self.obsolete.add_dead_tables(manifest, &self.graveyard);
         self.blob_writer.end_unreferenced_file();
-        self.obsolete.add_dead_blobs(manifest, &self.live_blobs);
+        {
+            // What a volume that is gone pointed to is needed until the manifest knows that it is: before
+            // that a power cut may bring it back. (Its tables the manifest still lists.)
+            let _structure = self.structure.lock();
+            if !self.told.lock().tells_of_deletes() {
+                self.obsolete.add_dead_blobs(manifest, &self.live_blobs);
+            }
+        }
         let mut files = self.obsolete.files.lock();
         let mut failed = None;
         files.retain(|(commit, name)| {

@@ -13,7 +13,8 @@
 //! - Whoever holds locks that readers need while it writes waits before it takes them
 //!   ([`Volume::wait_for_room`]), and then writes without waiting ([`Volume::write_admitted`]).
 //!
-//! Each volume is judged by its own memtables and tables. Stalls are counted by cause, with their time.
+//! Each volume is judged by its own memtables and tables; those of all volumes together only slow its writers
+//! ([`crate::lsm::budget`]). Stalls are counted by cause, with their time.
 //!
 //! # Locks
 //! [`Stall::outcome`] protects the last outcomes and the waiting writers; a tree's pointer is read under it.
@@ -31,6 +32,8 @@ const FASTEST_RATE: f64 = (256 << 20) as f64;
 const SLOWEST_RATE: f64 = (2 << 20) as f64;
 /// Memtables slow writers from this part of their limit on.
 const MEMTABLE_SLOWDOWN: f64 = 0.75;
+/// How much the memtables of all volumes together slow a writer, at most: it does not wait for others'.
+const MOST_FOR_OTHERS: f64 = 0.99;
 /// A writer sleeps when it owes this much, and never longer than the second at once.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 const LONGEST_SLEEP: Duration = Duration::from_millis(20);
@@ -141,7 +144,10 @@ impl Volume {
         let options = &self.shared().options;
         let (bytes, l0) = self.load();
         let full = bytes as f64 / options.memtable_stall_size.max(1) as f64;
-        let memtables = (full - MEMTABLE_SLOWDOWN) / (1.0 - MEMTABLE_SLOWDOWN);
+        let own = (full - MEMTABLE_SLOWDOWN) / (1.0 - MEMTABLE_SLOWDOWN);
+        // What others hold only slows: up to the rate that flushes carry.
+        let all = (self.shared().budget_used() - MEMTABLE_SLOWDOWN) / (1.0 - MEMTABLE_SLOWDOWN);
+        let memtables = own.max(all.min(MOST_FOR_OTHERS));
         // Not before a compaction is due: who waits must wait for something.
         let stop = options.l0_stop.max(options.l0_slowdown + 1).max(options.l0_compaction_trigger);
         let (slow, stop) = (options.l0_slowdown as f64, stop as f64);

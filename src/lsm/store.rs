@@ -37,7 +37,7 @@ use crate::lsm::write::Commits;
 use crate::lsm::{Error, Options, Result};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 /// What the volumes of a store share.
@@ -72,6 +72,8 @@ pub(crate) struct Shared {
     pub structure: Mutex<()>,
     /// Changes of volumes that the manifest has not absorbed.
     pub told: Mutex<Told>,
+    /// Bytes in all memtables, about.
+    pub unflushed: AtomicUsize,
     closed: AtomicBool,
 }
 
@@ -132,6 +134,7 @@ impl Store {
             naming: Mutex::new(recovered.next_volume),
             structure: Mutex::default(),
             told: Mutex::default(),
+            unflushed: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             options,
         });

@@ -366,6 +366,7 @@ impl Volume {
         shared.read_only.check()?;
         let deleted = batch.deleted();
         let (batch, blob) = self.separate(batch)?;
+        let logged_len = batch.encoded_len();
         let seq =
             shared.commits.commit(&shared.log, self, batch.into_record(self.id())?, count, |memtable| {
                 memtable.note_deleted(deleted);
@@ -374,6 +375,7 @@ impl Volume {
                 }
             })?;
         shared.syncs.note_write(shared.options.sync_interval);
+        shared.note_memtable_bytes(logged_len, count);
         self.try_freeze_if_full();
         shared.metrics.wrote(count, data_len, started);
         Ok(seq)

@@ -352,6 +352,15 @@ impl Log {
         self.synced.load(Ordering::Acquire)
     }
 
+    /// The bytes of the live segments.
+    pub fn live_len(&self) -> u64 {
+        let segments = self.segments.lock();
+        match (segments.front(), segments.back()) {
+            (Some(first), Some(last)) => last.base + last.len - first.base,
+            _ => 0,
+        }
+    }
+
     /// The live segments, oldest first.
     pub fn segments(&self) -> Vec<Segment> {
         self.segments.lock().iter().cloned().collect()

@@ -4,11 +4,14 @@
 //! what to do), 2 wrong usage.
 
 mod background;
+mod check;
 mod error;
 mod kv;
 mod log;
+mod memory;
 mod mount;
 mod print;
+mod repair;
 mod serve;
 mod shell;
 mod stats;
@@ -48,6 +51,8 @@ enum Command {
     Ls(kv::LsArgs),
     Scan(kv::ScanArgs),
     Stats(stats::StatsArgs),
+    Check(check::CheckArgs),
+    Repair(repair::RepairArgs),
     Shell(shell::ShellArgs),
 }
 
@@ -62,6 +67,8 @@ pub fn main() -> ExitCode {
         Command::Ls(args) => kv::ls(&args),
         Command::Scan(args) => kv::scan(&args),
         Command::Stats(args) => stats::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Repair(args) => repair::run(&args),
         Command::Shell(args) => shell::run(&args),
     };
     match done {

@@ -14,6 +14,7 @@
 //! | `file`, `truncate`, `allocate`, `chunk` | contents |
 //! | `dir`, `link`, `remove`, [`rename`], [`readdir`] | names |
 //! | [`control`], [`figures`] | the store's figures as files, and as text |
+//! | [`check`] | whether all records fit together, and mending them |
 //! | [`error`], [`errno`] | what can go wrong, and the system's number for it |
 //! | [`fuse`] | the kernel's face |
 //! | [`mount`] | making and ending mounts |
@@ -24,6 +25,7 @@ mod acl;
 mod allocate;
 pub mod attr;
 mod change;
+pub mod check;
 mod chunk;
 pub mod control;
 mod dir;
@@ -57,6 +59,7 @@ pub use attr::{Attr, Caller, FileKind, Ino, NAME_MAX, ROOT, SetAttr, SetTime, Ti
 pub use error::{Cause, Error, Result, Subject};
 pub use filesystem::{FileSystem, FsOptions, StatFs, engine_options};
 pub use keys::readable as readable_key;
+pub use number::restore_volume;
 pub use readdir::{DirEntry, DirHandle};
 pub use rename::RenameMode;
 pub use xattr::XattrMode;

@@ -24,7 +24,9 @@
 mod background;
 pub mod batch;
 pub mod blob;
+mod budget;
 pub mod cache;
+pub mod check;
 mod compaction;
 pub mod error;
 mod flush;
@@ -43,6 +45,8 @@ mod read;
 pub mod readonly;
 pub mod records;
 mod recover;
+pub mod repair;
+mod shape;
 pub mod snapshot;
 pub mod stall;
 pub mod stats;
@@ -52,6 +56,7 @@ pub mod table;
 pub mod value;
 pub mod varint;
 pub mod volume;
+pub mod volumes;
 mod write;
 
 pub use batch::Batch;

@@ -24,7 +24,7 @@ fn options() -> Options {
         level_base_size: 3000,
         blob_min: 100,
         blob_file_size: 9000,
-        open_tables: 4,
+        open_files: 4,
         cache_size: 20_000,
         background: true,
         ..Options::default()

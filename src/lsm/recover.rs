@@ -73,7 +73,7 @@ pub(crate) fn recover(
     };
     check_tables(&state, &listed)?;
     let store = state.store;
-    let blobs = Arc::new(BlobReader::new(disk.clone(), cache.clone(), store, options.open_tables));
+    let blobs = Arc::new(BlobReader::new(disk.clone(), cache.clone(), store, options.open_files.div_ceil(2)));
     let found = FoundBlobs::among(&state, &listed, &blobs)?;
     let live_blobs = found.live.clone();
     let (mut replay, mut state) =

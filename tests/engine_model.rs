@@ -410,7 +410,7 @@ fn patch((_, tail): &mut Parts, offset: usize, part: &[u8], new_len: usize) {
 fn collect_back(mut scan: ScanBack) -> Vec<Found> {
     let mut out = Vec::new();
     while scan.next().unwrap() {
-        out.push((scan.key().to_vec(), parts(&scan.value())));
+        out.push((scan.key().to_vec(), parts(&scan.value().unwrap())));
     }
     out
 }

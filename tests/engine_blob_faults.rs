@@ -125,6 +125,68 @@ fn a_damaged_value_under_a_patch_does_not_end_a_scan_of_keys() {
     assert_eq!(keys.len(), 3);
 }
 
+/// The blob's bytes fit on the disk, the log record that points to them does not: the write is refused, and
+/// what it took must be given back, as it is when the blob's own write fails.
+#[test]
+fn a_write_whose_log_record_finds_no_room_gives_its_blob_bytes_back() {
+    let disk = sim();
+    let (store, volume) = open(&disk, options());
+    try_put(&volume, b"first", &noise(1000)).unwrap();
+    let used: u64 = disk.files().iter().map(|file| file.len).sum();
+    // Room for one large value and its header, and a few bytes.
+    disk.set_capacity(used + 60_000 + 30);
+    for _ in 0..3 {
+        let refused = try_put(&volume, b"large", &noise(60_000)).unwrap_err();
+        assert!(refused.is_full(), "{refused}");
+    }
+    let used_now: u64 = disk.files().iter().map(|file| file.len).sum();
+    let mut batch = Batch::new();
+    batch.delete(b"first");
+    let deleted = volume.write(batch);
+    drop(store);
+    assert!(
+        deleted.is_ok(),
+        "a delete is refused: {deleted:?}; {} bytes were kept by writes that failed",
+        used_now - used
+    );
+}
+
+/// The same with a log that fails for once: each refused write costs its bytes, until compaction finds a reason.
+#[test]
+fn refused_writes_do_not_pile_up_in_blob_files() {
+    let disk = sim();
+    let (store, volume) = open(&disk, options());
+    try_put(&volume, b"first", &noise(1000)).unwrap();
+    let used: u64 = disk.files().iter().map(|file| file.len).sum();
+    disk.fail(Fault::new(Op::Write, libc::ENOSPC).on(".log").always());
+    for _ in 0..20 {
+        try_put(&volume, b"large", &noise(60_000)).unwrap_err();
+    }
+    let used_now: u64 = disk.files().iter().map(|file| file.len).sum();
+    assert!(used_now < used + 60_000, "{} bytes were kept by writes that failed", used_now - used);
+    disk.clear_faults();
+    try_put(&volume, b"large", &noise(60_000)).unwrap();
+    assert_eq!(volume.get(b"large").unwrap().unwrap().tail, noise(60_000));
+    assert_eq!(volume.get(b"first").unwrap().unwrap().tail, noise(1000));
+    // Nor does the memtable count them: with a blob file's bytes it would be full.
+    assert!(!store.step().unwrap());
+}
+
+/// A log that fails for good may hold the record all the same: what it points to stays.
+#[test]
+fn a_write_whose_log_record_may_be_there_keeps_its_blob_bytes() {
+    let disk = sim();
+    let (store, volume) = open(&disk, options());
+    try_put(&volume, b"first", &noise(1000)).unwrap();
+    let used: u64 = disk.files().iter().map(|file| file.len).sum();
+    disk.fail(Fault::new(Op::Write, libc::EIO).on(".log").always());
+    try_put(&volume, b"large", &noise(60_000)).unwrap_err();
+    assert!(matches!(try_put(&volume, b"small", b"x"), Err(Error::ReadOnly(_))));
+    let used_now: u64 = disk.files().iter().map(|file| file.len).sum();
+    assert!(used_now >= used + 60_000);
+    drop(store);
+}
+
 /// A blob file that recovery looked into and then deleted must not keep its room.
 #[test]
 fn a_blob_file_that_recovery_deleted_gives_its_room_back() {

@@ -134,9 +134,6 @@ impl<'c, 'f> Chunks<'c, 'f> {
             return self.write(offset, zeros(end - offset));
         }
         self.write(offset, zeros(first * CHUNK_SIZE - offset))?;
-        if first == 0 && last > 0 {
-            self.spilled.clear();
-        }
         self.remove(first, last)?;
         self.write(last * CHUNK_SIZE, zeros(end - last * CHUNK_SIZE))
     }

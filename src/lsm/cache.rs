@@ -1,7 +1,7 @@
-//! The block cache: one for all tables of a store, weighed in bytes.
+//! The block cache: one for all tables and blob files of a store, weighed in bytes.
 //!
-//! It holds the contents of data, index, filter and value blocks, so that everything that reading
-//! a table keeps in memory counts against one budget. A block that several threads miss at once is
+//! It holds the contents of data, index, filter and value blocks, and the values that readers asked blob files
+//! for, so that everything that reading keeps in memory counts against one budget. A block that several threads miss at once is
 //! read by one of them; the others wait for it. If that read fails, the next one tries.
 //!
 //! Locks: the shards of `quick_cache`, never held while a block is read.

@@ -2,14 +2,15 @@
 //!
 //! A blob file is obsolete when no table, memtable, scan or job refers to it ([`crate::lsm::blob::live`]).
 //! A log segment is obsolete when the manifest's log start has passed it; a table when edits have
-//! removed it from every volume and the last tree, scan or compaction that used it is gone. Each is deleted only after *one
-//! more* manifest commit: should the newest edit prove unreadable at the next open, what it made obsolete
-//! still stands, and the store is what it was before that edit. When nothing else is to be done
-//! an empty commit makes the room free. Some segments' files are not deleted then but written over
+//! removed it from every volume and the last tree, scan or compaction that used it is gone. Each is deleted
+//! only after *one more* manifest commit: should the newest edit prove unreadable at the next open, what it
+//! made obsolete still stands, and the store is what it was before that edit. When nothing else is to be
+//! done an empty commit makes the room free. Some segments' files are not deleted then but written over
 //! ([`crate::lsm::log::recycle`]).
 //!
 //! # Locks
-//! `Obsolete::files` is a leaf, taken under the manifest's lock.
+//! `Obsolete::files` is taken under the manifest's lock and held over the deletions, which take the spare
+//! segments' lock and those of the caches.
 
 use crate::lsm::blob::{self, LiveBlobs};
 use crate::lsm::levels::{Graveyard, LiveTable};

@@ -2,19 +2,19 @@
 //!
 //! 1. The manifest is read whole, or the open refuses; so it does unless every table that the manifest
 //!    refers to is there in its length, and every blob file as long as the tables say.
-//! 2. The log is replayed from the manifest's log start. It ends at the first record that is not
-//!    whole, unless the next segment begins right there; what a later record, or the manifest, proves to have been durable makes that damage
-//!    instead, and the open refuses ([`crate::lsm::log::reader`]). A missing segment counts as a bad
-//!    record at its start. So does a record with a pointer to a blob file whose bytes do not check out,
-//!    past what is known to be durable; below it the file must be there, long enough, and what is damaged in
-//!    it a reader will learn. Records about volumes are replayed on the manifest's state, in their place
-//!    among the writes (`streams.rs`).
+//! 2. The log is replayed from the manifest's log start. It ends at the first record that is not whole,
+//!    unless the next segment begins right there; what a later record, or the manifest, proves to have been
+//!    durable makes that damage instead, and the open refuses ([`crate::lsm::log::reader`]). A missing
+//!    segment counts as a bad record at its start. So does a record with a pointer to a blob file whose
+//!    bytes do not check out, past what is known to be durable; below it the file must be there, long
+//!    enough, and what is damaged in it a reader will learn. Records about volumes are replayed on the
+//!    manifest's state, in their place among the writes (`streams.rs`).
 //! 3. What was read of the last session's segments, and the blob files that records past the durable ones
-//!    point to, is written again, cut behind its end and synced, and
-//!    the names are synced. (A sync alone would not make durable what an earlier, failed sync passed over.)
-//!    Then a new manifest generation says where each segment ends: from now on that is firm.
-//! 4. Only then are files deleted: log segments before the start and after the end, and tables and blob files
-//!    that nothing refers to and whose number was handed out. What is neither, nor the manifest's,
+//!    point to, is written again, cut behind its end and synced, and the names are synced. (A sync alone
+//!    would not make durable what an earlier, failed sync passed over.) Then a new manifest generation says
+//!    where each segment ends: from now on that is firm.
+//! 4. Only then are files deleted: log segments before the start and after the end, and tables and blob
+//!    files that nothing refers to and whose number was handed out. What is neither, nor the manifest's,
 //!    moves to `lost/`.
 
 mod clean;
@@ -261,7 +261,8 @@ impl<'a> Replay<'a> {
         self.log.position += end;
         match (reader.at_end() && !points_nowhere, sealed) {
             (true, _) => Ok(true),
-            (false, None) => self.goes_on_in(number + 1),
+            // Before a record that points nowhere the log ends, whatever follows it.
+            (false, None) => Ok(!points_nowhere && self.goes_on_in(number + 1)?),
             (false, Some(_)) => Err(Error::corruption(name, end, "a record is damaged")),
         }
     }

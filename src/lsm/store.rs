@@ -11,9 +11,11 @@
 //! 6. `Shared::structure`: changes of trees, and of which volumes there are
 //! 7. the log's `tail`, then its `sync_turn`: held over the log's I/O
 //! 8. the commit lock, then a volume's `tree`, `published`, a writer's slot
-//! 9. `Shared::{directory, told, obsolete, retired, graveyard, live_blobs}`, the log's `segments`, the blob writer's
-//!    `state`, a memtable's `blobs`, `Snapshots::living`, the threads' signals: leaves, under which no other
-//!    is taken.
+//! 9. `Shared::obsolete`: held over the deletion of files
+//! 10. `Shared::{directory, told, retired, graveyard, live_blobs}`, the log's `segments` and spare segments, the
+//!     blob writer's `state` (held over the cut of a file), a memtable's `blobs` and `ranges`,
+//!     `Snapshots::living`, the queue of [`Syncs`], the threads' signals, the caches' shards: leaves, under which
+//!     no other is taken.
 
 use crate::disk::{Disk, DiskError, Space};
 use crate::lsm::background::{Signal, run_compactions, run_flushes};

@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 const KEYS: u64 = 8;
 const WRITERS: u64 = 3;
-/// Refused writes in a row after which a writer makes room.
-const PATIENCE: u32 = 20;
+/// Refused writes in a row after which a writer makes room: each may have waited for a flush that is tried again
+/// only after a while.
+const PATIENCE: u32 = 3;
 
 fn options() -> Options {
     Options {
@@ -152,7 +153,7 @@ impl Round<'_> {
 
 #[test]
 fn threads_on_a_disk_that_runs_full_and_crashes() {
-    let seeds = std::env::var("LSMFS_BLOB_STRESS_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(2);
+    let seeds = std::env::var("LSMFS_BLOB_STRESS_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(4);
     for (seed, power_cut) in (0..seeds).zip([true, false].into_iter().cycle()) {
         let mut disk = Arc::new(SimDisk::new(seed));
         let progress: [Progress; WRITERS as usize] = Default::default();

@@ -2,10 +2,11 @@
 //!
 //! A file's garbage is what no table and no memtable points to. (What is overwritten and not yet compacted
 //! still counts as live, and so does twice what a fork still has in a table that its parent has compacted;
-//! memtables that refer to [`Options::blob_file_size`] bytes are frozen, so compactions find it soon.) While more than a quarter of all bytes is garbage, the file with the largest share of it is
-//! emptied, and with it all that are mostly garbage: each compaction moves the values of those files that its
-//! records point to, and if no other compaction is due, the tables that point to them are compacted for their
-//! own sake. A file that nothing points to is not rewritten: it is deleted when its last reader is gone.
+//! memtables that refer to [`Options::blob_file_size`] bytes are frozen, so compactions find it soon.)
+//! While more than a quarter of all bytes is garbage, the file with the largest share of it is emptied, and
+//! with it all that are mostly garbage: each compaction moves the values of those files that its records
+//! point to, and if no other compaction is due, the tables that point to them are compacted for their own
+//! sake. A file that nothing points to is not rewritten: it is deleted when its last reader is gone.
 //!
 //! So at rest blob files take about a third more than what is live, and a byte is moved about three times
 //! for each byte that this frees, at worst; a file that is overwritten as a whole is never moved. Writers are

@@ -45,6 +45,7 @@ pub mod readonly;
 pub mod records;
 mod recover;
 pub mod repair;
+mod reserve;
 pub mod snapshot;
 pub mod stall;
 pub mod stats;

@@ -26,6 +26,7 @@ use crate::lsm::metrics::{MeteredDisk, Metrics};
 use crate::lsm::obsolete::Obsolete;
 use crate::lsm::readonly::ReadOnly;
 use crate::lsm::recover::recover;
+use crate::lsm::reserve::Reserve;
 use crate::lsm::snapshot::Snapshots;
 use crate::lsm::syncs::{Done, Syncs, run_syncs};
 use crate::lsm::table::{TableCache, TableOptions};
@@ -60,6 +61,8 @@ pub(crate) struct Shared {
     pub graveyard: Arc<Graveyard>,
     /// Files to delete.
     pub obsolete: Obsolete,
+    /// Room on the disk that is kept aside.
+    pub reserve: Reserve,
     /// Flushed memtables that a reader may still use.
     pub retired: Mutex<Vec<Arc<Memtable>>>,
     volumes: RwLock<Vec<Arc<Volume>>>,
@@ -100,6 +103,7 @@ impl Store {
         let graveyard = Arc::new(Graveyard::default());
         let read_only = ReadOnly::default();
         let cache = Arc::new(BlockCache::new(options.cache_size));
+        let reserve = Reserve::new(disk.clone(), &options);
         let recovered = recover(&disk, &options, &graveyard, &cache, &read_only)?;
         let shared = Arc::new(Shared {
             table_options: TableOptions {
@@ -122,11 +126,13 @@ impl Store {
             syncs: Syncs::default(),
             graveyard,
             obsolete: Obsolete::default(),
+            reserve,
             retired: Mutex::default(),
             volumes: RwLock::default(),
             closed: AtomicBool::new(false),
             options,
         });
+        shared.reserve.look();
         let volumes = recovered.trees.into_iter();
         let volumes = volumes.map(|(id, (name, tree))| Arc::new(Volume::new(id, name, shared.clone(), tree)));
         *shared.volumes.write() = volumes.collect();
@@ -249,6 +255,8 @@ impl Store {
         let shared = &self.shared;
         // First the log: whatever the flushes meet, nothing answered is lost.
         shared.log.sync()?;
+        // What is written now has the room that was kept aside.
+        shared.disk.set_reserve(0)?;
         self.flush_volumes()?;
         shared.log.end_segment();
         shared.blob_writer.end_file();

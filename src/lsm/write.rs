@@ -315,8 +315,29 @@ impl Volume {
         if batch.is_empty() {
             return Ok(self.visible_seq());
         }
+        if !batch.is_freeing() {
+            self.shared().admit(self)?;
+            let written = self.try_write(batch);
+            match &written {
+                Ok(_) => self.shared().reserve.took_write(),
+                Err(e) if e.is_full() => self.shared().give_room_back(self),
+                Err(_) => {}
+            }
+            return written;
+        }
+        match self.try_write(batch.clone()) {
+            Err(e) if e.is_full() => {
+                self.shared().make_room_after(&e);
+                self.try_write(batch)
+            }
+            done => done,
+        }
+    }
+
+    fn try_write(&self, batch: Batch) -> Result<SeqNo> {
         let shared = self.shared();
         let (started, count, data_len) = (shared.metrics.write_started(), batch.len(), batch.data_len());
+        let frees_room = batch.is_freeing();
         batch.check()?;
         shared.read_only.check()?;
         self.wait_for_room(batch.encoded_len())?;
@@ -325,6 +346,9 @@ impl Volume {
         let seq =
             shared.commits.commit(&shared.log, self, batch.into_record(self.id())?, count, |memtable| {
                 memtable.note_deleted(deleted);
+                if frees_room {
+                    memtable.note_frees_room();
+                }
                 if let Some(Appended { blob, bytes }) = blob {
                     memtable.refer(blob, bytes);
                 }

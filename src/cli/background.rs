@@ -26,6 +26,9 @@ pub fn start(args: &MountArgs) -> Result<()> {
     if let Some(mode) = args.compaction {
         command.args(["--compaction", mode.name()]);
     }
+    if let Some(volume) = &args.volume {
+        command.args(["--volume", volume]);
+    }
     if args.verbose {
         command.arg("--verbose");
     }

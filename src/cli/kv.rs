@@ -2,7 +2,7 @@
 
 use crate::cli::error::{CliError, Result};
 use crate::cli::print::{Escaper, escape, time};
-use crate::cli::store::{self, OpenStore};
+use crate::cli::store::{self, OpenStore, VolumeArg};
 use crate::fs::tree::{Tree, TreePath};
 use crate::fs::{Attr, Cause, FileKind};
 use clap::Args;
@@ -19,6 +19,8 @@ use std::path::PathBuf;
 pub struct GetArgs {
     /// The store's directory
     store: PathBuf,
+    #[command(flatten)]
+    volume: VolumeArg,
     /// The file's path in the store, with or without a slash before it; .. is not taken, and
     /// symbolic links are not followed
     path: OsString,
@@ -33,6 +35,8 @@ pub struct GetArgs {
 pub struct PutArgs {
     /// The store's directory; made if it is missing
     store: PathBuf,
+    #[command(flatten)]
+    volume: VolumeArg,
     /// The file's path in the store
     path: OsString,
     /// Where the value is read from; - is standard input
@@ -50,6 +54,8 @@ pub struct PutArgs {
 pub struct RmArgs {
     /// The store's directory
     store: PathBuf,
+    #[command(flatten)]
+    volume: VolumeArg,
     /// The paths to remove
     #[arg(required = true)]
     paths: Vec<OsString>,
@@ -69,6 +75,8 @@ pub struct RmArgs {
 pub struct LsArgs {
     /// The store's directory
     store: PathBuf,
+    #[command(flatten)]
+    volume: VolumeArg,
     /// The path in the store
     #[arg(default_value = "/", hide_default_value = true)]
     path: OsString,
@@ -87,6 +95,8 @@ pub struct LsArgs {
 pub struct ScanArgs {
     /// The store's directory
     store: PathBuf,
+    #[command(flatten)]
+    volume: VolumeArg,
     /// The first path of the range; the start if it is left out
     from: Option<OsString>,
     /// The last path of the range: it is included, and so is all below it
@@ -99,7 +109,7 @@ pub struct ScanArgs {
 /// Prints a value.
 pub fn get(args: &GetArgs) -> Result<()> {
     let path = parse(&args.path)?;
-    OpenStore::open(store::lock(&args.store)?)?.finish_after(|store| {
+    OpenStore::open(store::lock(&args.store)?, &args.volume)?.finish_after(|store| {
         let mut out = output();
         let read = store.tree().read(&path, |piece| written(out.write_all(piece)));
         read.map_err(|error| error.hint_if(is_directory, "lsmfs ls lists it"))?;
@@ -115,7 +125,7 @@ pub fn put(args: &PutArgs) -> Result<()> {
         None if args.file.as_os_str() == "-" => Box::new(io::stdin().lock()),
         None => Box::new(open_file(&args.file)?),
     };
-    OpenStore::open(store::lock_or_create(&args.store)?)?.finish_after(|store| {
+    OpenStore::open(store::lock_or_create(&args.store)?, &args.volume)?.finish_after(|store| {
         store.tree().write(&path, |piece| {
             source.read(piece).map_err(|error| CliError::system("read the value", error))
         })
@@ -134,7 +144,7 @@ fn open_file(path: &PathBuf) -> Result<File> {
 /// Removes files.
 pub fn rm(args: &RmArgs) -> Result<()> {
     let paths = args.paths.iter().map(parse).collect::<Result<Vec<TreePath>>>()?;
-    OpenStore::open(store::lock(&args.store)?)?.finish_after(|store| {
+    OpenStore::open(store::lock(&args.store)?, &args.volume)?.finish_after(|store| {
         let mut done = Ok(());
         for path in &paths {
             match store.tree().remove(path, args.recursive) {
@@ -153,7 +163,7 @@ pub fn rm(args: &RmArgs) -> Result<()> {
 /// Lists a directory, or shows one file.
 pub fn ls(args: &LsArgs) -> Result<()> {
     let path = parse(&args.path)?;
-    OpenStore::open(store::lock(&args.store)?)?.finish_after(|store| {
+    OpenStore::open(store::lock(&args.store)?, &args.volume)?.finish_after(|store| {
         let mut out = output();
         print_directory(&store.tree(), &path, args.long, &mut out)?;
         written(out.flush())
@@ -227,7 +237,7 @@ fn mode_text(attr: &Attr) -> String {
 pub fn scan(args: &ScanArgs) -> Result<()> {
     let from = args.from.as_ref().map(parse).transpose()?;
     let to = args.to.as_ref().map(parse).transpose()?;
-    OpenStore::open(store::lock(&args.store)?)?.finish_after(|store| {
+    OpenStore::open(store::lock(&args.store)?, &args.volume)?.finish_after(|store| {
         let mut out = output();
         print_range(&store.tree(), from.as_ref(), to.as_ref(), !args.keys, &mut out)?;
         written(out.flush())

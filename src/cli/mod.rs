@@ -8,6 +8,7 @@ mod check;
 mod error;
 mod kv;
 mod log;
+mod memory;
 mod mount;
 mod print;
 mod repair;
@@ -16,6 +17,7 @@ mod shell;
 mod stats;
 mod store;
 mod umount;
+mod volume;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -49,6 +51,10 @@ enum Command {
     Rm(kv::RmArgs),
     Ls(kv::LsArgs),
     Scan(kv::ScanArgs),
+    Volume(volume::VolumeArgs),
+    Fork(volume::ForkArgs),
+    Snapshot(volume::SnapshotArgs),
+    Restore(volume::RestoreArgs),
     Stats(stats::StatsArgs),
     Check(check::CheckArgs),
     Repair(repair::RepairArgs),
@@ -65,6 +71,10 @@ pub fn main() -> ExitCode {
         Command::Rm(args) => kv::rm(&args),
         Command::Ls(args) => kv::ls(&args),
         Command::Scan(args) => kv::scan(&args),
+        Command::Volume(args) => volume::volume(&args),
+        Command::Fork(args) => volume::fork(&args),
+        Command::Snapshot(args) => volume::snapshot(&args),
+        Command::Restore(args) => volume::restore(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Repair(args) => repair::run(&args),

@@ -28,6 +28,9 @@ pub struct MountArgs {
     /// Mount options, separated by commas (see below)
     #[arg(short = 'o', value_name = "OPTIONS")]
     pub options: Vec<String>,
+    /// The volume to mount, or a snapshot: VOLUME@SNAPSHOT, which cannot be changed (default: main)
+    #[arg(long, value_name = "NAME")]
+    pub volume: Option<String>,
     /// How tables are merged: into levels (default), into few large runs, or not at all
     #[arg(long, value_name = "MODE", value_parser = compaction_parser())]
     pub compaction: Option<CompactionMode>,
@@ -58,6 +61,7 @@ Mount options:
                                   (default 90)
   linger=MICROSECONDS             look out for the next request so long before sleeping, while
                                   they come that fast; 0 is never
+  volume=NAME                     the volume, as --volume
   compaction=leveled|tiered|none  how tables are merged, as --compaction
   auto, noauto, user, users, nofail, _netdev, x-..., comment=...
                                   as in /etc/fstab
@@ -69,6 +73,9 @@ fusermount3 -u, or end the daemon with SIGTERM. Exit status: 0 mounted, 1 failur
 pub fn run(args: &MountArgs) -> Result<()> {
     let mut options = MountOptions::parse(&args.options)?;
     options.compaction = args.compaction.or(options.compaction);
+    if let Some(volume) = &args.volume {
+        options.set_volume(volume);
+    }
     let level = if args.verbose { Level::DEBUG } else { Level::INFO };
     let task = serve::Task { store: &args.store, dir: &args.dir, options: &options };
     if args.daemon {

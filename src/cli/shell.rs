@@ -11,7 +11,7 @@ mod records;
 use crate::cli::error::{CliError, Result};
 use crate::cli::kv;
 use crate::cli::print::Escaper;
-use crate::cli::store::{self, OpenStore, compaction_parser};
+use crate::cli::store::{self, OpenStore, VolumeArg, compaction_parser};
 use crate::fs::FsOptions;
 use crate::fs::figures::{self, size, time};
 use crate::fs::tree::TreePath;
@@ -33,6 +33,8 @@ use std::time::Instant;
 pub struct ShellArgs {
     /// The store's directory; made if it is missing
     store: PathBuf,
+    #[command(flatten)]
+    volume: VolumeArg,
     /// How tables are merged: into levels (default), into few large runs, or not at all
     #[arg(long, value_name = "MODE", value_parser = compaction_parser())]
     compaction: Option<CompactionMode>,
@@ -41,12 +43,16 @@ pub struct ShellArgs {
 /// Runs a session.
 pub fn run(args: &ShellArgs) -> Result<()> {
     let options = store::options(args.compaction);
-    OpenStore::open_with(store::lock_or_create(&args.store)?, options, FsOptions::default())?.finish_after(
-        |store| {
-            let input = Input::open()?;
-            Session { store, is_terminal: input.is_terminal() }.run(input)
-        },
-    )
+    OpenStore::open_with(
+        store::lock_or_create(&args.store)?,
+        &args.volume.name,
+        options,
+        FsOptions::default(),
+    )?
+    .finish_after(|store| {
+        let input = Input::open()?;
+        Session { store, is_terminal: input.is_terminal() }.run(input)
+    })
 }
 
 /// What comes after a command.

@@ -2,7 +2,7 @@
 
 use crate::cli::error::{CliError, Result};
 use crate::cli::print::escape;
-use crate::cli::store::{self, OpenStore};
+use crate::cli::store::{self, OpenStore, VolumeArg};
 use crate::fs::figures;
 use crate::lsm::stats::StoreStats;
 use clap::Args;
@@ -21,6 +21,8 @@ use std::path::PathBuf;
 pub struct StatsArgs {
     /// The store's directory
     store: PathBuf,
+    #[command(flatten)]
+    volume: VolumeArg,
     /// Print JSON: for the fields see the README
     #[arg(long)]
     json: bool,
@@ -43,7 +45,7 @@ struct Report<'a> {
 
 /// Prints a store's figures.
 pub fn run(args: &StatsArgs) -> Result<()> {
-    OpenStore::open(store::lock(&args.store)?)?.finish_after(|store| {
+    OpenStore::open(store::lock(&args.store)?, &args.volume)?.finish_after(|store| {
         let text = if args.json { json(store)? } else { text(store)? };
         io::stdout().write_all(text.as_bytes()).map_err(|e| CliError::system("write to standard output", e))
     })

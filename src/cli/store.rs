@@ -7,6 +7,7 @@ use crate::fs::tree::Tree;
 use crate::fs::{FileSystem, FsOptions, engine_options};
 use crate::lsm::options::CompactionMode;
 use crate::lsm::{Options, Store, Volume};
+use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::io;
 use std::path::Path;
@@ -16,29 +17,50 @@ use std::time::Duration;
 /// How long to wait for another process that closes the store.
 pub const LOCK_WAIT: Duration = Duration::from_secs(30);
 
-/// The volume that commands and mounts work on.
-const VOLUME: &str = "main";
+/// The volume that commands and mounts work on, unless they are told another.
+pub const MAIN: &str = "main";
 
-/// An open store, and the files in it.
+/// Between a volume's name and a snapshot's.
+const SNAPSHOT_MARK: char = '@';
+
+/// The volume, or the snapshot, of that name.
+pub fn find_volume(store: &Store, name: &str) -> crate::lsm::Result<Arc<Volume>> {
+    match name.split_once(SNAPSHOT_MARK) {
+        None => store.volume(name),
+        Some((volume, snapshot)) => store.snapshot(&*store.volume(volume)?, snapshot),
+    }
+}
+
+/// Which volume a command works on.
+#[derive(Debug, Args)]
+pub struct VolumeArg {
+    /// The volume to work on, or a snapshot to read: VOLUME@SNAPSHOT
+    #[arg(long = "volume", value_name = "NAME", default_value = MAIN, hide_default_value = true)]
+    pub name: String,
+}
+
+/// An open store, and the files in one of its volumes.
 pub struct OpenStore {
     disk: Arc<RealDisk>,
     store: Arc<Store>,
+    volume: Arc<Volume>,
     files: Arc<FileSystem>,
 }
 
 impl OpenStore {
     /// Opens the store of a directory that is there and locked.
-    pub fn open(disk: RealDisk) -> Result<OpenStore> {
-        OpenStore::open_with(disk, engine_options(), FsOptions::default())
+    pub fn open(disk: RealDisk, volume: &VolumeArg) -> Result<OpenStore> {
+        OpenStore::open_with(disk, &volume.name, engine_options(), FsOptions::default())
     }
 
     /// As [`OpenStore::open`], with other settings than usual.
-    pub fn open_with(disk: RealDisk, options: Options, files: FsOptions) -> Result<OpenStore> {
+    pub fn open_with(disk: RealDisk, volume: &str, options: Options, files: FsOptions) -> Result<OpenStore> {
         let disk = Arc::new(disk);
         let failed = |error: crate::lsm::Error| CliError::engine(disk.path(), error);
         let store = Arc::new(Store::open(disk.clone(), options).map_err(failed)?);
-        let files = FileSystem::open(store.clone(), VOLUME, files)?;
-        Ok(OpenStore { disk, store, files: Arc::new(files) })
+        let volume = find_volume(&store, volume).map_err(failed)?;
+        let files = FileSystem::open_volume(store.clone(), volume.clone(), files)?;
+        Ok(OpenStore { disk, store, volume, files: Arc::new(files) })
     }
 
     /// The store's directory, absolute and without symlinks.
@@ -57,8 +79,8 @@ impl OpenStore {
     }
 
     /// The volume that the files are in.
-    pub fn volume(&self) -> Result<Arc<Volume>> {
-        self.store.volume(VOLUME).map_err(|error| CliError::engine(self.path(), error))
+    pub fn volume(&self) -> &Arc<Volume> {
+        &self.volume
     }
 
     /// The engine.

@@ -38,6 +38,7 @@ fn engine_errno(error: &lsm::Error) -> i32 {
             Some(n @ (libc::ENOSPC | libc::EDQUOT | libc::EROFS | libc::ENOMEM)) => n,
             _ => libc::EIO,
         },
+        lsm::Error::IsSnapshot(_) => libc::EROFS,
         lsm::Error::ReadOnly(_) => libc::EROFS,
         _ => libc::EIO,
     }

@@ -81,6 +81,9 @@ pub struct FileSystem {
 /// Chunks of a file that are written whole, or nearly, go to blob files: this many bytes at least.
 const BLOB_MIN: usize = CHUNK_SIZE as usize / 2;
 
+/// What most changes write, about: the records of a file and its directory.
+const RECORDS: usize = 256;
+
 /// The engine's settings for a store of files.
 pub fn engine_options() -> Options {
     Options { prefix: Some(keys::GROUPS), blob_min: BLOB_MIN, ..Options::default() }
@@ -93,8 +96,18 @@ impl FileSystem {
         Self::try_open(store, volume, options).context("open", || Subject::FileSystem)
     }
 
+    /// As [`FileSystem::open`], on a volume of the store or on a snapshot, which cannot be changed.
+    pub fn open_volume(store: Arc<Store>, volume: Arc<Volume>, options: FsOptions) -> Result<FileSystem> {
+        Self::try_open_volume(store, volume, options).context("open", || Subject::FileSystem)
+    }
+
     fn try_open(store: Arc<Store>, volume: &str, options: FsOptions) -> Outcome<FileSystem> {
         let volume = store.volume(volume)?;
+        Self::try_open_volume(store, volume, options)
+    }
+
+    fn try_open_volume(store: Arc<Store>, volume: Arc<Volume>, options: FsOptions) -> Outcome<FileSystem> {
+        let options = FsOptions { read_only: options.read_only || volume.is_snapshot(), ..options };
         let fs = FileSystem {
             numbers: Numbers::open(volume.clone())?,
             control: Control::new(options.owner),
@@ -107,7 +120,7 @@ impl FileSystem {
             removals: Removals::new(),
         };
         if fs.find_record(0, b"")?.is_none() {
-            fs.check_writable()?;
+            fs.admit(0)?;
             fs.make_root()?;
         }
         if !fs.options.read_only {
@@ -128,6 +141,14 @@ impl FileSystem {
     /// Refuses changes where the file system is read-only.
     pub(super) fn check_writable(&self) -> Outcome<()> {
         if self.options.read_only { Err(Cause::ReadOnly) } else { Ok(()) }
+    }
+
+    /// A change of about `bytes` bytes begins: refused where the file system is read-only, held back while the
+    /// engine has no room. The caller holds no lock, so that nobody waits with it; once it is let in, nothing
+    /// that it writes waits for room ([`Change::commit`]).
+    pub(super) fn admit(&self, bytes: usize) -> Outcome<()> {
+        self.check_writable()?;
+        Ok(self.volume.wait_for_room(RECORDS + bytes)?)
     }
 
     /// Which reads move times of access.

@@ -59,6 +59,7 @@ pub use attr::{Attr, Caller, FileKind, Ino, NAME_MAX, ROOT, SetAttr, SetTime, Ti
 pub use error::{Cause, Error, Result, Subject};
 pub use filesystem::{FileSystem, FsOptions, StatFs, engine_options};
 pub use keys::readable as readable_key;
+pub use number::restore_volume;
 pub use readdir::{DirEntry, DirHandle};
 pub use rename::RenameMode;
 pub use xattr::XattrMode;

@@ -9,7 +9,7 @@ use crate::fs::attr::{INO_LIMIT, Ino, ROOT};
 use crate::fs::entry::{decode_counter, encode_counter};
 use crate::fs::error::Cause;
 use crate::fs::keys;
-use crate::lsm::{Batch, Volume};
+use crate::lsm::{self, Batch, Store, Volume};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -82,9 +82,20 @@ impl Numbers {
     fn write(&self, next: Ino) -> Result<(), Cause> {
         let mut batch = Batch::new();
         batch.put(keys::INODE_COUNTER, &encode_counter(next));
-        self.volume.write(batch)?;
+        // Within a change that was admitted.
+        self.volume.write_admitted(batch)?;
         Ok(())
     }
+}
+
+/// Sets a volume back to one of its snapshots, all but its counter of inode numbers: none is used twice.
+pub fn restore_volume(store: &Store, volume: &str, snapshot: &str) -> lsm::Result<Arc<Volume>> {
+    store.restore(volume, snapshot, |fresh, old| {
+        let Some(counter) = old.get_head(keys::INODE_COUNTER)? else { return Ok(()) };
+        let mut batch = Batch::new();
+        batch.put(keys::INODE_COUNTER, &counter);
+        fresh.write(batch).map(drop)
+    })
 }
 
 #[cfg(test)]

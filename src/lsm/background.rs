@@ -127,7 +127,7 @@ impl Shared {
 
     /// Flushes until no volume wants it; says whether anything was done.
     pub(crate) fn flush_due(&self) -> Result<bool> {
-        let mut worked = false;
+        let mut worked = self.keep_budget()?;
         self.for_each_volume(|volume| {
             while volume.wants_flush() {
                 worked |= volume.flush_one()?;
@@ -140,7 +140,7 @@ impl Shared {
     /// Does `work` on every volume, whether or not it fails on some; the first error.
     pub(crate) fn for_each_volume(&self, mut work: impl FnMut(&Volume) -> Result<()>) -> Result<()> {
         let mut first = Ok(());
-        for volume in self.volumes() {
+        for volume in self.volumes().iter() {
             let outcome = work(&volume);
             first = first.and(outcome);
         }

@@ -39,6 +39,17 @@ pub enum Error {
     /// No volume has that name.
     #[error("no volume is named {0}")]
     NoVolume(String),
+    /// A volume or snapshot has that name already.
+    #[error("a volume or snapshot is named {0} already")]
+    VolumeExists(String),
+    /// No volume can have that name.
+    #[error(
+        "{0:?} is no name for a volume: 1 to 255 bytes, no / or @, no control character, no dot in front"
+    )]
+    BadVolumeName(String),
+    /// Snapshots take no writes.
+    #[error("{0} is a snapshot: fork it to write")]
+    IsSnapshot(String),
     /// A key or a value is larger than the formats hold.
     #[error("{what} of {len} bytes: the limit is {limit}")]
     TooLarge {

@@ -6,7 +6,8 @@
 //!    has writes that are younger than another's lost ones. A store that is read-only ends here:
 //!    a table that cannot be installed is not built, time and again.
 //! 3. Build its table, under no lock of the engine. The table's file and the directory are synced.
-//! 4. Log the edit in the manifest, then swap the tree: the memtable out and the table in, in one step.
+//! 4. Log the edit in the manifest, then swap the tree: the memtable out and the table in, in one step, in
+//!    every volume that has the memtable ([`crate::lsm::shape`]).
 //! 5. Log segments that no memtable needs any more become obsolete (`obsolete.rs`).
 //!
 //! `num_memtable_limit` starts flushes; a writer that waits for room starts them too, and so does
@@ -19,13 +20,12 @@ use crate::lsm::Result;
 use crate::lsm::blob::{BlobOutput, LiveBlob};
 use crate::lsm::iter::stripes::keep_visible;
 use crate::lsm::key::KeyRef;
-use crate::lsm::levels::LiveTable;
-use crate::lsm::manifest::Edit;
 use crate::lsm::memtable::Memtable;
 use crate::lsm::range::RangeSet;
+use crate::lsm::shape::Change;
 use crate::lsm::store::Shared;
 use crate::lsm::table::{TableBuilder, TableMeta};
-use crate::lsm::volume::{Tree, Volume};
+use crate::lsm::volume::Volume;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
@@ -40,7 +40,7 @@ impl Volume {
         let deletes_much = || {
             tree.immutable.iter().any(|memtable| memtable.deleted() >= self.shared().options.blob_file_size)
         };
-        let is_urgent = || self.stall.has_waiting() || self.shared().reserve.wants_room() || deletes_much();
+        let is_urgent = || self.stall.waiting() > 0 || self.shared().reserve.wants_room() || deletes_much();
         frozen > 0 && (frozen + 1 > limit || is_urgent())
     }
 
@@ -74,27 +74,14 @@ impl Volume {
         // The new blob files are held until the table holds them.
         let (table, _blobs) = build_table(shared, memtable)?;
         let bytes = table.as_ref().map_or(0, |table| table.size);
-        let changed = self.change_tree(|tree| {
-            let mut manifest = shared.manifest.lock();
-            let mut edits = vec![
-                Edit::LogDurable(shared.log.synced()),
-                Edit::Flushed { volume: self.id(), seq: memtable.last_seq() },
-            ];
-            edits.extend(table.iter().map(|table| Edit::AddTable {
-                volume: self.id(),
-                level: 0,
-                table: table.clone(),
-            }));
-            let committed = manifest.commit(edits);
-            drop(manifest);
-            if let Err(e) = committed {
-                shared.discard_tables(table.iter());
-                return Err(e);
-            }
-            let table = table.map(|meta| shared.live_table(meta));
-            Ok(Some(without_memtable(tree, memtable, table)))
-        });
-        changed.inspect(|()| shared.metrics.flushed(bytes, started))
+        let table = table.map(|meta| shared.live_table(meta));
+        let change = Change::Flush { memtable, table: table.clone() };
+        let installed = shared.install(&change);
+        if !matches!(installed, Ok(true)) {
+            // Or another volume that shares the memtable has flushed it meanwhile.
+            shared.discard_tables(table.iter().map(|table| table.meta().as_ref()));
+        }
+        installed.map(|_| shared.metrics.flushed(bytes, started))
     }
 
     /// Flushes every memtable of this moment, the mutable one too. (Writers may fill others meanwhile.)
@@ -131,15 +118,6 @@ fn build_table(shared: &Shared, memtable: &Arc<Memtable>) -> Result<(Option<Tabl
     let blobs = blobs.finish()?;
     let table = builder.map(TableBuilder::finish).transpose()?;
     Ok((table, blobs))
-}
-
-fn without_memtable(tree: &Tree, memtable: &Arc<Memtable>, table: Option<Arc<LiveTable>>) -> Tree {
-    let mut next = tree.clone();
-    let earliest = next.immutable.pop();
-    assert!(earliest.is_some_and(|m| Arc::ptr_eq(&m, memtable)), "flushes go from the earliest memtable on");
-    let added: Vec<(usize, Arc<LiveTable>)> = table.into_iter().map(|table| (0, table)).collect();
-    next.levels = next.levels.edited(&[], &added);
-    next
 }
 
 impl Shared {

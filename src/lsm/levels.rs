@@ -4,17 +4,21 @@
 //! ranges are disjoint and ascending. [`Levels`] is immutable and cheap to clone: an edit copies only the
 //! levels that it touches.
 //!
-//! A [`LiveTable`] is one reference-counted table. When an edit has removed it from the manifest
-//! (it is *doomed*) and the last tree, scan or compaction that uses it is gone, its number goes to the
-//! [`Graveyard`]; the file is deleted from there. The table holds the blob files that its records point to.
+//! Trees of volumes that were forked from one another share levels, and levels share tables.
+//!
+//! A [`LiveTable`] is one reference-counted table: one object, however many trees refer to it. When the last
+//! tree, scan or compaction that uses it is gone, its number goes to the [`Graveyard`]; the file is deleted
+//! from there as soon as the manifest does not list it any more. The table holds the blob files that its
+//! records point to.
 
 use crate::lsm::blob::{LiveBlob, LiveBlobs};
-use crate::lsm::manifest::state::MAX_LEVEL;
+use crate::lsm::manifest::State;
+use crate::lsm::manifest::state::{LevelState, MAX_LEVEL};
 use crate::lsm::table::TableMeta;
 use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The numbers of tables that nobody uses any more.
 #[derive(Debug, Default)]
@@ -23,17 +27,21 @@ pub(crate) struct Graveyard {
 }
 
 impl Graveyard {
-    /// Takes the numbers out.
-    pub fn take(&self) -> Vec<u64> {
-        std::mem::take(&mut self.dead.lock())
+    /// Takes the numbers out that the manifest does not list.
+    pub fn take_unlisted(&self, state: &State) -> Vec<u64> {
+        let mut dead = self.dead.lock();
+        if dead.is_empty() {
+            return Vec::new();
+        }
+        let listed: HashSet<u64> = state.live_tables().map(|table| table.number).collect();
+        dead.extract_if(.., |number| !listed.contains(number)).collect()
     }
 }
 
 /// A table that trees refer to.
 #[derive(Debug)]
 pub(crate) struct LiveTable {
-    meta: TableMeta,
-    doomed: AtomicBool,
+    meta: Arc<TableMeta>,
     graveyard: Arc<Graveyard>,
     /// Held, so that they are not deleted.
     _blobs: Vec<Arc<LiveBlob>>,
@@ -41,14 +49,14 @@ pub(crate) struct LiveTable {
 
 impl LiveTable {
     /// Somebody must hold the blob files that it points to already.
-    pub fn new(meta: TableMeta, graveyard: Arc<Graveyard>, blobs: &LiveBlobs) -> Arc<LiveTable> {
+    pub fn new(meta: Arc<TableMeta>, graveyard: Arc<Graveyard>, blobs: &LiveBlobs) -> Arc<LiveTable> {
         let blobs = blobs.of(&meta.blobs);
-        Arc::new(LiveTable { meta, doomed: AtomicBool::new(false), graveyard, _blobs: blobs })
+        Arc::new(LiveTable { meta, graveyard, _blobs: blobs })
     }
 
-    /// The manifest no longer lists the table: its file goes with the last reference.
-    pub fn doom(&self) {
-        self.doomed.store(true, Ordering::Release);
+    /// What the manifest knows of it.
+    pub fn meta(&self) -> &Arc<TableMeta> {
+        &self.meta
     }
 }
 
@@ -62,9 +70,7 @@ impl Deref for LiveTable {
 
 impl Drop for LiveTable {
     fn drop(&mut self) {
-        if *self.doomed.get_mut() {
-            self.graveyard.dead.lock().push(self.meta.number);
-        }
+        self.graveyard.dead.lock().push(self.meta.number);
     }
 }
 
@@ -82,20 +88,57 @@ impl Default for Levels {
     }
 }
 
-impl Levels {
-    /// The tables that a manifest lists, in its order.
-    pub fn from_manifest(
-        levels: &[Arc<Vec<TableMeta>>],
-        graveyard: &Arc<Graveyard>,
-        blobs: &LiveBlobs,
-    ) -> Levels {
-        let live = |meta: &TableMeta| LiveTable::new(meta.clone(), graveyard.clone(), blobs);
-        let level = |n| {
-            levels
-                .get(n)
-                .map_or_else(Level::default, |l: &Arc<Vec<TableMeta>>| Arc::new(l.iter().map(live).collect()))
+/// Makes trees' levels of a manifest's: what is shared there is shared in memory.
+#[derive(Debug)]
+pub(crate) struct Listed<'a> {
+    graveyard: &'a Arc<Graveyard>,
+    blobs: &'a LiveBlobs,
+    levels: HashMap<*const Vec<Arc<TableMeta>>, Level>,
+    tables: HashMap<u64, Arc<LiveTable>>,
+}
+
+impl<'a> Listed<'a> {
+    pub fn new(graveyard: &'a Arc<Graveyard>, blobs: &'a LiveBlobs) -> Listed<'a> {
+        Listed { graveyard, blobs, levels: HashMap::new(), tables: HashMap::new() }
+    }
+
+    /// A volume's levels.
+    pub fn levels(&mut self, listed: &[LevelState]) -> Levels {
+        Levels { levels: std::array::from_fn(|n| listed.get(n).map(|l| self.level(l)).unwrap_or_default()) }
+    }
+
+    fn level(&mut self, listed: &LevelState) -> Level {
+        if let Some(level) = self.levels.get(&Arc::as_ptr(listed)) {
+            return level.clone();
+        }
+        let live = |meta: &Arc<TableMeta>| {
+            let new = || LiveTable::new(meta.clone(), self.graveyard.clone(), self.blobs);
+            self.tables.entry(meta.number).or_insert_with(new).clone()
         };
-        Levels { levels: std::array::from_fn(level) }
+        let level: Level = Arc::new(listed.iter().map(live).collect());
+        self.levels.insert(Arc::as_ptr(listed), level.clone());
+        level
+    }
+}
+
+impl Levels {
+    /// Is that level one and the same in both?
+    pub fn shares(&self, n: usize, other: &Levels) -> bool {
+        Arc::ptr_eq(&self.levels[n], &other.levels[n])
+    }
+
+    /// Does that level hold the same tables in both?
+    pub fn equals(&self, n: usize, other: &Levels) -> bool {
+        let numbers =
+            |levels: &'_ Levels| levels.level(n).iter().map(|table| table.number).collect::<Vec<_>>();
+        self.shares(n, other)
+            || self.level(n).len() == other.level(n).len() && numbers(self) == numbers(other)
+    }
+
+    /// These levels, with that level as it is in `other`.
+    pub fn with_level_of(mut self, n: usize, other: &Levels) -> Levels {
+        self.levels[n] = other.levels[n].clone();
+        self
     }
 
     /// The tables of one level, in reading order.

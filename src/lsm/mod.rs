@@ -24,6 +24,7 @@
 mod background;
 pub mod batch;
 pub mod blob;
+mod budget;
 pub mod cache;
 pub mod check;
 mod compaction;
@@ -46,6 +47,7 @@ pub mod records;
 mod recover;
 pub mod repair;
 mod reserve;
+mod shape;
 pub mod snapshot;
 pub mod stall;
 pub mod stats;
@@ -55,6 +57,7 @@ pub mod table;
 pub mod value;
 pub mod varint;
 pub mod volume;
+pub mod volumes;
 mod write;
 
 pub use batch::Batch;

@@ -1,8 +1,8 @@
 //! Files that nothing needs any more: how they become obsolete, and when they are deleted.
 //!
 //! A blob file is obsolete when no table, memtable, scan or job refers to it ([`crate::lsm::blob::live`]).
-//! A log segment is obsolete when the manifest's log start has passed it; a table when an edit has
-//! removed it and the last tree, scan or compaction that used it is gone. Each is deleted only after *one
+//! A log segment is obsolete when the manifest's log start has passed it; a table when edits have
+//! removed it from every volume and the last tree, scan or compaction that used it is gone. Each is deleted only after *one
 //! more* manifest commit: should the newest edit prove unreadable at the next open, what it made obsolete
 //! still stands, and the store is what it was before that edit. When nothing else is to be done
 //! an empty commit makes the room free. Some segments' files are not deleted then but written over
@@ -34,7 +34,7 @@ impl Obsolete {
     }
 
     fn add_dead_tables(&self, manifest: &Manifest, graveyard: &Graveyard) {
-        self.add(manifest, graveyard.take().into_iter().map(table::file_name));
+        self.add(manifest, graveyard.take_unlisted(manifest.state()).into_iter().map(table::file_name));
     }
 
     fn add_dead_blobs(&self, manifest: &Manifest, blobs: &LiveBlobs) {
@@ -52,7 +52,7 @@ impl Shared {
 
     /// A table that trees may refer to. Its blob files are held already.
     pub(crate) fn live_table(&self, meta: TableMeta) -> Arc<LiveTable> {
-        LiveTable::new(meta, self.graveyard.clone(), &self.live_blobs)
+        LiveTable::new(Arc::new(meta), self.graveyard.clone(), &self.live_blobs)
     }
 
     /// Deletes tables whose edit failed, unless the next open may yet see that edit.
@@ -71,10 +71,19 @@ impl Shared {
         // Before the memtables are asked: a batch that none of them knows of yet goes to this segment
         // or a later one.
         let current = self.log.current();
-        let first_needed = self.volumes().iter().filter_map(|v| v.tree().first_unflushed()).min();
+        // What a volume that is gone had in its memtables is not needed once the manifest knows of it.
+        let (told, first_needed) = {
+            let _structure = self.structure.lock();
+            let needed = self.volumes().iter().filter_map(|v| v.tree().first_unflushed()).min();
+            (self.told(), needed)
+        };
         let (number, base) = self.log.oldest_needed(current, first_needed);
-        if number > manifest.state().log_start.0 {
-            manifest.commit(vec![Edit::LogStart { number, base }])?;
+        let passes = number > manifest.state().log_start.0;
+        if passes || !told.is_empty() {
+            let start = passes.then_some(Edit::LogStart { number, base });
+            self.commit(&mut manifest, told, start.into_iter().collect())?;
+        }
+        if passes {
             self.obsolete.add(&manifest, self.log.retire_below(number).into_iter().map(log::file_name));
         }
         self.delete_obsolete(&manifest)
@@ -84,7 +93,14 @@ impl Shared {
     fn delete_obsolete(&self, manifest: &Manifest) -> Result<()> {
         self.obsolete.add_dead_tables(manifest, &self.graveyard);
         self.blob_writer.end_unreferenced_file();
-        self.obsolete.add_dead_blobs(manifest, &self.live_blobs);
+        {
+            // What a volume that is gone pointed to is needed until the manifest knows that it is: before
+            // that a power cut may bring it back. (Its tables the manifest still lists.)
+            let _structure = self.structure.lock();
+            if !self.told.lock().tells_of_deletes() {
+                self.obsolete.add_dead_blobs(manifest, &self.live_blobs);
+            }
+        }
         let mut files = self.obsolete.files.lock();
         let mut failed = None;
         files.retain(|(commit, name)| {
@@ -116,6 +132,10 @@ impl Shared {
     /// Deletes every obsolete file now, at the price of an empty commit if it takes one.
     pub(crate) fn reclaim(&self) -> Result<()> {
         let mut manifest = self.manifest.lock();
+        let told = self.told();
+        if told.tells_of_deletes() {
+            self.commit(&mut manifest, told, Vec::new())?;
+        }
         self.delete_obsolete(&manifest)?;
         if !self.obsolete.files.lock().is_empty() {
             manifest.commit(Vec::new())?;
@@ -129,6 +149,10 @@ impl Shared {
     pub(crate) fn settle(&self) -> Result<()> {
         self.log.delete_spares(true);
         let mut manifest = self.manifest.lock();
+        let told = self.told();
+        if !told.is_empty() {
+            self.commit(&mut manifest, told, Vec::new())?;
+        }
         manifest.rotate()?;
         self.delete_obsolete(&manifest)
     }

@@ -59,6 +59,10 @@ pub struct Options {
     pub num_memtable_limit: usize,
     /// Writers wait while a volume's memtables hold more than this.
     pub memtable_stall_size: usize,
+    /// The memtables of all volumes together hold about this much at most.
+    pub memtable_budget: usize,
+    /// A volume whose writes keep the log longer than this is flushed.
+    pub log_limit: u64,
     /// A log segment of this size is followed by a new one.
     pub log_segment_size: u64,
     /// Files of log segments that are no longer needed, kept to become the next ones: a sync is faster
@@ -115,6 +119,8 @@ impl Default for Options {
             memtable_size: 32 << 20,
             num_memtable_limit: 2,
             memtable_stall_size: 128 << 20,
+            memtable_budget: 256 << 20,
+            log_limit: 512 << 20,
             log_segment_size: 64 << 20,
             spare_log_segments: 2,
             sync_interval: Duration::from_secs(1),

@@ -7,7 +7,8 @@
 //!    instead, and the open refuses ([`crate::lsm::log::reader`]). A missing segment counts as a bad
 //!    record at its start. So does a record with a pointer to a blob file whose bytes do not check out,
 //!    past what is known to be durable; below it the file must be there, long enough, and what is damaged in
-//!    it a reader will learn.
+//!    it a reader will learn. Records about volumes are replayed on the manifest's state, in their place
+//!    among the writes (`streams.rs`).
 //! 3. What was read of the last session's segments, and the blob files that records past the durable ones
 //!    point to, is written again, cut behind its end and synced, and
 //!    the names are synced. (A sync alone would not make durable what an earlier, failed sync passed over.)
@@ -17,21 +18,23 @@
 //!    moves to `lost/`.
 
 mod clean;
+mod streams;
 
 use self::clean::clean_up;
+use self::streams::Streams;
 use crate::disk::{Disk, Listed};
 use crate::lsm::batch::Writes;
 use crate::lsm::blob::found::{FoundBlobs, pointers_in};
 use crate::lsm::blob::{self, BlobReader, BlobWriter, LiveBlobs, Pointer};
 use crate::lsm::cache::BlockCache;
 use crate::lsm::key::MAX_SEQ;
-use crate::lsm::levels::{Graveyard, Levels};
+use crate::lsm::levels::{self, Graveyard};
 use crate::lsm::log::reader::{Record, SegmentReader, highest_synced};
 use crate::lsm::log::record::{RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::lsm::log::{self, Log, Resume, Segment};
-use crate::lsm::manifest::{self, Manifest, State, VolumeId, VolumeState};
+use crate::lsm::manifest::{self, Edit, Manifest, State, VolumeId, VolumeState};
 use crate::lsm::readonly::ReadOnly;
-use crate::lsm::volume::Tree;
+use crate::lsm::volume::Born;
 use crate::lsm::{Error, Options, Result, SeqNo, table};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -47,7 +50,8 @@ pub(crate) struct Recovered {
     pub manifest: Manifest,
     pub log: Log,
     pub last_seq: SeqNo,
-    pub trees: BTreeMap<VolumeId, (String, Tree)>,
+    pub volumes: Vec<Born>,
+    pub next_volume: VolumeId,
     pub live_blobs: Arc<LiveBlobs>,
     pub blobs: Arc<BlobReader>,
     pub blob_writer: Arc<BlobWriter>,
@@ -63,7 +67,7 @@ pub(crate) fn recover(
 ) -> Result<Recovered> {
     let listed = disk.list()?;
     let names: Vec<String> = listed.iter().map(|listed| listed.name.clone()).collect();
-    let mut state = match manifest::read(disk.as_ref(), &names)? {
+    let state = match manifest::read(disk.as_ref(), &names)? {
         Some(state) => state,
         None => new_state(&names)?,
     };
@@ -72,7 +76,8 @@ pub(crate) fn recover(
     let blobs = Arc::new(BlobReader::new(disk.clone(), cache.clone(), store, options.open_tables));
     let found = FoundBlobs::among(&state, &listed, &blobs)?;
     let live_blobs = found.live.clone();
-    let mut replay = Replay::run(disk.as_ref(), options, &state, graveyard, &names, found)?.finish()?;
+    let (mut replay, mut state) =
+        Replay::run(disk.as_ref(), options, state, &names, found)?.finish(graveyard)?;
     for (number, contents) in std::mem::take(&mut replay.unsealed) {
         disk.rewrite_log(&log::file_name(number), &contents)?;
         state.sealed.insert(number, contents.len() as u64);
@@ -90,8 +95,9 @@ pub(crate) fn recover(
     let blob_writer = Arc::new(blob_writer);
     let log = Log::new(disk.clone(), store, options, resume, read_only.clone());
     let log = log.after(blob_writer.clone());
-    let (last_seq, trees) = (replay.last_seq, replay.trees);
-    Ok(Recovered { manifest, log, last_seq, trees, live_blobs, blobs, blob_writer })
+    let (last_seq, volumes) = (replay.last_seq, replay.volumes);
+    let next_volume = manifest.state().next_volume;
+    Ok(Recovered { manifest, log, last_seq, volumes, next_volume, live_blobs, blobs, blob_writer })
 }
 
 /// The state of a new store, if nothing of a store (or of anybody else) is here.
@@ -118,7 +124,8 @@ fn new_state(names: &[String]) -> Result<State> {
         store: random_id(),
         files: 1,
         log_start: (1, 0),
-        volumes: BTreeMap::from([(1, main)]),
+        next_volume: 2,
+        volumes: BTreeMap::from([(1, main.into())]),
         ..State::default()
     })
 }
@@ -148,7 +155,7 @@ fn check_tables(state: &State, listed: &[Listed]) -> Result<()> {
 /// What the log and the manifest give together.
 #[derive(Debug, Default)]
 struct Replayed {
-    trees: BTreeMap<VolumeId, (String, Tree)>,
+    volumes: Vec<Born>,
     /// The segments that count, whole.
     segments: Vec<Segment>,
     /// What counts of those whose length the manifest does not know yet.
@@ -162,7 +169,9 @@ struct Replayed {
 struct Replay<'a> {
     disk: &'a dyn Disk,
     options: &'a Options,
-    state: &'a State,
+    /// What the manifest says, and the log of volumes since.
+    state: State,
+    streams: Streams,
     /// The segments from the log's start on that are there.
     numbers: BTreeSet<u64>,
     log: Replayed,
@@ -177,23 +186,21 @@ impl<'a> Replay<'a> {
     fn run(
         disk: &'a dyn Disk,
         options: &'a Options,
-        state: &'a State,
-        graveyard: &Arc<Graveyard>,
+        state: State,
         names: &[String],
         blobs: FoundBlobs,
     ) -> Result<Replay<'a>> {
-        let levels = |v: &VolumeState| Levels::from_manifest(&v.levels, graveyard, &blobs.live);
-        let tree = |v: &VolumeState| Tree { levels: levels(v), ..Tree::default() };
-        let trees = state.volumes.iter().map(|(&id, v)| (id, (v.name.clone(), tree(v)))).collect();
         let in_tables =
             state.volumes.values().map(|v| v.flushed).chain(state.live_tables().map(|t| t.largest_seq));
-        let last_seq = in_tables.max().unwrap_or(0);
+        let last_seq = in_tables.max().unwrap_or(0).max(state.absorbed);
         let (first, position) = state.log_start;
-        let log = Replayed { trees, position, last_seq, ..Replayed::default() };
+        let log = Replayed { position, last_seq, ..Replayed::default() };
         let numbers: BTreeSet<u64> =
             names.iter().filter_map(|n| log::parse_file_name(n)).filter(|n| *n >= first).collect();
         let last = numbers.last().copied();
-        let mut replay = Replay { disk, options, state, numbers, log, logged: 0, blobs, durable: None };
+        let streams = Streams::of(&state);
+        let mut replay =
+            Replay { disk, options, state, streams, numbers, log, logged: 0, blobs, durable: None };
         let Some(last) = last else {
             replay.none_may_be_missing()?;
             replay.durable_part_is_there()?;
@@ -280,20 +287,24 @@ impl<'a> Replay<'a> {
     /// points to what never reached the disk.
     fn record(&mut self, name: &str, record: Record, end: u64) -> Result<bool> {
         let damaged = |what: &str| Error::corruption(name, record.offset, what);
-        match record.header.kind {
+        let writes = match record.header.kind {
             RecordKind::Skip => return Ok(true),
-            RecordKind::Edits => return Err(damaged("a record does not belong in a log")),
-            RecordKind::Batch => {}
-        }
-        let writes = Writes::new(&record.payload).ok_or_else(|| damaged("a batch is malformed"))?;
+            RecordKind::Edits => return self.volume_edits(name, &record).map(|()| true),
+            RecordKind::Batch => {
+                Writes::new(&record.payload).ok_or_else(|| damaged("a batch is malformed"))?
+            }
+        };
         let first = record.header.first_seq;
         let last = u64::from(writes.left()).checked_sub(1).and_then(|more| first.checked_add(more));
         let last = last.filter(|last| *last <= MAX_SEQ).ok_or_else(|| damaged("no such sequence numbers"))?;
-        let volume = self.state.volumes.get(&writes.volume).ok_or_else(|| damaged("no such volume"))?;
-        if first <= self.logged || (first <= volume.flushed && last > volume.flushed) {
+        if writes.volume == 0 || writes.volume >= self.state.next_volume {
+            return Err(damaged("no such volume"));
+        }
+        if first <= self.logged {
             return Err(damaged("its sequence numbers are out of order"));
         }
-        let flushed = last <= volume.flushed;
+        let needed = self.streams.needs(writes.volume, first, last);
+        let flushed = !needed.map_err(|()| damaged("its sequence numbers are out of order"))?;
         let pointers = match flushed {
             true => Vec::new(),
             false => pointers_in(&record.payload).ok_or_else(|| damaged("a batch is malformed"))?,
@@ -306,20 +317,54 @@ impl<'a> Replay<'a> {
         if flushed {
             return Ok(true);
         }
-        let (_, tree) = self.log.trees.get_mut(&writes.volume).ok_or_else(|| damaged("no such volume"))?;
-        tree.memtable.note(first, last);
-        let inserted = tree.memtable.insert_batch(first, record.payload.to_vec(), 0);
+        let memtable = self.streams.memtable(writes.volume);
+        memtable.note(first, last);
+        let inserted = memtable.insert_batch(first, record.payload.to_vec(), 0);
         inserted.map_err(|()| damaged("a batch is malformed"))?;
         for pointer in &pointers {
             let blob =
                 self.blobs.live.get(pointer.file).ok_or_else(|| damaged("it points to no blob file"))?;
-            tree.memtable.refer(blob, pointer.framed_len() as u64);
+            memtable.refer(blob, pointer.framed_len() as u64);
         }
-        let (memtable, options) = (&tree.memtable, self.options);
+        let options = self.options;
         if memtable.size() >= options.memtable_size || memtable.blob_bytes() >= options.blob_file_size {
-            tree.immutable.insert(0, std::mem::take(&mut tree.memtable));
+            self.streams.freeze(writes.volume);
         }
         Ok(true)
+    }
+
+    /// Replays a record about volumes. Those that the manifest has absorbed only say where memtables end.
+    fn volume_edits(&mut self, name: &str, record: &Record) -> Result<()> {
+        let damaged = |what: &str| Error::corruption(name, record.offset, what);
+        let seq = record.header.first_seq;
+        if seq <= self.logged || seq > MAX_SEQ {
+            return Err(damaged("its sequence numbers are out of order"));
+        }
+        let edits = Edit::decode_all(&record.payload).filter(|edits| edits.iter().all(Edit::is_of_log));
+        let edits = edits.ok_or_else(|| damaged("its edits are malformed"))?;
+        (self.logged, self.log.last_seq) = (seq, self.log.last_seq.max(seq));
+        let is_new = seq > self.state.absorbed;
+        for edit in &edits {
+            match edit {
+                Edit::Fork { from, .. } => self.streams.freeze(*from),
+                Edit::Volume { id, .. } if is_new => self.streams.open(*id, 0),
+                _ => {}
+            }
+        }
+        if is_new {
+            let made = |edit: &Edit| match edit {
+                Edit::Fork { to, from, .. } => Some((*to, *from)),
+                _ => None,
+            };
+            let forks: Vec<_> = edits.iter().filter_map(made).collect();
+            self.state.apply_all(edits).map_err(|what| damaged(&what))?;
+            self.state.absorbed = seq;
+            for (to, _) in forks {
+                let flushed = self.state.volumes.get(&to).map_or(0, |volume| volume.flushed);
+                self.streams.open(to, flushed);
+            }
+        }
+        Ok(())
     }
 
     /// Does what the pointers of a record that ends at `position` point to check out?
@@ -361,9 +406,18 @@ impl<'a> Replay<'a> {
     }
 
     /// Makes the blob files durable that are not known to be.
-    fn finish(self) -> Result<Replayed> {
+    fn finish(self, graveyard: &Arc<Graveyard>) -> Result<(Replayed, State)> {
+        let mut listed = levels::Listed::new(graveyard, &self.blobs.live);
+        let born = |(&id, volume): (&VolumeId, &Arc<VolumeState>)| Born {
+            id,
+            name: volume.name.clone(),
+            owner: volume.owner,
+            forked: volume.forked,
+            tree: self.streams.tree(id, volume, listed.levels(&volume.levels)),
+        };
+        let volumes = self.state.volumes.iter().map(born).collect();
         self.blobs.write_again(self.disk)?;
-        Ok(self.log)
+        Ok((Replayed { volumes, ..self.log }, self.state))
     }
 
     /// The log ends in or before segment `first`: unless it or a later one proves that more was durable.

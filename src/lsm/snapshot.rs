@@ -73,20 +73,23 @@ impl Snapshot {
 
     /// As [`Volume::get`], at the snapshot.
     pub fn get(&self, key: &[u8]) -> Result<Option<Value>> {
+        let tree = self.volume.tree();
         self.volume.check_open()?;
-        self.volume.tree().get(self.volume.shared(), key, self.seq)
+        tree.get(self.volume.shared(), key, self.seq)
     }
 
     /// As [`Volume::scan`], at the snapshot.
     pub fn scan(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Scan> {
+        let tree = self.volume.tree();
         self.volume.check_open()?;
-        Scan::new(self.volume.shared(), &self.volume.tree(), self.seq, from, to)
+        Scan::new(self.volume.shared(), &tree, self.seq, from, to)
     }
 
     /// As [`Volume::scan_back`], at the snapshot.
     pub fn scan_back(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<ScanBack> {
+        let tree = self.volume.tree();
         self.volume.check_open()?;
-        ScanBack::new(self.volume.shared(), &self.volume.tree(), self.seq, from, to)
+        ScanBack::new(self.volume.shared(), &tree, self.seq, from, to)
     }
 }
 

@@ -10,8 +10,11 @@
 //!   the log). It has raised the flush signal and the compaction signal, so there is work under way that ends
 //!   the stall; if that work fails, the writer gets its error instead of waiting on. What failed before
 //!   the writer came is no answer: there may be room again.
+//! - Whoever holds locks that readers need while it writes waits before it takes them
+//!   ([`Volume::wait_for_room`]), and then writes without waiting ([`Volume::write_admitted`]).
 //!
-//! Each volume is judged by its own memtables and tables. Stalls are counted by cause, with their time.
+//! Each volume is judged by its own memtables and tables; those of all volumes together only slow its writers
+//! ([`crate::lsm::budget`]). Stalls are counted by cause, with their time.
 //!
 //! # Locks
 //! [`Stall::outcome`] protects the last outcomes and the waiting writers; a tree's pointer is read under it.
@@ -29,6 +32,8 @@ const FASTEST_RATE: f64 = (256 << 20) as f64;
 const SLOWEST_RATE: f64 = (2 << 20) as f64;
 /// Memtables slow writers from this part of their limit on.
 const MEMTABLE_SLOWDOWN: f64 = 0.75;
+/// How much the memtables of all volumes together slow a writer, at most: it does not wait for others'.
+const MOST_FOR_OTHERS: f64 = 0.99;
 /// A writer sleeps when it owes this much, and never longer than the second at once.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 const LONGEST_SLEEP: Duration = Duration::from_millis(20);
@@ -106,16 +111,16 @@ impl Stall {
         self.changed.notify_all();
     }
 
-    /// The store is closed: nobody needs to wait any more.
+    /// The store is closed, or the volume is gone: nobody needs to wait any more.
     pub fn closed(&self) {
         // Who looked before the close is waiting once the lock can be had.
         drop(self.outcome.lock());
         self.changed.notify_all();
     }
 
-    /// Does a writer wait?
-    pub fn has_waiting(&self) -> bool {
-        self.outcome.lock().waiting > 0
+    /// Writers that wait.
+    pub fn waiting(&self) -> usize {
+        self.outcome.lock().waiting
     }
 
     fn counters(&self, cause: Cause) -> &CauseCounters {
@@ -139,7 +144,10 @@ impl Volume {
         let options = &self.shared().options;
         let (bytes, l0) = self.load();
         let full = bytes as f64 / options.memtable_stall_size.max(1) as f64;
-        let memtables = (full - MEMTABLE_SLOWDOWN) / (1.0 - MEMTABLE_SLOWDOWN);
+        let own = (full - MEMTABLE_SLOWDOWN) / (1.0 - MEMTABLE_SLOWDOWN);
+        // What others hold only slows: up to the rate that flushes carry.
+        let all = (self.shared().budget_used() - MEMTABLE_SLOWDOWN) / (1.0 - MEMTABLE_SLOWDOWN);
+        let memtables = own.max(all.min(MOST_FOR_OTHERS));
         // Not before a compaction is due: who waits must wait for something.
         let stop = options.l0_stop.max(options.l0_slowdown + 1).max(options.l0_compaction_trigger);
         let (slow, stop) = (options.l0_slowdown as f64, stop as f64);
@@ -151,11 +159,13 @@ impl Volume {
         Some(worst).filter(|(_, pressure)| *pressure >= 0.0)
     }
 
-    /// Holds a writer of `bytes` bytes back as long as it must be: before it has taken anything.
+    /// Holds a writer of about `bytes` bytes back as long as it must be: before it has taken anything. Called by
+    /// [`Volume::write`], and by those who write with [`Volume::write_admitted`].
     ///
     /// # Errors
-    /// That of the flush or compaction which should have made room.
-    pub(crate) fn wait_for_room(&self, bytes: usize) -> Result<()> {
+    /// That of the flush or compaction which should have made room; [`Error::Closed`] or [`Error::ReadOnly`]
+    /// where nothing will.
+    pub fn wait_for_room(&self, bytes: usize) -> Result<()> {
         match self.pressure() {
             None => Ok(()),
             Some((cause, pressure)) if pressure < 1.0 => {
@@ -188,6 +198,8 @@ impl Volume {
 
     fn wait_while_full(&self) -> Result<()> {
         let shared = self.shared();
+        // Nothing will make room any more.
+        shared.read_only.check()?;
         // What could be flushed may all be in the mutable memtable.
         self.freeze_if_full();
         let mut outcome = self.stall.outcome.lock();
@@ -208,8 +220,8 @@ impl Volume {
             if let Some(error) = error {
                 break Err(error.clone());
             }
-            if shared.is_closed() {
-                break Err(Error::Closed);
+            if let Err(e) = self.check_open() {
+                break Err(e);
             }
             if shared.options.background {
                 self.stall.changed.wait(&mut outcome);
@@ -257,7 +269,7 @@ mod tests {
                 });
                 refused.send(error).unwrap();
             });
-            while !volume.stall.has_waiting() {
+            while volume.stall.waiting() == 0 {
                 std::thread::yield_now();
             }
             scope.spawn(|| store.close());

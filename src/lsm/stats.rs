@@ -4,6 +4,7 @@
 //! keep their names and units. Sizes are in bytes, times (`…_ns`) in nanoseconds.
 
 mod collect;
+mod sharing;
 mod space;
 
 pub use crate::lsm::cache::CacheStats;
@@ -115,6 +116,8 @@ pub struct StallStats {
     pub memtables: StallCause,
     /// Tables in L0 that wait for compaction.
     pub l0: StallCause,
+    /// Writers that wait now.
+    pub waiting: usize,
 }
 
 /// One cause of stalls.
@@ -259,6 +262,13 @@ pub struct LogSegmentStats {
 pub struct VolumeStats {
     /// Its name.
     pub name: String,
+    /// The volume that it is a snapshot of, if it is one.
+    pub snapshot_of: Option<String>,
+    /// Bytes of its tables, and of the values in blob files that they point to: compressed, and with what
+    /// compactions have yet to drop.
+    pub bytes: u64,
+    /// Those in tables that no other volume or snapshot has: what its deletion would free.
+    pub own_bytes: u64,
     /// Bytes in the mutable memtable.
     pub memtable_bytes: usize,
     /// Bytes in each immutable memtable, newest first.

@@ -5,12 +5,13 @@
 //!
 //! 1. `Store::closing`: a close that runs.
 //! 2. a volume's `flush_turn` and `compacting.turn`: one flush, one compaction at a time
-//! 3. a volume's `structure`: changes of its tree
-//! 4. the blob writer's `rotation`: held over the start of a file
-//! 5. `Shared::manifest`: held over the manifest's I/O
-//! 6. the log's `tail`, then its `sync_turn`: held over the log's I/O
-//! 7. the commit lock, then a volume's `tree`, `published`, a writer's slot
-//! 8. `Shared::{volumes, obsolete, retired, graveyard, live_blobs}`, the log's `segments`, the blob writer's
+//! 3. the blob writer's `rotation`: held over the start of a file
+//! 4. `Shared::manifest`: held over the manifest's I/O, and a sync of the log
+//! 5. `Shared::naming`: one change of volumes at a time
+//! 6. `Shared::structure`: changes of trees, and of which volumes there are
+//! 7. the log's `tail`, then its `sync_turn`: held over the log's I/O
+//! 8. the commit lock, then a volume's `tree`, `published`, a writer's slot
+//! 9. `Shared::{directory, told, obsolete, retired, graveyard, live_blobs}`, the log's `segments`, the blob writer's
 //!    `state`, a memtable's `blobs`, `Snapshots::living`, the threads' signals: leaves, under which no other
 //!    is taken.
 
@@ -20,22 +21,24 @@ use crate::lsm::blob::{BlobReader, BlobWriter, LiveBlobs};
 use crate::lsm::cache::BlockCache;
 use crate::lsm::levels::Graveyard;
 use crate::lsm::log::Log;
-use crate::lsm::manifest::Manifest;
+use crate::lsm::manifest::{Manifest, VolumeId};
 use crate::lsm::memtable::Memtable;
 use crate::lsm::metrics::{MeteredDisk, Metrics};
 use crate::lsm::obsolete::Obsolete;
 use crate::lsm::readonly::ReadOnly;
 use crate::lsm::recover::recover;
 use crate::lsm::reserve::Reserve;
+use crate::lsm::shape::Told;
 use crate::lsm::snapshot::Snapshots;
 use crate::lsm::syncs::{Done, Syncs, run_syncs};
 use crate::lsm::table::{TableCache, TableOptions};
 use crate::lsm::volume::Volume;
+use crate::lsm::volumes::Directory;
 use crate::lsm::write::Commits;
 use crate::lsm::{Error, Options, Result};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 /// What the volumes of a store share.
@@ -65,15 +68,19 @@ pub(crate) struct Shared {
     pub reserve: Reserve,
     /// Flushed memtables that a reader may still use.
     pub retired: Mutex<Vec<Arc<Memtable>>>,
-    volumes: RwLock<Vec<Arc<Volume>>>,
+    pub directory: RwLock<Directory>,
+    /// The id of the next volume. Held over a change of volumes.
+    pub naming: Mutex<VolumeId>,
+    /// Guards trees and which volumes there are.
+    pub structure: Mutex<()>,
+    /// Changes of volumes that the manifest has not absorbed.
+    pub told: Mutex<Told>,
+    /// Bytes in all memtables, about.
+    pub unflushed: AtomicUsize,
     closed: AtomicBool,
 }
 
 impl Shared {
-    pub fn volumes(&self) -> Vec<Arc<Volume>> {
-        self.volumes.read().clone()
-    }
-
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
@@ -128,16 +135,20 @@ impl Store {
             obsolete: Obsolete::default(),
             reserve,
             retired: Mutex::default(),
-            volumes: RwLock::default(),
+            directory: RwLock::default(),
+            naming: Mutex::new(recovered.next_volume),
+            structure: Mutex::default(),
+            told: Mutex::default(),
+            unflushed: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             options,
         });
         shared.reserve.look();
-        let volumes = recovered.trees.into_iter();
-        let volumes = volumes.map(|(id, (name, tree))| Arc::new(Volume::new(id, name, shared.clone(), tree)));
-        *shared.volumes.write() = volumes.collect();
+        let volumes = recovered.volumes.into_iter();
+        shared.directory.write().add(volumes.map(|born| Arc::new(Volume::new(shared.clone(), born))));
         // Dropped from here on, it ends the threads that have started.
         let store = Store { shared, closing: Mutex::default() };
+        store.delete_hidden()?;
         if store.shared.options.background {
             store.start("lsmfs-flush", run_flushes)?;
             store.start("lsmfs-log", run_syncs)?;
@@ -160,15 +171,12 @@ impl Store {
         &self.shared
     }
 
-    fn check_open(&self) -> Result<()> {
-        if self.shared.is_closed() { Err(Error::Closed) } else { Ok(()) }
+    pub(crate) fn shared_arc(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
-    /// The volume of that name.
-    pub fn volume(&self, name: &str) -> Result<Arc<Volume>> {
-        self.check_open()?;
-        let found = self.shared.volumes.read().iter().find(|v| v.name() == name).cloned();
-        found.ok_or_else(|| Error::NoVolume(name.to_string()))
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.shared.is_closed() { Err(Error::Closed) } else { Ok(()) }
     }
 
     /// Makes every write that was answered before this call durable.
@@ -246,7 +254,7 @@ impl Store {
         }
         let result = self.close_files();
         // Volumes hold what they share, and that holds the volumes: here the circle ends.
-        shared.volumes.write().clear();
+        shared.directory.write().clear();
         shared.disk.release();
         result
     }

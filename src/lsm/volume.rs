@@ -5,16 +5,17 @@
 //!
 //! # Locks
 //! `tree` protects the pointer only; it is write-locked for the swap and nothing else, never over
-//! I/O. `structure` serialises the changes of the structure (freeze, flush): whoever changes the tree
-//! holds it from reading the old one to the swap. Order: `structure` → the manifest → the commit
-//! lock → `tree`. A writer that has filled the memtable never waits for `structure`, which may be held
-//! over the sync of the manifest: it only tries, and the next write tries again.
+//! I/O. `Shared::structure` serialises the changes of all volumes' structure (freeze, flush, compaction,
+//! fork): whoever changes a tree holds it from reading the old one to the swap. Order: the manifest →
+//! `structure` → the commit lock → `tree`. A writer that has filled the memtable never waits for
+//! `structure`, which may be held over a write to the log: it only tries, and the next write tries again.
 
 use crate::lsm::compaction::Compacting;
 use crate::lsm::iter::scan::Scan;
 use crate::lsm::iter::scan_back::ScanBack;
 use crate::lsm::levels::Levels;
 use crate::lsm::manifest::VolumeId;
+use crate::lsm::manifest::edit::Carried;
 use crate::lsm::memtable::Memtable;
 use crate::lsm::snapshot::Snapshot;
 use crate::lsm::stall::Stall;
@@ -24,6 +25,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// A volume's structure at one moment.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +36,8 @@ pub(crate) struct Tree {
     pub immutable: Vec<Arc<Memtable>>,
     /// The tables.
     pub levels: Levels,
+    /// The writes up to here are in tables.
+    pub flushed: SeqNo,
 }
 
 impl Tree {
@@ -53,13 +57,30 @@ impl Tree {
     }
 }
 
+/// What a volume starts from.
+#[derive(Debug)]
+pub(crate) struct Born {
+    pub id: VolumeId,
+    pub name: String,
+    pub owner: Option<VolumeId>,
+    pub forked: SeqNo,
+    pub tree: Tree,
+}
+
 /// One named tree of keys in a store. All methods may be called from any thread.
+///
+/// A volume that was deleted, or whose place another took, answers [`Error::NoVolume`] from then on.
 pub struct Volume {
     id: VolumeId,
-    name: String,
+    name: RwLock<String>,
+    /// The volume that it is a snapshot of (0: none).
+    owner: AtomicU32,
+    /// Where it was forked from another.
+    forked: SeqNo,
+    /// Set under the commit lock.
+    deleted: AtomicBool,
     shared: Arc<Shared>,
     tree: RwLock<Arc<Tree>>,
-    structure: Mutex<()>,
     pub(crate) flush_turn: Mutex<()>,
     pub(crate) stall: Stall,
     pub(crate) compacting: Compacting,
@@ -72,14 +93,16 @@ impl std::fmt::Debug for Volume {
 }
 
 impl Volume {
-    pub(crate) fn new(id: VolumeId, name: String, shared: Arc<Shared>, tree: Tree) -> Volume {
-        let tree = RwLock::new(Arc::new(tree));
+    pub(crate) fn new(shared: Arc<Shared>, born: Born) -> Volume {
+        let Born { id, name, owner, forked, tree } = born;
         Volume {
             id,
-            name,
+            name: RwLock::new(name),
+            owner: AtomicU32::new(owner.unwrap_or(0)),
+            forked,
+            deleted: AtomicBool::new(false),
             shared,
-            tree,
-            structure: Mutex::new(()),
+            tree: RwLock::new(Arc::new(tree)),
             flush_turn: Mutex::new(()),
             stall: Stall::default(),
             compacting: Compacting::default(),
@@ -87,8 +110,50 @@ impl Volume {
     }
 
     /// The volume's name.
-    pub fn name(&self) -> &str {
-        &self.name
+    pub fn name(&self) -> String {
+        self.name.read().clone()
+    }
+
+    pub(crate) fn set_name(&self, name: &str) {
+        *self.name.write() = name.to_string();
+    }
+
+    /// The volume that it is a snapshot of, if it is one.
+    pub(crate) fn owner(&self) -> Option<VolumeId> {
+        Some(self.owner.load(Ordering::Acquire)).filter(|owner| *owner > 0)
+    }
+
+    pub(crate) fn set_owner(&self, owner: VolumeId) {
+        self.owner.store(owner, Ordering::Release);
+    }
+
+    /// Is it a snapshot, which takes no writes?
+    pub fn is_snapshot(&self) -> bool {
+        self.owner().is_some()
+    }
+
+    /// Is it gone? Under the commit lock, for certain.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_deleted(&self, deleted: bool) {
+        self.deleted.store(deleted, Ordering::Release);
+    }
+
+    /// What a fork of this tree of the volume, just frozen, shares in memtables.
+    pub(crate) fn carried(&self, tree: &Tree) -> Carried {
+        match tree.immutable.first() {
+            None => Carried::Nothing,
+            Some(newest) if newest.last_seq() > self.forked => Carried::Own,
+            Some(_) => Carried::Inherited,
+        }
+    }
+
+    /// Has it, since it was forked, had no write of its own that is in a table? Then its tables are those
+    /// that its parent had, and none of its concern.
+    pub(crate) fn is_idle_fork(&self) -> bool {
+        self.forked > 0 && self.tree.read().flushed <= self.forked
     }
 
     pub(crate) fn id(&self) -> VolumeId {
@@ -109,17 +174,9 @@ impl Volume {
         (tree.memtable_bytes(), tree.levels.level(0).len())
     }
 
-    /// Changes the structure. `change` gets the present tree and returns the next one, if it is to change.
-    pub(crate) fn change_tree<E>(
-        &self,
-        change: impl FnOnce(&Tree) -> std::result::Result<Option<Tree>, E>,
-    ) -> std::result::Result<(), E> {
-        let _structure = self.structure.lock();
-        let tree = self.tree();
-        if let Some(next) = change(&tree)? {
-            *self.tree.write() = Arc::new(next);
-        }
-        Ok(())
+    /// Swaps the tree. The caller has held `structure` since it read the present one.
+    pub(crate) fn set_tree(&self, tree: Tree) {
+        *self.tree.write() = Arc::new(tree);
     }
 
     fn is_full(&self, memtable: &Memtable) -> bool {
@@ -131,7 +188,7 @@ impl Volume {
     /// Freezes the memtable if it has reached its size and nobody else changes the structure just now.
     pub(crate) fn try_freeze_if_full(&self) {
         if self.is_full(&self.tree.read().memtable)
-            && let Some(structure) = self.structure.try_lock()
+            && let Some(structure) = self.shared.structure.try_lock()
         {
             self.freeze_under(structure, |memtable| self.is_full(memtable));
         }
@@ -140,13 +197,13 @@ impl Volume {
     /// Freezes the memtable if it has reached its size.
     pub(crate) fn freeze_if_full(&self) {
         if self.is_full(&self.tree.read().memtable) {
-            self.freeze_under(self.structure.lock(), |memtable| self.is_full(memtable));
+            self.freeze_under(self.shared.structure.lock(), |memtable| self.is_full(memtable));
         }
     }
 
     /// Freezes the memtable if it is not empty.
     pub(crate) fn freeze(&self) {
-        self.freeze_under(self.structure.lock(), |_| true);
+        self.freeze_under(self.shared.structure.lock(), |_| true);
     }
 
     /// Freezes the memtable if it is not empty and `still` holds now that nobody else can change the
@@ -155,15 +212,24 @@ impl Volume {
         // Between two writes: a batch has its memtable from under the commit lock, so all of the
         // frozen one's sequence numbers are below all of the new one's.
         self.shared.commits.between_writes(|| {
-            let tree = self.tree();
-            if tree.memtable.is_empty() || !still(&tree.memtable) {
-                return;
+            if still(&self.tree().memtable) {
+                self.freeze_between_writes();
             }
-            let mut next = Tree { memtable: Arc::default(), ..Tree::clone(&tree) };
-            next.immutable.insert(0, tree.memtable.clone());
-            *self.tree.write() = Arc::new(next);
         });
         self.shared.flush_signal.raise();
+    }
+
+    /// Freezes the memtable if it is not empty; the tree then. The caller holds `structure` and the
+    /// commit lock.
+    pub(crate) fn freeze_between_writes(&self) -> Arc<Tree> {
+        let tree = self.tree();
+        if tree.memtable.is_empty() {
+            return tree;
+        }
+        let mut next = Tree { memtable: Arc::default(), ..Tree::clone(&tree) };
+        next.immutable.insert(0, tree.memtable.clone());
+        self.set_tree(next);
+        self.tree()
     }
 
     /// A tree and a sequence number to read it at: every write that was answered before is in.
@@ -178,50 +244,55 @@ impl Volume {
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.shared.is_closed() { Err(Error::Closed) } else { Ok(()) }
+        if self.shared.is_closed() {
+            return Err(Error::Closed);
+        }
+        if self.is_deleted() { Err(Error::NoVolume(self.name())) } else { Ok(()) }
+    }
+
+    /// As `read_point`, if what was read there counts.
+    fn open_read_point(&self) -> Result<(Arc<Tree>, SeqNo)> {
+        let point = self.read_point();
+        // Afterwards: the tree of a volume that is gone is empty.
+        self.check_open()?;
+        Ok(point)
     }
 
     /// The value of a key.
     pub fn get(&self, key: &[u8]) -> Result<Option<Value>> {
-        self.check_open()?;
-        let (tree, seq) = self.read_point();
+        let (tree, seq) = self.open_read_point()?;
         tree.get(&self.shared, key, seq)
     }
 
     /// The head of a key's value; its tail is not read.
     pub fn get_head(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        self.check_open()?;
-        let (tree, seq) = self.read_point();
+        let (tree, seq) = self.open_read_point()?;
         tree.get_head(&self.shared, key, seq)
     }
 
     /// How many patches lie over the key's newest full value (0: none, or the key is absent).
     /// Reads no tails.
     pub fn patch_depth(&self, key: &[u8]) -> Result<usize> {
-        self.check_open()?;
-        let (tree, seq) = self.read_point();
+        let (tree, seq) = self.open_read_point()?;
         tree.patch_depth(&self.shared, key, seq)
     }
 
     /// The keys between two bounds as they are now, in order. Positioned before the first:
     /// call [`Scan::next`].
     pub fn scan(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Scan> {
-        self.check_open()?;
-        let (tree, seq) = self.read_point();
+        let (tree, seq) = self.open_read_point()?;
         Scan::new(&self.shared, &tree, seq, from, to)
     }
 
     /// As [`Volume::scan`], last key first.
     pub fn scan_back(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<ScanBack> {
-        self.check_open()?;
-        let (tree, seq) = self.read_point();
+        let (tree, seq) = self.open_read_point()?;
         ScanBack::new(&self.shared, &tree, seq, from, to)
     }
 
     /// The values of several keys at one moment, in the order of the keys.
     pub fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
-        self.check_open()?;
-        let (tree, seq) = self.read_point();
+        let (tree, seq) = self.open_read_point()?;
         keys.iter().map(|key| tree.get(&self.shared, key, seq)).collect()
     }
 
@@ -256,7 +327,7 @@ mod tests {
         };
         let (wrote, written) = mpsc::channel();
         std::thread::scope(|scope| {
-            let structure = volume.structure.lock();
+            let structure = volume.shared.structure.lock();
             scope.spawn(|| {
                 write(&[0; 2000]);
                 wrote.send(())

@@ -25,7 +25,7 @@
 
 use crate::lsm::blob::writer::Appended;
 use crate::lsm::key::MAX_SEQ;
-use crate::lsm::log::record::HEADER_LEN;
+use crate::lsm::log::record::{HEADER_LEN, RecordKind};
 use crate::lsm::log::{Log, PendingRecord};
 use crate::lsm::memtable::Memtable;
 use crate::lsm::volume::Volume;
@@ -34,6 +34,7 @@ use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 /// A leader writes at most this many bytes of others' records with its own.
 const GROUP_LIMIT: usize = 4 << 20;
@@ -90,7 +91,6 @@ enum Role {
 
 /// What a batch got under the commit lock.
 struct Place {
-    memtable: Arc<Memtable>,
     first_seq: SeqNo,
     last_seq: SeqNo,
     ticket: u64,
@@ -142,19 +142,38 @@ impl Commits {
         count: usize,
         refer: impl FnOnce(&Memtable),
     ) -> Result<SeqNo> {
-        let (place, role) = self.take_place(volume, bytes, count)?;
-        refer(&place.memtable);
-        let written = match role {
-            Role::Lead(record) => self.lead(log, record),
-            Role::Follow(slot) => self.follow(log, &slot),
-        };
-        let inserted = written.map(|record| insert(&place, record));
+        let mut memtable = None;
+        let (place, role) = self.take_place(RecordKind::Batch, count, |first_seq, last_seq| {
+            if volume.is_deleted() {
+                return Err(Error::NoVolume(volume.name()));
+            }
+            let current = memtable.insert(volume.tree().memtable.clone());
+            current.note(first_seq, last_seq);
+            Ok(bytes)
+        })?;
+        let memtable = memtable.expect("a place was taken in it");
+        refer(&memtable);
+        let inserted = self.append(log, role).map(|record| insert(&memtable, place.first_seq, record));
         self.publish(place.ticket);
         inserted.map(|()| place.last_seq)
     }
 
-    /// Step 2.
-    fn take_place(&self, volume: &Volume, bytes: Vec<u8>, count: usize) -> Result<(Place, Role)> {
+    /// Commits one record of edits, which takes one sequence number. `step` is given that number under the
+    /// commit lock, between two writes, and returns the record. All writes before it are visible then.
+    pub fn commit_edits(&self, log: &Log, step: impl FnOnce(SeqNo) -> Vec<u8>) -> Result<SeqNo> {
+        let (place, role) = self.take_place(RecordKind::Edits, 1, |seq, _| Ok(step(seq)))?;
+        let written = self.append(log, role);
+        self.publish(place.ticket);
+        written.map(|_| place.last_seq)
+    }
+
+    /// Step 2. `fill` is given the sequence numbers and returns the record.
+    fn take_place(
+        &self,
+        kind: RecordKind,
+        count: usize,
+        fill: impl FnOnce(SeqNo, SeqNo) -> Result<Vec<u8>>,
+    ) -> Result<(Place, Role)> {
         let mut queue = self.queue.lock();
         if queue.closed {
             return Err(Error::Closed);
@@ -164,12 +183,11 @@ impl Commits {
         if last_seq > MAX_SEQ {
             return Err(Error::NoSequenceNumbers);
         }
+        let bytes = fill(first_seq, last_seq)?;
         queue.next_seq = last_seq + 1;
-        let memtable = volume.tree().memtable.clone();
-        memtable.note(first_seq, last_seq);
         let ticket = self.published.lock().enter(last_seq);
-        let place = Place { memtable, first_seq, last_seq, ticket };
-        let record = PendingRecord { bytes, first_seq, last_seq };
+        let place = Place { first_seq, last_seq, ticket };
+        let record = PendingRecord { kind, bytes, first_seq, last_seq };
         if !queue.led {
             queue.led = true;
             return Ok((place, Role::Lead(record)));
@@ -177,6 +195,14 @@ impl Commits {
         let slot = Arc::new(Slot { turn: Mutex::new(Turn::Queued(record)), wake: Condvar::new() });
         queue.waiting.push_back(slot.clone());
         Ok((place, Role::Follow(slot)))
+    }
+
+    /// Step 3.
+    fn append(&self, log: &Log, role: Role) -> Result<Vec<u8>> {
+        match role {
+            Role::Lead(record) => self.lead(log, record),
+            Role::Follow(slot) => self.follow(log, &slot),
+        }
     }
 
     /// Step 3, for a writer that found nobody leading.
@@ -298,8 +324,8 @@ impl Publication {
 }
 
 /// Step 4.
-fn insert(place: &Place, record: Vec<u8>) {
-    let inserted = place.memtable.insert_batch(place.first_seq, record, HEADER_LEN);
+fn insert(memtable: &Memtable, first_seq: SeqNo, record: Vec<u8>) {
+    let inserted = memtable.insert_batch(first_seq, record, HEADER_LEN);
     inserted.expect("a batch encodes its own writes");
 }
 
@@ -312,12 +338,33 @@ impl Volume {
     /// Nothing of the batch was written. [`Error::TooLarge`], [`Error::BadPatch`], [`Error::Closed`], [`Error::ReadOnly`]
     /// after an earlier failure of the disk, [`Error::Disk`] (a full disk: try again when there is room).
     pub fn write(&self, batch: Batch) -> Result<SeqNo> {
+        let started = self.shared().metrics.write_started();
+        if !batch.is_empty() {
+            batch.check()?;
+            match self.wait_for_room(batch.encoded_len()) {
+                Err(e) if batch.is_freeing() && e.is_full() => {
+                    self.shared().make_room_after(&e);
+                    self.wait_for_room(batch.encoded_len())?;
+                }
+                waited => waited?,
+            }
+        }
+        self.commit(batch, started)
+    }
+
+    /// As [`Volume::write`], by somebody whom [`Volume::wait_for_room`] has let in: does not wait for room.
+    /// For writers that hold locks. The memtables pass their limit by what such writers have under way.
+    pub fn write_admitted(&self, batch: Batch) -> Result<SeqNo> {
+        self.commit(batch, self.shared().metrics.write_started())
+    }
+
+    fn commit(&self, batch: Batch, started: Option<Instant>) -> Result<SeqNo> {
         if batch.is_empty() {
             return Ok(self.visible_seq());
         }
         if !batch.is_freeing() {
             self.shared().admit(self)?;
-            let written = self.try_write(batch);
+            let written = self.try_commit(batch, started);
             match &written {
                 Ok(_) => self.shared().reserve.took_write(),
                 Err(e) if e.is_full() => self.shared().give_room_back(self),
@@ -325,24 +372,28 @@ impl Volume {
             }
             return written;
         }
-        match self.try_write(batch.clone()) {
+        match self.try_commit(batch.clone(), started) {
             Err(e) if e.is_full() => {
                 self.shared().make_room_after(&e);
-                self.try_write(batch)
+                self.try_commit(batch, started)
             }
             done => done,
         }
     }
 
-    fn try_write(&self, batch: Batch) -> Result<SeqNo> {
+    fn try_commit(&self, batch: Batch, started: Option<Instant>) -> Result<SeqNo> {
         let shared = self.shared();
-        let (started, count, data_len) = (shared.metrics.write_started(), batch.len(), batch.data_len());
         let frees_room = batch.is_freeing();
+        let (count, data_len) = (batch.len(), batch.data_len());
         batch.check()?;
+        self.check_open()?;
+        if self.is_snapshot() {
+            return Err(Error::IsSnapshot(self.name()));
+        }
         shared.read_only.check()?;
-        self.wait_for_room(batch.encoded_len())?;
         let deleted = batch.deleted();
         let (batch, blob) = self.separate(batch)?;
+        let logged_len = batch.encoded_len();
         let seq =
             shared.commits.commit(&shared.log, self, batch.into_record(self.id())?, count, |memtable| {
                 memtable.note_deleted(deleted);
@@ -354,6 +405,7 @@ impl Volume {
                 }
             })?;
         shared.syncs.note_write(shared.options.sync_interval);
+        shared.note_memtable_bytes(logged_len, count);
         self.try_freeze_if_full();
         shared.metrics.wrote(count, data_len, started);
         Ok(seq)

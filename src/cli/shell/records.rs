@@ -29,7 +29,7 @@ impl From<lsm::Error> for Ended {
 /// Prints the records, place by place.
 pub fn print(store: &OpenStore, out: &mut impl Write) -> Result<()> {
     let mut last = None;
-    let walked = store.volume()?.records(|place, record| {
+    let walked = store.volume().records(|place, record| {
         if last.as_ref() != Some(place) {
             written(writeln!(out, "{}", title(place))).map_err(Ended::Output)?;
             last = Some(place.clone());

@@ -23,6 +23,8 @@ pub struct MountOptions {
     pub request_timeout: Option<Duration>,
     /// How long a thread looks out for the next request; `None` leaves it to the daemon.
     pub linger: Option<Duration>,
+    /// The volume; `None` leaves it to the daemon.
+    pub volume: Option<String>,
     /// How the store's tables are compacted; `None` leaves it to the engine.
     pub compaction: Option<CompactionMode>,
 }
@@ -92,6 +94,7 @@ impl MountOptions {
             threads: None,
             request_timeout: None,
             linger: None,
+            volume: None,
             compaction: None,
         }
     }
@@ -104,6 +107,14 @@ impl MountOptions {
             options.apply(word)?;
         }
         Ok(options)
+    }
+
+    /// Chooses the volume. A snapshot cannot be changed: `VOLUME@SNAPSHOT`.
+    pub fn set_volume(&mut self, name: &str) {
+        self.volume = Some(name.to_string());
+        if name.contains('@') {
+            self.flags |= MountFlags::RDONLY;
+        }
     }
 
     /// May nothing be changed through the mount?
@@ -148,8 +159,8 @@ impl MountOptions {
                 Some(mode) => self.compaction = Some(mode),
                 None => return refuse("leveled, tiered or none is wanted"),
             },
-            Some(("volume", "main")) | Some(("comment", _)) => (),
-            Some(("volume", _)) => return refuse("main is the only volume that can be mounted"),
+            Some(("volume", name)) => self.set_volume(name),
+            Some(("comment", _)) => (),
             None if word == "allow_other" => self.allow_other = true,
             // What `mount(8)` documents that these imply.
             None if matches!(word, "user" | "users") => self.flags |= TAME,
@@ -223,7 +234,7 @@ mod tests {
 
     #[test]
     fn what_is_for_others_is_ignored() {
-        let list = "defaults,auto,noauto,nofail,_netdev,x-systemd.automount,comment=x,X-mount.mkdir,,default_permissions,volume=main,async";
+        let list = "defaults,auto,noauto,nofail,_netdev,x-systemd.automount,comment=x,X-mount.mkdir,,default_permissions,async";
         assert_eq!(parse(list).unwrap(), MountOptions::defaults());
     }
 
@@ -245,7 +256,6 @@ mod tests {
             "request_timeout=86401",
             "linger=-1",
             "linger=10001",
-            "volume=x",
             "compaction=x",
             "compaction",
             "remount",

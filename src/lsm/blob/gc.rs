@@ -1,7 +1,7 @@
 //! Garbage in blob files: how much there is, and which files compactions should empty.
 //!
 //! A file's garbage is what no table and no memtable points to. (What is overwritten and not yet compacted
-//! still counts as live; memtables that refer to [`Options::blob_file_size`] bytes are frozen, so compactions
+//! still counts as live, and so does twice what a fork still has in a table that its parent has compacted; memtables that refer to [`Options::blob_file_size`] bytes are frozen, so compactions
 //! find it soon.) While more than a quarter of all bytes is garbage, the file with the largest share of it is
 //! emptied, and with it all that are mostly garbage: each compaction moves the values of those files that its
 //! records point to, and if no other compaction is due, the tables that point to them are compacted for their
@@ -14,7 +14,9 @@
 
 use super::HEADER_LEN;
 use crate::lsm::store::Shared;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::lsm::volume::Tree;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 /// Garbage is collected while it is more than one byte in this many …
 const GARBAGE_ONE_IN: u64 = 4;
@@ -61,13 +63,17 @@ impl Shared {
             .collect();
         let mut live: BTreeMap<u64, u64> = BTreeMap::new();
         let mut fresh = BTreeSet::new();
-        for volume in self.volumes() {
-            let tree = volume.tree();
-            for used in tree.memtables().flat_map(|memtable| memtable.blob_uses()) {
+        // What forks share counts once. The trees are held while the addresses of their parts are compared.
+        let trees: Vec<Arc<Tree>> = self.volumes().iter().map(|volume| volume.tree()).collect();
+        let (mut memtables, mut levels, mut tables) = (HashSet::new(), HashSet::new(), HashSet::new());
+        for tree in &trees {
+            let new = tree.memtables().filter(|memtable| memtables.insert(Arc::as_ptr(memtable)));
+            for used in new.flat_map(|memtable| memtable.blob_uses()) {
                 *live.entry(used.0).or_default() += used.1;
                 fresh.insert(used.0);
             }
-            for used in tree.levels.iter().flatten().flat_map(|table| &table.blobs) {
+            let new = tree.levels.iter().filter(|level| levels.insert(level.as_ptr()));
+            for used in new.flatten().filter(|t| tables.insert(t.number)).flat_map(|table| &table.blobs) {
                 *live.entry(used.file).or_default() += used.bytes;
             }
         }

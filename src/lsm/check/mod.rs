@@ -187,7 +187,7 @@ fn check_levels(state: &State, watch: &mut dyn Watch) {
 
 /// The values in blob files that the log's records point to. (Its records were read by the open.)
 fn check_log(store: &Store, checked: &mut Checked, watch: &mut dyn Watch) -> Result<()> {
-    for volume in store.shared().volumes() {
+    for volume in store.shared().volumes().iter() {
         let tree = volume.tree();
         for memtable in tree.memtables() {
             tables::check_pointers(memtable, &store.shared().blobs, checked, watch)?;

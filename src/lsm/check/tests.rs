@@ -1,6 +1,7 @@
 use super::*;
 use crate::disk::sim::SimDisk;
 use crate::lsm::Batch;
+use crate::lsm::manifest::VolumeState;
 
 #[derive(Default)]
 struct Problems(Vec<String>);
@@ -96,8 +97,8 @@ fn a_manifest_that_says_otherwise_than_its_tables_is_wrong() {
     let changed = |change: &dyn Fn(&mut TableMeta)| {
         let mut state = state.clone();
         let volume = state.volumes.get_mut(&1).unwrap();
-        let level = volume.levels.iter_mut().find(|level| !level.is_empty()).unwrap();
-        change(&mut Arc::make_mut(level)[0]);
+        let level = Arc::make_mut(volume).levels.iter_mut().find(|level| !level.is_empty()).unwrap();
+        change(Arc::make_mut(&mut Arc::make_mut(level)[0]));
         let mut watch = Problems::default();
         let listed = disk.list().unwrap();
         check_state(&disk, &listed, &state, &mut Checked::default(), &mut watch).unwrap();
@@ -127,14 +128,17 @@ fn levels_that_overlap_are_a_problem() {
         largest: largest.into(),
         ..TableMeta::empty(number)
     };
-    let level = |tables: Vec<TableMeta>| vec![Arc::default(), Arc::new(tables)];
+    let level = |tables: Vec<TableMeta>| {
+        let tables = tables.into_iter().map(Arc::new).collect();
+        let levels = vec![Arc::default(), Arc::new(tables)];
+        Arc::new(VolumeState { levels, ..VolumeState::default() })
+    };
     let mut state = State::default();
-    let volume = state.volumes.entry(1).or_default();
-    volume.levels = level(vec![meta(1, "a", "c"), meta(2, "d", "f")]);
+    state.volumes.insert(1, level(vec![meta(1, "a", "c"), meta(2, "d", "f")]));
     let mut watch = Problems::default();
     check_levels(&state, &mut watch);
     assert_eq!(watch.0, [""; 0]);
-    state.volumes.entry(1).or_default().levels = level(vec![meta(1, "a", "d"), meta(2, "d", "f")]);
+    state.volumes.insert(1, level(vec![meta(1, "a", "d"), meta(2, "d", "f")]));
     check_levels(&state, &mut watch);
     assert_eq!(watch.0.len(), 1, "{:?}", watch.0);
 }

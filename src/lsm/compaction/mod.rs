@@ -12,6 +12,9 @@
 //!   [`crate::lsm::blob`]).
 //! - The outputs replace the inputs in one manifest edit and one swap of the tree. Readers of the
 //!   old tree keep the inputs alive; their files are deleted when nobody uses them.
+//! - So they do in every volume that has all of the inputs in the same place and the same tables below
+//!   ([`crate::lsm::shape`]): what forks share is compacted once. A fork without tables of its own starts no
+//!   compaction (but to collect the garbage of blob files).
 //!
 //! # Disk overhead
 //! A job's outputs and inputs exist side by side until the next job is done. A leveled job is at most L0 and what
@@ -124,7 +127,8 @@ impl Volume {
         let shared = self.shared();
         let oldest = shared.snapshots.stripes(&shared.commits).first().copied().unwrap_or(0);
         let levels = self.tree().levels.clone();
-        let job = match pick(&levels, &shared.options, oldest) {
+        let due = || pick(&levels, &shared.options, oldest);
+        let job = match Some(()).filter(|()| !self.is_idle_fork()).and_then(|()| due()) {
             Some(job) => Some(job),
             None => garbage::pick(shared, &levels)?,
         };

@@ -2,6 +2,7 @@
 
 use super::Job;
 use super::progress::{Progress, Watched};
+use crate::lsm::Result;
 use crate::lsm::blob::{BlobOutput, LiveBlob};
 use crate::lsm::iter::level::LevelIter;
 use crate::lsm::iter::merge::MergeIter;
@@ -9,13 +10,12 @@ use crate::lsm::iter::source::Source;
 use crate::lsm::iter::stripes::{Bottom, keep_visible};
 use crate::lsm::key::{KeyRef, Kind, KindOrBound};
 use crate::lsm::levels::{Levels, LiveTable};
-use crate::lsm::manifest::Edit;
 use crate::lsm::manifest::state::MAX_LEVEL;
 use crate::lsm::range::{RangeSet, RangeTombstone};
+use crate::lsm::shape::Change;
 use crate::lsm::store::Shared;
 use crate::lsm::table::{TableBuilder, TableMeta, TableOptions};
-use crate::lsm::volume::{Tree, Volume};
-use crate::lsm::{Error, Result};
+use crate::lsm::volume::Volume;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::ops::Bound;
@@ -35,10 +35,12 @@ impl Volume {
             true => (job.inputs.iter().map(|(_, table)| TableMeta::clone(table)).collect(), Vec::new()),
             false => merge(shared, &levels, job, &running.progress)?,
         };
-        if let Err(e) = self.install(job, &outputs) {
+        let installed = self.install(&levels, job, &outputs);
+        if !matches!(installed, Ok(true)) {
             let kept = |number| job.inputs.iter().any(|(_, input)| input.number == number);
             shared.discard_tables(outputs.iter().filter(|table| !kept(table.number)));
-            return Err(e);
+            // Otherwise the volume is gone, or another that shares its tables has done the job.
+            return installed.map(drop);
         }
         tracing::debug!(reason = ?job.reason, inputs = job.inputs.len(), outputs = outputs.len(), level = job.output_level, "compacted");
         let Progress { bytes, started, .. } = *running.progress;
@@ -50,25 +52,18 @@ impl Volume {
         Ok(())
     }
 
-    /// Puts the outputs in the inputs' place: one manifest edit, one swap of the tree.
-    fn install(&self, job: &Job, outputs: &[TableMeta]) -> Result<()> {
+    /// Puts the outputs in the inputs' place, in every volume that has them all: one manifest edit, one swap
+    /// of the trees. False if no volume has.
+    fn install(&self, picked: &Levels, job: &Job, outputs: &[TableMeta]) -> Result<bool> {
         let shared = self.shared();
-        let (volume, level) = (self.id(), job.output_level);
-        self.change_tree(|tree| {
-            let removed: Vec<(usize, u64)> = job.inputs.iter().map(|(n, t)| (*n, t.number)).collect();
-            let leave = removed.iter().map(|&(level, number)| Edit::RemoveTable { volume, level, number });
-            let join = outputs.iter().map(|table| Edit::AddTable { volume, level, table: table.clone() });
-            shared.manifest.lock().commit(leave.chain(join).collect())?;
-            let live = |table: &TableMeta| match job.inputs.iter().find(|(_, t)| t.number == table.number) {
-                Some((_, moved)) => (level, moved.clone()),
-                None => (level, shared.live_table(table.clone())),
-            };
-            let added: Vec<(usize, Arc<LiveTable>)> = outputs.iter().map(live).collect();
-            let replaced = |input: &LiveTable| !outputs.iter().any(|table| table.number == input.number);
-            job.inputs.iter().filter(|(_, t)| replaced(t)).for_each(|(_, t)| t.doom());
-            let levels = tree.levels.edited(&removed, &added);
-            Ok::<_, Error>(Some(Tree { levels, ..tree.clone() }))
-        })
+        let level = job.output_level;
+        let live = |table: &TableMeta| match job.inputs.iter().find(|(_, t)| t.number == table.number) {
+            Some((_, moved)) => (level, moved.clone()),
+            None => (level, shared.live_table(table.clone())),
+        };
+        let removed = job.inputs.iter().map(|(n, t)| (*n, t.number)).collect();
+        let added = outputs.iter().map(live).collect();
+        shared.install(&Change::Compaction { picked, removed, added })
     }
 }
 

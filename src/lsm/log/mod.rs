@@ -59,6 +59,8 @@ pub fn parse_file_name(name: &str) -> Option<u64> {
 /// A record on its way into the log: room for the header, then the payload.
 #[derive(Debug)]
 pub struct PendingRecord {
+    /// What the payload is.
+    pub kind: RecordKind,
     /// [`HEADER_LEN`] bytes of room and the payload.
     pub bytes: Vec<u8>,
     /// The sequence number of its first write.
@@ -195,7 +197,7 @@ impl Log {
         let synced = self.synced.load(Ordering::Acquire);
         for record in records.iter_mut() {
             let header = Header {
-                kind: RecordKind::Batch,
+                kind: record.kind,
                 payload_len: (record.bytes.len() - HEADER_LEN) as u32,
                 file: tail.number,
                 first_seq: record.first_seq,
@@ -348,6 +350,15 @@ impl Log {
     /// The position up to which records are durable.
     pub fn synced(&self) -> u64 {
         self.synced.load(Ordering::Acquire)
+    }
+
+    /// The bytes of the live segments.
+    pub fn live_len(&self) -> u64 {
+        let segments = self.segments.lock();
+        match (segments.front(), segments.back()) {
+            (Some(first), Some(last)) => last.base + last.len - first.base,
+            _ => 0,
+        }
     }
 
     /// The live segments, oldest first.

@@ -52,7 +52,7 @@ pub enum RecordKind {
     Batch = 1,
     /// Nothing: a witness of what is synced (see [`crate::lsm::log`]).
     Skip = 2,
-    /// Manifest edits (see [`crate::lsm::manifest`]).
+    /// Manifest edits (see [`crate::lsm::manifest`]); in the write-ahead log, of volumes.
     Edits = 3,
 }
 

@@ -9,7 +9,7 @@ const STORE: u64 = 42;
 fn record(seq: SeqNo, payload: &[u8]) -> PendingRecord {
     let mut bytes = vec![0; HEADER_LEN];
     bytes.extend_from_slice(payload);
-    PendingRecord { bytes, first_seq: seq, last_seq: seq }
+    PendingRecord { kind: RecordKind::Batch, bytes, first_seq: seq, last_seq: seq }
 }
 
 fn log(disk: &Arc<SimDisk>) -> Log {

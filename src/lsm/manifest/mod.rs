@@ -47,8 +47,8 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3Default;
 
 /// The version of the format that this program writes, and the newest that it reads. From 2 on, tables may point
-/// to blob files, which an earlier program would take for a stranger's.
-pub const VERSION: u32 = 2;
+/// to blob files, which an earlier program would take for a stranger's; from 3 on, the log may tell of volumes.
+pub const VERSION: u32 = 3;
 const MAGIC: &[u8; 8] = b"lsmfsman";
 const SNAPSHOT_HEADER_LEN: usize = 40;
 /// A log of edits longer than this is followed by a new generation.
@@ -141,10 +141,7 @@ fn read_whole(disk: &dyn Disk, name: &str) -> Result<Bytes> {
 fn apply_all(state: &mut State, payload: &[u8], name: &str, offset: u64) -> Result<()> {
     let edits = Edit::decode_all(payload)
         .ok_or_else(|| Error::corruption(name, offset, "its edits are malformed"))?;
-    for edit in edits {
-        state.apply(edit).map_err(|what| Error::corruption(name, offset, what))?;
-    }
-    Ok(())
+    state.apply_all(edits).map_err(|what| Error::corruption(name, offset, what))
 }
 
 fn snapshot_checksum(header: &[u8], edits: &[u8]) -> [u8; 8] {
@@ -278,7 +275,7 @@ impl Manifest {
         let mut record = vec![0; HEADER_LEN];
         edits.iter().for_each(|edit| edit.encode(&mut record));
         // What does not fit here would not fit at the next open either.
-        edits.into_iter().try_for_each(|edit| next.apply(edit)).map_err(Error::Internal)?;
+        next.apply_all(edits).map_err(Error::Internal)?;
         let header = Header {
             kind: RecordKind::Edits,
             payload_len: (record.len() - HEADER_LEN) as u32,

@@ -130,9 +130,9 @@ impl Repair<'_> {
             return Ok(());
         }
         for volume in state.volumes.values_mut() {
-            for level in &mut volume.levels {
+            for level in &mut Arc::make_mut(volume).levels {
                 let replaced = level.iter().filter_map(|meta| match copies.get(&meta.number) {
-                    Some(copy) => copy.clone(),
+                    Some(copy) => copy.clone().map(Arc::new),
                     None => Some(meta.clone()),
                 });
                 *level = Arc::new(replaced.collect());
@@ -164,14 +164,14 @@ impl Repair<'_> {
         let merged = self.merge(sources, memtables.get(&FIRST_ID).map_or(&[], Vec::as_slice))?;
         let mut main = VolumeState { name: FIRST_VOLUME.to_string(), ..VolumeState::default() };
         main.flushed = merged.as_ref().map_or(0, |meta| meta.largest_seq).max(read.last_seq);
-        main.levels = vec![Arc::new(merged.into_iter().collect())];
+        main.levels = vec![Arc::new(merged.into_iter().map(Arc::new).collect())];
         self.old.extend(names.iter().filter(|name| wal::parse_file_name(name).is_some()).cloned());
         let (number, base) = last;
         self.install(State {
             store,
             log_start: (number, base),
             log_durable: base,
-            volumes: BTreeMap::from([(FIRST_ID, main)]),
+            volumes: BTreeMap::from([(FIRST_ID, Arc::new(main))]),
             ..State::default()
         })
     }
@@ -199,12 +199,12 @@ impl Repair<'_> {
         let read = log::Salvage::of(self, framing, &numbers, Some(&state), &blobs)?;
         for (id, memtables) in &read.memtables {
             let Some(table) = self.merge(Vec::new(), memtables)? else { continue };
-            if let Some(volume) = state.volumes.get_mut(id) {
+            if let Some(volume) = state.volumes.get_mut(id).map(Arc::make_mut) {
                 volume.flushed = volume.flushed.max(table.largest_seq);
                 if volume.levels.is_empty() {
                     volume.levels.push(Arc::default());
                 }
-                Arc::make_mut(&mut volume.levels[0]).insert(0, table);
+                Arc::make_mut(&mut volume.levels[0]).insert(0, Arc::new(table));
             }
         }
         self.old.extend(names.iter().filter(|name| wal::parse_file_name(name).is_some()).cloned());

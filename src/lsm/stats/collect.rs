@@ -1,5 +1,6 @@
 //! Collecting the figures.
 
+use super::sharing::{Held, Sharing};
 use super::*;
 use crate::lsm::blob;
 use crate::lsm::blob::gc::BlobUsage;
@@ -10,7 +11,8 @@ use crate::lsm::metrics::Metrics;
 use crate::lsm::stall::CauseCounters;
 use crate::lsm::store::{Shared, Store};
 use crate::lsm::table::{self, TableMeta};
-use crate::lsm::volume::Volume;
+use crate::lsm::volume::{Tree, Volume};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -19,7 +21,14 @@ impl Store {
     pub fn stats(&self) -> StoreStats {
         let shared = self.shared();
         let metrics = &*shared.metrics;
-        let volumes: Vec<VolumeStats> = shared.volumes().iter().map(|volume| volume.stats()).collect();
+        let all = shared.volumes();
+        let trees: Vec<Arc<Tree>> = all.iter().map(|volume| volume.tree()).collect();
+        let sharing = Sharing::among(&trees);
+        let stats = |(volume, tree): (&Arc<Volume>, &Arc<Tree>)| {
+            let owner = volume.owner().and_then(|owner| all.iter().find(|other| other.id() == owner));
+            volume.stats(tree, sharing.of(tree), owner.map(|owner| owner.name()))
+        };
+        let volumes: Vec<VolumeStats> = all.iter().zip(&trees).map(stats).collect();
         let (reads, writes, disk) = (reads(metrics), writes(metrics), disk(metrics));
         let blobs = blobs(shared);
         StoreStats {
@@ -143,7 +152,12 @@ fn blobs(shared: &Shared) -> BlobStats {
 
 /// The tables' and blob files' bytes for each that is live.
 fn space(shared: &Shared, blobs: &BlobStats) -> Option<f64> {
-    let spaces = shared.volumes().into_iter().map(|volume| space::measure(&volume.tree().levels));
+    // Forks that have not changed count once.
+    let trees: Vec<Arc<Tree>> = shared.volumes().iter().map(|volume| volume.tree()).collect();
+    let mut seen = HashSet::new();
+    let shape = |tree: &Tree| tree.levels.iter().map(|level| level.as_ptr()).collect::<Vec<_>>();
+    let distinct = trees.iter().filter(|tree| seen.insert(shape(tree)));
+    let spaces = distinct.map(|tree| space::measure(&tree.levels));
     let (all, live) = spaces.fold((0, 0), |sum, of| (sum.0 + of.bytes, sum.1 + of.live));
     ratio(all + blobs.bytes, live + blobs.bytes - blobs.garbage_bytes)
 }
@@ -158,7 +172,11 @@ fn nanos(time: std::time::Duration) -> u64 {
 
 impl StallStats {
     fn plus(self, other: StallStats) -> StallStats {
-        StallStats { memtables: self.memtables.plus(other.memtables), l0: self.l0.plus(other.l0) }
+        StallStats {
+            memtables: self.memtables.plus(other.memtables),
+            l0: self.l0.plus(other.l0),
+            waiting: self.waiting + other.waiting,
+        }
     }
 }
 
@@ -189,17 +207,20 @@ impl From<Segment> for LogSegmentStats {
 }
 
 impl Volume {
-    fn stats(&self) -> VolumeStats {
-        let tree = self.tree();
+    fn stats(&self, tree: &Tree, held: Held, snapshot_of: Option<String>) -> VolumeStats {
         let tables =
             |level: &[Arc<LiveTable>]| level.iter().map(|table| TableStats::from(&***table)).collect();
         VolumeStats {
-            name: self.name().to_string(),
+            name: self.name(),
+            snapshot_of,
+            bytes: held.own + held.shared,
+            own_bytes: held.own,
             memtable_bytes: tree.memtable.size(),
             immutable_bytes: tree.immutable.iter().map(|memtable| memtable.size()).collect(),
             stalls: StallStats {
                 memtables: StallCause::from(&self.stall.memtables),
                 l0: StallCause::from(&self.stall.l0),
+                waiting: self.stall.waiting(),
             },
             compacting: self
                 .compacting

@@ -55,7 +55,8 @@ impl Covered {
 mod tests {
     use super::*;
     use crate::lsm::blob::LiveBlobs;
-    use crate::lsm::levels::Graveyard;
+    use crate::lsm::levels::{Graveyard, Listed};
+    use crate::lsm::manifest::state::LevelState;
     use crate::lsm::table::TableMeta;
     use std::sync::Arc;
 
@@ -65,9 +66,13 @@ mod tests {
     }
 
     fn space(levels: &[Vec<TableMeta>]) -> (u64, u64) {
-        let levels: Vec<Arc<Vec<TableMeta>>> = levels.iter().cloned().map(Arc::new).collect();
+        let mut numbers = 1..;
+        let mut numbered = |meta: &TableMeta| TableMeta { number: numbers.next().unwrap(), ..meta.clone() };
+        let mut level =
+            |tables: &Vec<TableMeta>| Arc::new(tables.iter().map(|meta| Arc::new(numbered(meta))).collect());
+        let levels: Vec<LevelState> = levels.iter().map(&mut level).collect();
         let graveyard = Arc::new(Graveyard::default());
-        let levels = Levels::from_manifest(&levels, &graveyard, &LiveBlobs::default());
+        let levels = Listed::new(&graveyard, &LiveBlobs::default()).levels(&levels);
         let Space { bytes, live } = measure(&levels);
         (bytes, live)
     }

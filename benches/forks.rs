@@ -1,0 +1,218 @@
+//! Forks of a large volume: what one costs, and whether a thousand keep apart and give their room back.
+//!
+//! ```sh
+//! cargo bench --bench forks -- DIR [KEYS]
+//! ```
+//!
+//! DIR is a directory that does not exist yet; it is removed in the end. KEYS (1 million) values of 1 KiB, half
+//! random, are written. Then the volume is forked 100 times at rest, 100 times while it is written to as fast
+//! as it goes, and 800 times more. Each fork gets a change of its own; all are read back, before and after
+//! the store is opened again, and deleted in random order. Printed are the times of forks, what they
+//! wrote, and the store's size before and after. Exit status 1: a goal was missed.
+
+use lsmfs::disk::Disk;
+use lsmfs::disk::real::RealDisk;
+use lsmfs::lsm::{Batch, Options, Store, Volume};
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const KEYS: u64 = 1_000_000;
+const VALUE_LEN: usize = 1024;
+const MEASURED: usize = 100;
+const FORKS: usize = 1000;
+/// The longest that a fork may take.
+const GOAL_TIME: Duration = Duration::from_millis(10);
+/// The most that one may write.
+const GOAL_BYTES: u64 = 64 << 10;
+/// What may be left over when all forks are gone.
+const GOAL_LEFT: f64 = 1.1;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let [dir, numbers @ ..] = args.as_slice() else {
+        return Err("usage: cargo bench --bench forks -- DIR [KEYS]".into());
+    };
+    let keys = numbers.first().map_or(Ok(KEYS), |text| text.parse())?;
+    // Only what is made here is removed.
+    fs::create_dir(dir)?;
+    let met = run(Path::new(dir), keys);
+    fs::remove_dir_all(dir)?;
+    if met? { Ok(()) } else { Err("a goal was missed".into()) }
+}
+
+fn open(dir: &Path) -> Result<(Arc<RealDisk>, Store)> {
+    let disk = Arc::new(RealDisk::open_or_create(dir, Duration::ZERO)?);
+    let store = Store::open(disk.clone(), Options::default())?;
+    Ok((disk, store))
+}
+
+fn run(dir: &Path, keys: u64) -> Result<bool> {
+    let (disk, store) = open(dir)?;
+    let main = store.volume("main")?;
+    let mut random = Random(1);
+    let started = Instant::now();
+    (0..keys).try_for_each(|key| put(&main, key, &mut random))?;
+    println!("{keys} keys written in {:.1} s", started.elapsed().as_secs_f64());
+    let mut met = at_rest(&store, &main)?;
+    met &= under_load(&store, &main, keys)?;
+    let before = settled_size(&store, &disk)?;
+    for i in 2 * MEASURED..FORKS {
+        store.fork(&main, &name(i))?;
+    }
+    for i in 0..FORKS {
+        let mut batch = Batch::new();
+        batch.put(b"own", &(i as u64).to_be_bytes());
+        store.volume(&name(i))?.write(batch)?;
+    }
+    check(&store, &(0..FORKS).collect::<Vec<_>>())?;
+    let started = Instant::now();
+    store.close()?;
+    println!("closed with {FORKS} forks in {:.2} s", started.elapsed().as_secs_f64());
+    drop((store, disk, main));
+    let started = Instant::now();
+    let (disk, store) = open(dir)?;
+    println!("opened with {FORKS} forks in {:.2} s", started.elapsed().as_secs_f64());
+    check(&store, &(0..FORKS).collect::<Vec<_>>())?;
+    delete_all(&store, &mut random)?;
+    let after = settled_size(&store, &disk)?;
+    println!("{} MiB without the forks, {} MiB after their deletion", before >> 20, after >> 20);
+    met &= after as f64 <= before as f64 * GOAL_LEFT;
+    store.close()?;
+    Ok(met)
+}
+
+fn name(i: usize) -> String {
+    format!("fork{i}")
+}
+
+fn put(volume: &Volume, key: u64, random: &mut Random) -> Result<()> {
+    let mut value = [0; VALUE_LEN];
+    value[..VALUE_LEN / 2].chunks_exact_mut(8).for_each(|c| c.copy_from_slice(&random.next().to_be_bytes()));
+    let mut batch = Batch::with_capacity(VALUE_LEN + 64);
+    batch.put(&key.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes(), &value);
+    volume.write(batch)?;
+    Ok(())
+}
+
+/// Forks while nothing else happens, and prints what it took.
+fn at_rest(store: &Store, main: &Volume) -> Result<bool> {
+    while store.stats().volumes[0].immutable_bytes.len() > 1 {
+        std::thread::yield_now();
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    let (mut times, mut most) = (Vec::new(), 0);
+    for i in 0..MEASURED {
+        let before = written(store);
+        let started = Instant::now();
+        store.fork(main, &name(i))?;
+        times.push(started.elapsed());
+        most = most.max(written(store) - before);
+    }
+    println!("at rest: {}; at most {most} bytes written", quantiles(&mut times));
+    Ok(times.last().is_some_and(|longest| *longest <= GOAL_TIME) && most <= GOAL_BYTES)
+}
+
+fn written(store: &Store) -> u64 {
+    let disk = store.stats().disk;
+    disk.log_bytes + disk.manifest_bytes
+}
+
+/// Forks while a thread writes, and prints how long it took.
+fn under_load(store: &Store, main: &Volume, keys: u64) -> Result<bool> {
+    let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
+    let mut times = Vec::new();
+    let forked = std::thread::scope(|scope| -> Result<()> {
+        scope.spawn(|| {
+            let mut random = Random(2);
+            while !stop.load(Ordering::Relaxed) {
+                let key = random.next() % keys;
+                put(main, key, &mut random).expect("the store takes writes");
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let started = Instant::now();
+        let forked = (MEASURED..2 * MEASURED).try_for_each(|i| -> Result<()> {
+            std::thread::sleep(Duration::from_millis(100));
+            let started = Instant::now();
+            store.fork(main, &name(i))?;
+            times.push(started.elapsed());
+            Ok(())
+        });
+        stop.store(true, Ordering::Relaxed);
+        let rate = count.load(Ordering::Relaxed) as f64 / started.elapsed().as_secs_f64();
+        println!("writing load: {rate:.0} writes/s");
+        forked
+    });
+    forked?;
+    println!("under load: {}", quantiles(&mut times));
+    Ok(times.last().is_some_and(|longest| *longest <= GOAL_TIME))
+}
+
+fn quantiles(times: &mut [Duration]) -> String {
+    times.sort();
+    let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
+    format!("{} forks, p50 {:?}, p99 {:?}, longest {:?}", times.len(), at(0.5), at(0.99), at(1.0))
+}
+
+/// The bytes on the disk when no work is left.
+fn settled_size(store: &Store, disk: &RealDisk) -> Result<u64> {
+    store.flush()?;
+    let size = || -> Result<u64> { Ok(disk.list()?.iter().map(|listed| listed.len).sum()) };
+    let (mut last, mut calm) = (size()?, 0);
+    while calm < 10 {
+        std::thread::sleep(Duration::from_millis(200));
+        let now = size()?;
+        calm = if now == last { calm + 1 } else { 0 };
+        last = now;
+    }
+    Ok(last)
+}
+
+/// Each of the forks has its own value, and the volume none.
+fn check(store: &Store, forks: &[usize]) -> Result<()> {
+    for &i in forks {
+        let value = store.volume(&name(i))?.get(b"own")?;
+        if value.is_none_or(|value| value.head.as_ref() != (i as u64).to_be_bytes()) {
+            return Err(format!("{} has another's value", name(i)).into());
+        }
+    }
+    match store.volume("main")?.get(b"own")? {
+        None => Ok(()),
+        Some(_) => Err("the volume has a fork's value".into()),
+    }
+}
+
+fn delete_all(store: &Store, random: &mut Random) -> Result<()> {
+    let mut left: Vec<usize> = (0..FORKS).collect();
+    let mut times = Vec::new();
+    while !left.is_empty() {
+        let gone = left.swap_remove((random.next() % left.len() as u64) as usize);
+        let started = Instant::now();
+        store.delete_volume(&name(gone))?;
+        times.push(started.elapsed());
+        if left.len().is_multiple_of(100) {
+            check(store, &left)?;
+        }
+    }
+    println!("deleting: {}", quantiles(&mut times).replace("forks", "deletions"));
+    Ok(())
+}
+
+/// A small generator of numbers (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}

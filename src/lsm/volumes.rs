@@ -1,0 +1,371 @@
+//! A store's volumes: how they come, are forked and named, and go.
+//!
+//! # What a change of volumes is
+//! One record in the log, in the order of all writes: the manifest's edits for it
+//! ([`crate::lsm::manifest::edit`]). It is answered, and kept, as a write is; the manifest learns of it with its
+//! next commit ([`crate::lsm::shape`]), and an open that finds it in the log only replays it.
+//!
+//! # Forks
+//! Under the commit lock, between two writes, the parent's memtable is frozen if it is not empty, the record
+//! takes its sequence number, and the child takes the parent's tree: its immutable memtables and its levels, all
+//! by reference, and a memtable of its own. Nothing is copied and nothing flushed, however much the parent
+//! holds: the cost is the record and a few pointers. All that they share is older than the fork, so no version
+//! in it is hidden from either: a shared memtable becomes one table in all that share it, and a
+//! compaction keeps what snapshots need, as always, forks or not. (The price is a memtable, and later a table,
+//! that is small, when a volume is written between two forks.)
+//!
+//! What only one volume refers to goes with it; what others refer to stays: memtables, levels and tables are
+//! counted references.
+//!
+//! # Persistent snapshots
+//! A snapshot is a fork that takes no writes and belongs to its volume (its *owner*): names of snapshots stand
+//! apart for each volume, and they go with it. A volume is set back by forking the snapshot under a hidden
+//! name, and giving that fork the volume's name and snapshots in the record that deletes it
+//! ([`Store::replace_volume`]).
+//!
+//! # Locks
+//! `Directory` is a leaf. `Shared::naming` is held over each change of volumes, one at a time, and inside it
+//! `Shared::structure` and the commit lock; over the record's write to the log, never over a sync.
+
+use crate::lsm::log::record::HEADER_LEN;
+use crate::lsm::manifest::{Edit, VolumeId};
+use crate::lsm::store::{Shared, Store};
+use crate::lsm::volume::{Born, Tree, Volume};
+use crate::lsm::{Error, Result};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The longest name, in bytes.
+pub const MAX_NAME_LEN: usize = 255;
+/// With this a volume's name begins that is not for the world: what an interrupted restore left behind.
+const HIDDEN: char = '.';
+
+/// The volumes of a store.
+#[derive(Debug, Default)]
+pub(crate) struct Directory {
+    /// By their ids, ascending.
+    all: Arc<Vec<Arc<Volume>>>,
+    /// By owner and name.
+    names: HashMap<(Option<VolumeId>, String), Arc<Volume>>,
+}
+
+impl Directory {
+    pub fn all(&self) -> Arc<Vec<Arc<Volume>>> {
+        self.all.clone()
+    }
+
+    pub fn find(&self, owner: Option<VolumeId>, name: &str) -> Option<Arc<Volume>> {
+        self.names.get(&(owner, name.to_string())).cloned()
+    }
+
+    /// Adds volumes that are newer than all that are here.
+    pub fn add(&mut self, volumes: impl IntoIterator<Item = Arc<Volume>>) {
+        let all = Arc::make_mut(&mut self.all);
+        for volume in volumes {
+            self.names.insert((volume.owner(), volume.name()), volume.clone());
+            all.push(volume);
+        }
+    }
+
+    fn remove(&mut self, volume: &Volume) {
+        Arc::make_mut(&mut self.all).retain(|other| other.id() != volume.id());
+        self.names.remove(&(volume.owner(), volume.name()));
+    }
+
+    /// Gives a volume another name or owner.
+    fn rename(&mut self, volume: &Arc<Volume>, owner: Option<VolumeId>, name: &str) {
+        self.names.remove(&(volume.owner(), volume.name()));
+        volume.set_name(name);
+        owner.into_iter().for_each(|owner| volume.set_owner(owner));
+        self.names.insert((volume.owner(), name.to_string()), volume.clone());
+    }
+
+    pub fn clear(&mut self) {
+        *self = Directory::default();
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let is_bad = name.is_empty()
+        || name.len() > MAX_NAME_LEN
+        || name.starts_with(HIDDEN)
+        || name.contains(|c: char| matches!(c, '/' | '@') || c.is_control());
+    if is_bad { Err(Error::BadVolumeName(name.to_string())) } else { Ok(()) }
+}
+
+fn record(edits: &[Edit]) -> Vec<u8> {
+    let mut record = vec![0; HEADER_LEN];
+    edits.iter().for_each(|edit| edit.encode(&mut record));
+    record
+}
+
+impl Shared {
+    /// The volumes, snapshots among them.
+    pub fn volumes(&self) -> Arc<Vec<Arc<Volume>>> {
+        self.directory.read().all()
+    }
+
+    fn check_free(&self, owner: Option<VolumeId>, name: &str) -> Result<()> {
+        match self.directory.read().find(owner, name) {
+            Some(_) => Err(Error::VolumeExists(name.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    fn snapshots_of(&self, volume: &Volume) -> Vec<Arc<Volume>> {
+        self.volumes().iter().filter(|other| other.owner() == Some(volume.id())).cloned().collect()
+    }
+
+    /// Takes volumes away that a record deletes. `structure` is held.
+    fn drop_volumes(&self, volumes: &[Arc<Volume>]) {
+        for volume in volumes {
+            self.directory.write().remove(volume);
+            let tree = volume.tree();
+            volume.set_tree(Tree::default());
+            // Not here: it takes its time.
+            self.retired.lock().extend(tree.memtables().cloned());
+            volume.stall.closed();
+        }
+        self.flush_signal.raise();
+        // Which deletes the files.
+        self.compaction_signal.raise();
+    }
+}
+
+impl Store {
+    /// The volume of that name.
+    pub fn volume(&self, name: &str) -> Result<Arc<Volume>> {
+        self.find(None, name)
+    }
+
+    fn find(&self, owner: Option<&Volume>, name: &str) -> Result<Arc<Volume>> {
+        self.check_open()?;
+        let found = self.shared().directory.read().find(owner.map(Volume::id), name);
+        found.ok_or_else(|| match owner {
+            Some(volume) => Error::NoVolume(format!("{}@{name}", volume.name())),
+            None => Error::NoVolume(name.to_string()),
+        })
+    }
+
+    /// The volumes, in the order in which they were made. Snapshots are not among them.
+    pub fn volumes(&self) -> Result<Vec<Arc<Volume>>> {
+        self.check_open()?;
+        let is_shown = |volume: &&Arc<Volume>| !volume.is_snapshot() && !volume.name().starts_with(HIDDEN);
+        Ok(self.shared().volumes().iter().filter(is_shown).cloned().collect())
+    }
+
+    /// Makes an empty volume.
+    ///
+    /// # Errors
+    /// [`Error::VolumeExists`], [`Error::BadVolumeName`], and those of [`Volume::write`].
+    pub fn create_volume(&self, name: &str) -> Result<Arc<Volume>> {
+        check_name(name)?;
+        let shared = self.shared_arc();
+        let mut next_id = shared.naming.lock();
+        self.check_writable()?;
+        shared.check_free(None, name)?;
+        let id = *next_id;
+        let _structure = shared.structure.lock();
+        let edits = vec![Edit::Volume { id, name: name.to_string() }];
+        let seq = shared.commits.commit_edits(&shared.log, |_| record(&edits))?;
+        *next_id += 1;
+        shared.told.lock().tell(edits, seq);
+        let born = Born { id, name: name.to_string(), owner: None, forked: 0, tree: Tree::default() };
+        let volume = Arc::new(Volume::new(shared.clone(), born));
+        shared.directory.write().add([volume.clone()]);
+        shared.syncs.note_write(shared.options.sync_interval);
+        Ok(volume)
+    }
+
+    /// Makes a volume with the contents that another, or a snapshot, has at this moment. All writes that were
+    /// answered before are in; of others the volume has a prefix. Its cost does not depend on the contents.
+    ///
+    /// # Errors
+    /// As [`Store::create_volume`].
+    pub fn fork(&self, from: &Volume, to: &str) -> Result<Arc<Volume>> {
+        check_name(to)?;
+        self.fork_as(from, to, None)
+    }
+
+    fn fork_as(&self, from: &Volume, to: &str, owner: Option<VolumeId>) -> Result<Arc<Volume>> {
+        let shared = self.shared_arc();
+        let mut next_id = shared.naming.lock();
+        self.check_writable()?;
+        from.check_open()?;
+        shared.check_free(owner, to)?;
+        let id = *next_id;
+        let _structure = shared.structure.lock();
+        let mut forked = None;
+        let seq = shared.commits.commit_edits(&shared.log, |seq| {
+            let tree = from.freeze_between_writes();
+            let carried = from.carried(&tree);
+            let edit = Edit::Fork { from: from.id(), to: id, owner, seq, carried, name: to.to_string() };
+            let record = record(std::slice::from_ref(&edit));
+            forked = Some((edit, tree));
+            record
+        })?;
+        *next_id += 1;
+        let (edit, tree) = forked.expect("the record was made");
+        shared.told.lock().tell(vec![edit], seq);
+        let flushed = if tree.immutable.is_empty() { seq } else { tree.flushed };
+        let tree = Tree { memtable: Arc::default(), flushed, ..Tree::clone(&tree) };
+        let born = Born { id, name: to.to_string(), owner, forked: seq, tree };
+        let volume = Arc::new(Volume::new(shared.clone(), born));
+        shared.directory.write().add([volume.clone()]);
+        shared.flush_signal.raise();
+        shared.syncs.note_write(shared.options.sync_interval);
+        Ok(volume)
+    }
+
+    /// Gives a volume another name.
+    ///
+    /// # Errors
+    /// As [`Store::create_volume`].
+    pub fn rename_volume(&self, from: &str, to: &str) -> Result<()> {
+        check_name(to)?;
+        let shared = self.shared();
+        let _naming = shared.naming.lock();
+        self.check_writable()?;
+        let volume = self.volume(from)?;
+        shared.check_free(None, to)?;
+        let edits = vec![Edit::Volume { id: volume.id(), name: to.to_string() }];
+        self.change_volumes(edits, &[], |directory| directory.rename(&volume, None, to))
+    }
+
+    /// Deletes a volume and its snapshots. What no other refers to gives its room back.
+    ///
+    /// # Errors
+    /// [`Error::NoVolume`], and those of [`Volume::write`].
+    pub fn delete_volume(&self, name: &str) -> Result<()> {
+        let shared = self.shared();
+        let _naming = shared.naming.lock();
+        self.check_writable()?;
+        let volume = self.volume(name)?;
+        let mut gone = shared.snapshots_of(&volume);
+        gone.push(volume);
+        self.change_volumes(Vec::new(), &gone, |_| ())
+    }
+
+    /// Puts a volume in another's place: it takes that one's name and snapshots, and the other is
+    /// deleted, all in one step.
+    ///
+    /// # Errors
+    /// [`Error::NoVolume`], and those of [`Volume::write`].
+    pub fn replace_volume(&self, name: &str, with: &Arc<Volume>) -> Result<()> {
+        let shared = self.shared();
+        let _naming = shared.naming.lock();
+        self.check_writable()?;
+        let old = self.volume(name)?;
+        with.check_open()?;
+        if with.is_snapshot() {
+            return Err(Error::IsSnapshot(with.name()));
+        }
+        if old.id() == with.id() {
+            return Ok(());
+        }
+        let (id, owner) = (with.id(), with.id());
+        let snapshots = shared.snapshots_of(&old);
+        let mut edits = vec![Edit::Volume { id, name: name.to_string() }];
+        edits.extend(snapshots.iter().map(|snapshot| Edit::Owner { id: snapshot.id(), owner }));
+        self.change_volumes(edits, &[old], |directory| {
+            directory.rename(with, None, name);
+            snapshots.iter().for_each(|s| directory.rename(s, Some(owner), &s.name()));
+        })
+    }
+
+    /// Keeps what a volume holds at this moment readable under a name, until it is deleted.
+    ///
+    /// # Errors
+    /// As [`Store::create_volume`].
+    pub fn create_snapshot(&self, volume: &Volume, name: &str) -> Result<Arc<Volume>> {
+        check_name(name)?;
+        if volume.is_snapshot() {
+            return Err(Error::IsSnapshot(volume.name()));
+        }
+        self.fork_as(volume, name, Some(volume.id()))
+    }
+
+    /// The volume's snapshot of that name: a volume that takes no writes.
+    pub fn snapshot(&self, volume: &Volume, name: &str) -> Result<Arc<Volume>> {
+        self.find(Some(volume), name)
+    }
+
+    /// The volume's snapshots, in the order in which they were made.
+    pub fn snapshots(&self, volume: &Volume) -> Result<Vec<Arc<Volume>>> {
+        self.check_open()?;
+        Ok(self.shared().snapshots_of(volume))
+    }
+
+    /// Deletes a snapshot.
+    ///
+    /// # Errors
+    /// As [`Store::delete_volume`].
+    pub fn delete_snapshot(&self, volume: &Volume, name: &str) -> Result<()> {
+        let _naming = self.shared().naming.lock();
+        self.check_writable()?;
+        let snapshot = self.snapshot(volume, name)?;
+        self.change_volumes(Vec::new(), &[snapshot], |_| ())
+    }
+
+    /// Sets a volume back to one of its snapshots, which it keeps, in one step. `keep` may write to what
+    /// becomes the volume before anybody sees it; it is given that, and the volume as it is. Whoever
+    /// holds the volume finds it gone; the new one has its name.
+    ///
+    /// # Errors
+    /// Those of `keep` and of [`Store::fork`].
+    pub fn restore(
+        &self,
+        name: &str,
+        snapshot: &str,
+        keep: impl FnOnce(&Volume, &Volume) -> Result<()>,
+    ) -> Result<Arc<Volume>> {
+        let volume = self.volume(name)?;
+        let snapshot = self.snapshot(&volume, snapshot)?;
+        let fresh = self.fork_as(&snapshot, &format!("{HIDDEN}{}", volume.id()), None)?;
+        let done = keep(&fresh, &volume).and_then(|()| self.replace_volume(name, &fresh));
+        if let Err(e) = done {
+            // Else the next open does.
+            let _ = self.delete_volume(&fresh.name());
+            return Err(e);
+        }
+        Ok(fresh)
+    }
+
+    /// Deletes what interrupted restores left.
+    pub(crate) fn delete_hidden(&self) -> Result<()> {
+        let hidden = |volume: &&Arc<Volume>| volume.name().starts_with(HIDDEN) && !volume.is_snapshot();
+        let left: Vec<Arc<Volume>> = self.shared().volumes().iter().filter(hidden).cloned().collect();
+        left.iter().try_for_each(|volume| self.delete_volume(&volume.name()))
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        self.check_open()?;
+        self.shared().read_only.check()
+    }
+
+    /// Logs that volumes go and `edits`, in one record, then does both here. `naming` is held.
+    fn change_volumes(
+        &self,
+        edits: Vec<Edit>,
+        gone: &[Arc<Volume>],
+        change: impl FnOnce(&mut Directory),
+    ) -> Result<()> {
+        let shared = self.shared();
+        let _structure = shared.structure.lock();
+        let mut all: Vec<Edit> = gone.iter().map(|volume| Edit::Delete(volume.id())).collect();
+        all.extend(edits);
+        // A write that comes later in the order is refused.
+        let logged = shared.commits.commit_edits(&shared.log, |_| {
+            gone.iter().for_each(|volume| volume.set_deleted(true));
+            record(&all)
+        });
+        let seq = logged.inspect_err(|_| gone.iter().for_each(|volume| volume.set_deleted(false)))?;
+        shared.told.lock().tell(all, seq);
+        if !gone.is_empty() {
+            shared.drop_volumes(gone);
+        }
+        change(&mut shared.directory.write());
+        shared.syncs.note_write(shared.options.sync_interval);
+        Ok(())
+    }
+}

@@ -1,0 +1,491 @@
+//! Volumes: made, forked, renamed, snapshotted, set back and deleted, beside a model; and crashes in the middle.
+
+mod engine_common;
+
+use engine_common::{Rng, assert_no_leaks, cut_power, files, kill, sim, stepped, try_put};
+use lsmfs::disk::sim::SimDisk;
+use lsmfs::lsm::{Batch, Error, Options, Store, Volume};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// What a volume holds and its snapshots.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Model {
+    contents: Contents,
+    snapshots: BTreeMap<String, Contents>,
+}
+
+type Models = BTreeMap<String, Model>;
+
+fn options() -> Options {
+    Options {
+        memtable_size: 3000,
+        memtable_stall_size: 12_000,
+        num_memtable_limit: 2,
+        log_segment_size: 2000,
+        block_size: 300,
+        l0_compaction_trigger: 2,
+        table_size: 1500,
+        level_base_size: 3000,
+        blob_min: 100,
+        blob_file_size: 4000,
+        background: false,
+        ..Options::default()
+    }
+}
+
+fn contents(volume: &Volume) -> Contents {
+    let mut scan = volume.scan(Bound::Unbounded, Bound::Unbounded).unwrap();
+    let mut contents = Contents::new();
+    while scan.next().unwrap() {
+        contents.insert(scan.key().to_vec(), [scan.head(), &scan.tail().unwrap()].concat());
+    }
+    contents
+}
+
+/// Everything that a store holds.
+fn models(store: &Store) -> Models {
+    let model = |volume: &Arc<Volume>| {
+        let snapshots = store.snapshots(volume).unwrap();
+        let snapshots = snapshots.iter().map(|s| (s.name(), contents(s))).collect();
+        (volume.name(), Model { contents: contents(volume), snapshots })
+    };
+    store.volumes().unwrap().iter().map(model).collect()
+}
+
+#[track_caller]
+fn get(volume: &Volume, key: &[u8]) -> Option<Vec<u8>> {
+    volume.get(key).unwrap().map(|value| value.head.to_vec())
+}
+
+#[test]
+fn a_fork_has_what_was_there_and_goes_its_own_way() {
+    // As it is, and as it is found when the process died before and after everything was flushed.
+    for (killed, flushed) in [(false, false), (false, true), (true, false), (true, true)] {
+        let disk = forked();
+        let mut store = Store::open(disk.clone(), stepped()).unwrap();
+        let check = |store: &Store| {
+            let of = |name: &str| {
+                let volume = store.volume(name).unwrap();
+                let got = [get(&volume, b"a"), get(&volume, b"b")];
+                got.map(|value| String::from_utf8(value.unwrap()).unwrap())
+            };
+            assert_eq!(of("main"), ["main", "2"]);
+            assert_eq!(of("fork"), ["1", "fork"]);
+            assert_eq!(of("second"), ["1", "fork"]);
+        };
+        check(&store);
+        if flushed {
+            store.flush().unwrap();
+            check(&store);
+        }
+        if killed {
+            let disk = kill(&disk);
+            store = Store::open(disk, stepped()).unwrap();
+            check(&store);
+        }
+    }
+}
+
+/// Three volumes, of which only the first write is in a table, as after a kill.
+fn forked() -> Arc<SimDisk> {
+    let disk = sim();
+    let store = Store::open(disk.clone(), stepped()).unwrap();
+    let main = store.volume("main").unwrap();
+    try_put(&main, b"a", b"1").unwrap();
+    store.flush().unwrap();
+    try_put(&main, b"b", b"2").unwrap();
+    let fork = store.fork(&main, "fork").unwrap();
+    try_put(&main, b"a", b"main").unwrap();
+    try_put(&fork, b"b", b"fork").unwrap();
+    store.fork(&fork, "second").unwrap();
+    kill(&disk)
+}
+
+#[test]
+fn a_parent_goes_and_its_forks_stay() {
+    let disk = forked();
+    let store = Store::open(disk.clone(), stepped()).unwrap();
+    let (main, second) = (store.volume("main").unwrap(), store.volume("second").unwrap());
+    store.delete_volume("main").unwrap();
+    assert!(matches!(store.volume("main"), Err(Error::NoVolume(_))));
+    assert!(matches!(main.get(b"a"), Err(Error::NoVolume(_))));
+    assert!(matches!(try_put(&main, b"a", b""), Err(Error::NoVolume(_))));
+    assert_eq!(get(&second, b"b").unwrap(), b"fork");
+    // The log still has the writes of the one that is gone: the forks need them.
+    let disk = kill(&disk);
+    let store = Store::open(disk.clone(), stepped()).unwrap();
+    assert_eq!(get(&store.volume("second").unwrap(), b"a").unwrap(), b"1");
+    store.close().unwrap();
+    let store = Store::open(disk.clone(), stepped()).unwrap();
+    assert_eq!(models(&store).len(), 2);
+    assert_no_leaks(&disk, &store, "reopened");
+}
+
+#[test]
+fn a_shared_memtable_becomes_one_table_and_a_shared_level_is_compacted_once() {
+    let disk = sim();
+    let store = Store::open(disk.clone(), stepped()).unwrap();
+    let main = store.volume("main").unwrap();
+    (0..100u32).for_each(|i| assert!(try_put(&main, &i.to_be_bytes(), b"value").is_ok()));
+    let forks: Vec<_> = (0..20).map(|i| store.fork(&main, &format!("fork{i}")).unwrap()).collect();
+    store.flush().unwrap();
+    assert_eq!(files(&disk, ".sst").len(), 1);
+    store.compact().unwrap();
+    let jobs = store.stats().compactions.jobs.total();
+    assert!(jobs <= 8, "{jobs} jobs");
+    assert_eq!(files(&disk, ".sst").len(), 1);
+    forks.iter().for_each(|fork| assert_eq!(contents(fork), contents(&main)));
+    drop(forks);
+    for i in 0..20 {
+        store.delete_volume(&format!("fork{i}")).unwrap();
+    }
+    assert_eq!(contents(&main).len(), 100);
+    store.delete_volume("main").unwrap();
+    store.create_volume("main").unwrap();
+    store.compact().unwrap();
+    assert_eq!(files(&disk, ".sst"), [""; 0], "the space came back");
+    assert_eq!(store.volumes().unwrap().len(), 1);
+}
+
+#[test]
+fn an_idle_fork_starts_no_compaction() {
+    let disk = sim();
+    let store = Store::open(disk.clone(), stepped()).unwrap();
+    let main = store.volume("main").unwrap();
+    let fill = |round: u8| {
+        (0..50u32).for_each(|i| assert!(try_put(&main, &i.to_be_bytes(), &[round; 20]).is_ok()));
+        store.flush().unwrap();
+    };
+    // One table short of a compaction.
+    let trigger = stepped().l0_compaction_trigger;
+    (1..trigger).for_each(|round| fill(round as u8));
+    let fork = store.fork(&main, "fork").unwrap();
+    let before = contents(&fork);
+    fill(99);
+    while store.step().unwrap() {}
+    assert_eq!(store.stats().compactions.jobs.total(), 1, "main's own");
+    let shape = |name: &str| {
+        let stats = store.stats();
+        let volume = stats.volumes.iter().find(|v| v.name == name).unwrap();
+        volume.levels.iter().map(|level| level.len()).collect::<Vec<_>>()
+    };
+    assert_eq!(shape("fork")[0], trigger - 1);
+    assert_eq!(shape("main")[0], 0);
+    assert_eq!(contents(&fork), before);
+}
+
+#[test]
+fn names_are_checked_and_used_once() {
+    let store = Store::open(sim(), stepped()).unwrap();
+    let main = store.volume("main").unwrap();
+    store.create_volume("a").unwrap();
+    for bad in ["", ".", ".a", "a/b", "a@b", "a\nb", &"x".repeat(256)] {
+        assert!(matches!(store.create_volume(bad), Err(Error::BadVolumeName(_))), "{bad:?}");
+        assert!(matches!(store.create_snapshot(&main, bad), Err(Error::BadVolumeName(_))), "{bad:?}");
+    }
+    assert!(matches!(store.create_volume("a"), Err(Error::VolumeExists(_))));
+    assert!(matches!(store.fork(&main, "a"), Err(Error::VolumeExists(_))));
+    assert!(matches!(store.rename_volume("main", "a"), Err(Error::VolumeExists(_))));
+    assert!(matches!(store.rename_volume("none", "b"), Err(Error::NoVolume(_))));
+    assert!(matches!(store.delete_volume("none"), Err(Error::NoVolume(_))));
+    store.rename_volume("a", "b").unwrap();
+    store.create_volume("a").unwrap();
+    let names: Vec<String> = store.volumes().unwrap().iter().map(|v| v.name()).collect();
+    assert_eq!(names, ["main", "b", "a"]);
+}
+
+#[test]
+fn a_snapshot_stays_as_it_is_and_a_restore_sets_back_to_it() {
+    let disk = sim();
+    let store = Store::open(disk.clone(), stepped()).unwrap();
+    let main = store.volume("main").unwrap();
+    try_put(&main, b"a", b"1").unwrap();
+    let snapshot = store.create_snapshot(&main, "s").unwrap();
+    try_put(&main, b"a", b"2").unwrap();
+    try_put(&main, b"count", b"7").unwrap();
+    assert!(matches!(try_put(&snapshot, b"a", b"3"), Err(Error::IsSnapshot(_))));
+    assert_eq!(get(&snapshot, b"a").unwrap(), b"1");
+    assert!(matches!(store.volume("s"), Err(Error::NoVolume(_))), "it is no volume");
+    let restored = store
+        .restore("main", "s", |fresh, old| try_put(fresh, b"count", &get(old, b"count").unwrap()).map(drop));
+    let restored = restored.unwrap();
+    let check = |main: &Volume| {
+        assert_eq!(get(main, b"a").unwrap(), b"1");
+        assert_eq!(get(main, b"count").unwrap(), b"7");
+    };
+    check(&restored);
+    assert!(matches!(main.get(b"a"), Err(Error::NoVolume(_))));
+    let store = Store::open(kill(&disk), stepped()).unwrap();
+    let main = store.volume("main").unwrap();
+    check(&main);
+    assert_eq!(store.volumes().unwrap().len(), 1);
+    assert_eq!(store.snapshots(&main).unwrap().len(), 1);
+    assert_eq!(get(&store.snapshot(&main, "s").unwrap(), b"a").unwrap(), b"1");
+    store.delete_snapshot(&main, "s").unwrap();
+    assert!(store.snapshots(&main).unwrap().is_empty());
+}
+
+/// What a workload did: the state after each step, and the last that was synced.
+struct History {
+    states: Vec<Models>,
+    synced: usize,
+}
+
+impl History {
+    fn new() -> History {
+        History { states: vec![[("main".to_string(), Model::default())].into()], synced: 0 }
+    }
+
+    /// A step is about to be taken: it may survive a crash unanswered.
+    fn push(&mut self, change: impl FnOnce(&mut Models)) {
+        let mut next = self.states.last().unwrap().clone();
+        change(&mut next);
+        self.states.push(next);
+    }
+}
+
+/// Runs a workload over volumes until it ends or the disk crashes.
+fn work(disk: &Arc<SimDisk>, seed: u64, steps: usize, history: &mut History) -> Result<(), Error> {
+    let mut rng = Rng(seed);
+    let store = Store::open(disk.clone(), options())?;
+    for step in 0..steps {
+        let names: Vec<String> = history.states.last().unwrap().keys().cloned().collect();
+        let name = names[rng.below(names.len() as u64) as usize].clone();
+        let volume = store.volume(&name)?;
+        let snapshots: Vec<String> =
+            history.states.last().unwrap()[&name].snapshots.keys().cloned().collect();
+        let new = format!("v{seed}-{step}");
+        match rng.below(30) {
+            0 => {
+                let now = history.states.len() - 1;
+                store.sync()?;
+                history.synced = now;
+            }
+            1 | 2 => while store.step()? {},
+            3 => store.flush()?,
+            4 if rng.below(3) == 0 => store.compact()?,
+            5 => {
+                history.push(|m| drop(m.insert(new.clone(), Model::default())));
+                store.create_volume(&new)?;
+            }
+            6..=9 if names.len() < 8 => {
+                history.push(|m| {
+                    let contents = m[&name].contents.clone();
+                    m.insert(new.clone(), Model { contents, ..Model::default() });
+                });
+                store.fork(&volume, &new)?;
+            }
+            10 | 11 if names.len() > 1 => {
+                history.push(|m| drop(m.remove(&name)));
+                store.delete_volume(&name)?;
+            }
+            12 => {
+                history.push(|m| {
+                    let model = m.remove(&name).unwrap();
+                    m.insert(new.clone(), model);
+                });
+                store.rename_volume(&name, &new)?;
+            }
+            13 | 14 => {
+                history.push(|m| {
+                    let model = m.get_mut(&name).unwrap();
+                    model.snapshots.insert(new.clone(), model.contents.clone());
+                });
+                store.create_snapshot(&volume, &new)?;
+            }
+            15 if !snapshots.is_empty() => {
+                history.push(|m| drop(m.get_mut(&name).unwrap().snapshots.remove(&snapshots[0])));
+                store.delete_snapshot(&volume, &snapshots[0])?;
+            }
+            16 if !snapshots.is_empty() => {
+                history.push(|m| {
+                    let model = m.get_mut(&name).unwrap();
+                    model.contents = model.snapshots[&snapshots[0]].clone();
+                });
+                store.restore(&name, &snapshots[0], |_, _| Ok(()))?;
+            }
+            17 if !snapshots.is_empty() && names.len() < 8 => {
+                history.push(|m| {
+                    let contents = m[&name].snapshots[&snapshots[0]].clone();
+                    m.insert(new.clone(), Model { contents, ..Model::default() });
+                });
+                store.fork(&*store.snapshot(&volume, &snapshots[0])?, &new)?;
+            }
+            _ => {
+                let mut batch = Batch::new();
+                history.push(|m| {
+                    let contents = &mut m.get_mut(&name).unwrap().contents;
+                    for _ in 0..=rng.below(3) {
+                        let key = format!("key{}", rng.below(20)).into_bytes();
+                        match rng.below(8) {
+                            0 | 1 => {
+                                batch.delete(&key);
+                                contents.remove(&key);
+                            }
+                            2 => {
+                                batch.delete_range(b"key1", b"key15");
+                                contents.retain(|k, _| k[..] < b"key1"[..] || k[..] >= b"key15"[..]);
+                            }
+                            3 if !contents.contains_key(&key) => {
+                                batch.first_put(&key, b"first", b"");
+                                contents.insert(key, b"first".to_vec());
+                            }
+                            _ => {
+                                let value = vec![rng.below(256) as u8; rng.below(300) as usize];
+                                match rng.below(2) {
+                                    0 => batch.put(&key, &value),
+                                    _ => batch.put_split(&key, b"", &value),
+                                }
+                                contents.insert(key, value);
+                            }
+                        }
+                    }
+                });
+                volume.write(batch)?;
+            }
+        }
+    }
+    assert_eq!(models(&store), *history.states.last().unwrap(), "seed {seed}");
+    store.close()?;
+    history.synced = history.states.len() - 1;
+    Ok(())
+}
+
+/// Opens what a crash left and holds it against the history.
+fn check(disk: &Arc<SimDisk>, history: &History, context: &str) -> Store {
+    let store = Store::open(disk.clone(), options()).unwrap_or_else(|e| panic!("{context}: open: {e}"));
+    let found = models(&store);
+    let at = history.states.iter().rposition(|state| *state == found);
+    let Some(at) = at else { panic!("{context}: not a prefix of the history: {:?}", found.keys()) };
+    assert!(at >= history.synced, "{context}: {at} of the history is left, {} was synced", history.synced);
+    store
+}
+
+#[test]
+fn volumes_behave_as_their_model_through_restarts() {
+    for seed in 0..20 {
+        let disk = Arc::new(SimDisk::new(seed));
+        let mut history = History::new();
+        for round in 0..3 {
+            work(&disk, seed * 10 + round, 150, &mut history).unwrap();
+            let context = format!("seed {seed}, round {round}");
+            let store = check(&disk, &history, &context);
+            assert_no_leaks(&disk, &store, &context);
+        }
+    }
+}
+
+/// A power cut at the nth operation of the disk, for every n of the workload, and again while the
+/// store recovers from the first.
+#[test]
+fn a_power_cut_at_any_operation_leaves_a_prefix_of_history() {
+    for seed in 0..seeds() {
+        let disk = Arc::new(SimDisk::new(seed));
+        work(&disk, seed, 90, &mut History::new()).unwrap();
+        for at in 1..=disk.ops().changes() {
+            let context = format!("seed {seed}, operation {at}");
+            let disk = Arc::new(SimDisk::new(seed));
+            disk.crash_at_op(at);
+            let mut history = History::new();
+            let _ = work(&disk, seed, 90, &mut history);
+            let disk = cut_power(&disk);
+            disk.crash_at_op(1 + at % 11);
+            drop(Store::open(disk.clone(), options()));
+            let disk = cut_power(&disk);
+            let store = check(&disk, &history, &context);
+            assert_no_leaks(&disk, &store, &context);
+            drop(store);
+            drop(check(&disk, &history, &format!("{context}, reopened")));
+        }
+    }
+}
+
+/// Seeds, 3 unless `LSMFS_CRASH_SEEDS` says more (a long run by hand).
+fn seeds() -> u64 {
+    std::env::var("LSMFS_CRASH_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(3)
+}
+
+/// A process that dies (and a system that lives) keeps everything that was answered.
+#[test]
+fn a_kill_at_any_operation_keeps_what_was_answered() {
+    for seed in [7, 8] {
+        let disk = Arc::new(SimDisk::new(seed));
+        work(&disk, seed, 90, &mut History::new()).unwrap();
+        for at in 1..=disk.ops().changes() {
+            let context = format!("seed {seed}, operation {at}");
+            let disk = Arc::new(SimDisk::new(seed));
+            disk.crash_at_op(at);
+            let mut history = History::new();
+            let died = work(&disk, seed, 90, &mut history).is_err();
+            // The step that was under way may be there or not; all before it must be.
+            history.synced = history.states.len() - 1 - usize::from(died && history.states.len() > 1);
+            drop(check(&kill(&disk), &history, &context));
+        }
+    }
+}
+
+#[test]
+fn an_idle_volume_keeps_no_more_of_the_log_than_its_limit() {
+    let disk = sim();
+    let options = Options { log_limit: 40 << 10, ..stepped() };
+    let store = Store::open(disk.clone(), options).unwrap();
+    let (main, idle) = (store.volume("main").unwrap(), store.create_volume("idle").unwrap());
+    try_put(&idle, b"once", b"1").unwrap();
+    for i in 0..1000u32 {
+        try_put(&main, &i.to_be_bytes(), &[0; 300]).unwrap();
+        while store.step().unwrap() {}
+        let log: u64 = store.stats().log_segments.iter().map(|segment| segment.bytes).sum();
+        assert!(log <= 64 << 10, "{log}");
+    }
+    assert_eq!(get(&idle, b"once").unwrap(), b"1");
+}
+
+#[test]
+fn many_volumes_keep_to_one_budget() {
+    let disk = sim();
+    let budget = 256 << 10;
+    let options = Options { memtable_budget: budget, ..stepped() };
+    let store = Store::open(disk.clone(), options.clone()).unwrap();
+    let volumes: Vec<_> = (0..200).map(|i| store.create_volume(&format!("v{i}")).unwrap()).collect();
+    for round in 0..20u32 {
+        for volume in &volumes {
+            try_put(volume, &round.to_be_bytes(), &[7; 400]).unwrap();
+            while store.step().unwrap() {}
+        }
+        let held: usize = store.stats().volumes.iter().map(|v| v.memtable_bytes).sum();
+        assert!(held <= budget, "{held}");
+    }
+    drop(store);
+    let store = Store::open(disk, options).unwrap();
+    for i in 0..200 {
+        assert_eq!(contents(&store.volume(&format!("v{i}")).unwrap()).len(), 20);
+    }
+}
+
+#[test]
+fn the_figures_tell_what_is_shared() {
+    let store = Store::open(sim(), stepped()).unwrap();
+    let main = store.volume("main").unwrap();
+    (0..100u32).for_each(|i| assert!(try_put(&main, &i.to_be_bytes(), b"value").is_ok()));
+    let fork = store.fork(&main, "fork").unwrap();
+    store.create_snapshot(&main, "s").unwrap();
+    store.flush().unwrap();
+    try_put(&fork, b"own", &[1; 100]).unwrap();
+    store.flush().unwrap();
+    let stats = store.stats();
+    let of = |name: &str| stats.volumes.iter().find(|v| v.name == name).unwrap();
+    let shared = of("main").bytes;
+    assert!(shared > 0);
+    assert_eq!((of("main").own_bytes, of("s").own_bytes, of("s").bytes), (0, 0, shared));
+    assert_eq!(of("s").snapshot_of.as_deref(), Some("main"));
+    assert!(of("fork").own_bytes > 0);
+    assert_eq!(of("fork").bytes, shared + of("fork").own_bytes);
+    store.delete_volume("main").unwrap();
+    let stats = store.stats();
+    assert_eq!(stats.volumes.len(), 1, "its snapshot went with it");
+    assert_eq!(stats.volumes[0].own_bytes, stats.volumes[0].bytes);
+}

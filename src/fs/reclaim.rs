@@ -53,6 +53,7 @@ impl FileSystem {
     /// Removes a file's chunks, its extended attributes and its orphan record.
     fn remove_contents(&self, ino: Ino) -> Outcome<()> {
         let mut batch = Batch::new();
+        batch.frees_room();
         batch.note_deleted(self.chunk_bytes(ino)?);
         for (from, to) in [keys::chunks(ino), keys::xattrs(ino)] {
             remove_range(&mut batch, &self.volume, &from, &to)?;

@@ -133,7 +133,7 @@ impl Volume {
             None => garbage::pick(shared, &levels)?,
         };
         let Some(job) = job else { return Ok(false) };
-        let done = self.run_job(&job).inspect_err(|e| shared.make_room_after(e));
+        let done = self.run_job(&job).inspect_err(|e| _ = shared.make_room_after(e));
         self.stall.compacted(done.as_ref().err().cloned());
         done.map(|()| true)
     }

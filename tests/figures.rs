@@ -281,6 +281,7 @@ fn the_json_has_the_fields_that_others_rely_on() {
         "stalls.memtables.max_ns",
         "stalls.memtables.total_ns",
         "stalls.l0.count",
+        "stalls.waiting",
         "stalls.l0.total_ns",
         "flushes.count",
         "flushes.bytes",

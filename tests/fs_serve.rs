@@ -4,6 +4,7 @@
 mod fs_common;
 
 use fs_common::Fixture;
+use fs_common::gate::{Gate, PATIENCE, wait_until};
 use lsmfs::disk::sim::Op;
 use lsmfs::fs::ROOT;
 use lsmfs::fs::fuse::{ServeOptions, Session};
@@ -13,49 +14,12 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
-
-/// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// A gate that operations of the disk wait at while it is shut.
-#[derive(Default)]
-struct Gate {
-    /// Is it shut, and how many wait?
-    state: Mutex<(bool, usize)>,
-    changed: Condvar,
-}
-
-impl Gate {
-    fn pass(&self) {
-        let mut state = self.state.lock().unwrap();
-        state.1 += 1;
-        state = self.changed.wait_while(state, |(shut, _)| *shut).unwrap();
-        state.1 -= 1;
-    }
-
-    fn waiting(&self) -> usize {
-        self.state.lock().unwrap().1
-    }
-
-    fn set(&self, shut: bool) {
-        self.state.lock().unwrap().0 = shut;
-        self.changed.notify_all();
-    }
-}
+use std::time::Duration;
 
 /// A mounted store on a simulated disk.
 struct Mounted {
@@ -99,10 +63,7 @@ impl Mounted {
 
     /// From now on these operations of the disk hang until the gate is opened.
     fn hang(&mut self, op: Op) -> Arc<Gate> {
-        let gate = Arc::new(Gate::default());
-        gate.set(true);
-        let hung = gate.clone();
-        self.store.sim.before(op, move || hung.pass());
+        let gate = Gate::shut_at(&self.store.sim, op);
         self.gates.push(gate.clone());
         gate
     }
@@ -261,4 +222,77 @@ fn the_kernel_forgets_what_it_does_not_use() {
     assert_eq!(kept.metadata().unwrap().ino(), fs::metadata(m.path("kept")).unwrap().ino());
     assert_eq!(fs::metadata(m.path("dir")).unwrap().ino(), dir_ino);
     assert_eq!(fs::read_dir(m.dir.path()).unwrap().count(), 4002);
+}
+
+/// A file opened past the kernel's cache: each read is a request.
+fn uncached(path: &Path) -> File {
+    rustix::fs::open(path, OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty()).unwrap().into()
+}
+
+#[test]
+fn cold_reads_that_wait_hold_up_nobody_else() {
+    let mut store = Fixture::new();
+    for n in 0..7 {
+        fs_common::file(&store.fs, &format!("cold{n}"), &[n + 1; 60_000]);
+    }
+    store.reopen();
+    let Some(mut m) = Mounted::new(store, &options()) else { return };
+    let cold: Vec<File> = (0..6).map(|n| File::open(m.path(&format!("cold{n}"))).unwrap()).collect();
+    fs::create_dir(m.path("hot")).unwrap();
+    fs::write(m.path("hot/file"), [7; 4096]).unwrap();
+    let hot = uncached(&m.path("hot/file"));
+    // Who opens a table or a blob file opens it for all: this one is for itself.
+    assert_eq!(fs::read(m.path("cold6")).unwrap(), [7; 60_000]);
+    let gate = m.hang(Op::Read);
+    thread::scope(|scope| {
+        for (n, mut file) in cold.iter().enumerate() {
+            scope.spawn(move || {
+                let mut read = Vec::new();
+                io::Read::read_to_end(&mut file, &mut read).unwrap();
+                assert_eq!(read, vec![n as u8 + 1; 60_000]);
+            });
+        }
+        wait_until("all cold reads wait", || gate.waiting() >= 6);
+        for n in 0..50 {
+            let mut page = vec![0; 4096];
+            assert_eq!(hot.read_at(&mut page, 0).unwrap(), 4096);
+            assert_eq!(page, [7; 4096]);
+            let new = File::create_new(m.path(&format!("hot/{n}"))).unwrap();
+            new.write_all_at(b"new", 0).unwrap();
+            new.sync_all().unwrap();
+        }
+        assert_eq!(fs::read_dir(m.path("hot")).unwrap().count(), 51);
+        gate.set(false);
+    });
+}
+
+#[test]
+fn writers_that_wait_for_room_hold_up_nobody_else() {
+    let store = Fixture::with(fs_common::stalls_soon());
+    for name in ["a", "b"] {
+        fs_common::file(&store.fs, name, &[7; 4096]);
+    }
+    let Some(mut m) = Mounted::new(store, &options()) else { return };
+    let (a, b) = (uncached(&m.path("a")), uncached(&m.path("b")));
+    let gate = m.hang(Op::Create);
+    thread::scope(|scope| {
+        for n in 0..4 {
+            // Through two files, so that nobody waits in the kernel for who waits for room.
+            let (file, name) = (if n % 2 == 0 { &a } else { &b }, format!("new{n}"));
+            let path = m.path(&name);
+            scope.spawn(move || {
+                (0..100).for_each(|_| file.set_modified(std::time::SystemTime::now()).unwrap());
+                fs::write(path, b"x").unwrap();
+            });
+        }
+        let store = m.store.store.clone();
+        wait_until("writers wait for room", || store.stats().stalls.waiting > 0);
+        for file in [&a, &b] {
+            let mut page = vec![0; 4096];
+            assert_eq!(file.read_at(&mut page, 0).unwrap(), 4096);
+            assert_eq!(page, [7; 4096]);
+        }
+        gate.set(false);
+    });
+    assert_eq!(fs::read_dir(m.dir.path()).unwrap().count(), 6);
 }

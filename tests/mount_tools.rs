@@ -197,6 +197,23 @@ fn sum_kept() -> u64 {
 }
 
 #[test]
+fn files_are_always_ready_and_the_log_does_not_mind() {
+    if !has("python3") {
+        eprintln!("no python3 here: install it to run this test");
+        return;
+    }
+    let mount = Mount::new();
+    let look = "import select
+file = open('f', 'wb')
+poll = select.poll()
+poll.register(file, select.POLLIN | select.POLLOUT)
+print(poll.poll(10_000) == [(file.fileno(), select.POLLIN | select.POLLOUT)])";
+    assert_eq!(sh(&mount.dir(), &format!("python3 -c \"{look}\"")), "True\n");
+    let log = std::fs::read_to_string(mount.place.store().join("daemon.log")).unwrap_or_default();
+    assert!(!log.contains("WARN"), "{log}");
+}
+
+#[test]
 fn statfs_tells_the_truth() {
     let mount = Mount::new();
     let of = |path: &Path| rustix::fs::statvfs(path).unwrap();

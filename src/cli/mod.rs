@@ -4,11 +4,14 @@
 //! what to do), 2 wrong usage.
 
 mod background;
+mod check;
 mod error;
 mod kv;
 mod log;
+mod memory;
 mod mount;
 mod print;
+mod repair;
 mod serve;
 mod shell;
 mod stats;
@@ -53,6 +56,8 @@ enum Command {
     Snapshot(volume::SnapshotArgs),
     Restore(volume::RestoreArgs),
     Stats(stats::StatsArgs),
+    Check(check::CheckArgs),
+    Repair(repair::RepairArgs),
     Shell(shell::ShellArgs),
 }
 
@@ -71,6 +76,8 @@ pub fn main() -> ExitCode {
         Command::Snapshot(args) => volume::snapshot(&args),
         Command::Restore(args) => volume::restore(&args),
         Command::Stats(args) => stats::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Repair(args) => repair::run(&args),
         Command::Shell(args) => shell::run(&args),
     };
     match done {

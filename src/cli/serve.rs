@@ -7,6 +7,7 @@
 //! whoever waits for the lock finds everything.
 
 use crate::cli::error::{CliError, Result};
+use crate::cli::memory;
 use crate::cli::store::{self, OpenStore};
 use crate::fs::FsOptions;
 use crate::fs::fuse::{ServeOptions, Session, Stopper};
@@ -48,6 +49,9 @@ pub fn serve(
     opened: impl FnOnce(&Path),
     ready: impl FnOnce(&Path) -> io::Result<()>,
 ) -> Result<()> {
+    if !memory::keep_little() {
+        warn!("the memory allocator keeps what is freed");
+    }
     let cleared = check_mount_point(task)?;
     mount::check_device()?;
     let disk = store::lock_or_create(task.store)?;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long to wait for another process that closes the store.
-const LOCK_WAIT: Duration = Duration::from_secs(30);
+pub const LOCK_WAIT: Duration = Duration::from_secs(30);
 
 /// The volume that commands and mounts work on, unless they are told another.
 pub const MAIN: &str = "main";

@@ -8,7 +8,8 @@
 //! - **Logs** (log segments, manifest edits) are written at growing offsets and synced.
 //!
 //! [`real::RealDisk`] is a directory; [`sim::SimDisk`] is a simulation in memory that decides
-//! from a seed what a power cut keeps and which operations fail.
+//! from a seed what a power cut keeps and which operations fail. [`overlay::Overlay`] is a view of a disk that is
+//! only looked at.
 //!
 //! Names are plain file names (no `/`). Every method may be called from any thread.
 //!
@@ -17,6 +18,7 @@
 //! (`*.lsmfs.tmp`) and folders, [`LOST_DIR`] among them.
 
 pub mod lock;
+pub mod overlay;
 pub mod real;
 pub mod sim;
 #[cfg(test)]

@@ -61,6 +61,7 @@ impl FileSystem {
         if !self.access_times().moves(&record, now) {
             return Ok(());
         }
+        self.admit(0)?;
         let _inode = self.locks.inodes.exclusive(ino);
         let mut node = self.load(ino)?;
         node.record.atime = now;

@@ -66,7 +66,7 @@ impl FileSystem {
         keep_size: bool,
         caller: Caller,
     ) -> Outcome<()> {
-        self.check_writable()?;
+        self.admit(0)?;
         let end = offset.checked_add(len).filter(|end| *end <= MAX_FILE_SIZE).ok_or(Cause::FileTooLarge)?;
         if len == 0 {
             return Err(Cause::Invalid("a range without a length"));

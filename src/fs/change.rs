@@ -13,7 +13,7 @@ use crate::fs::node::{Home, Node, Outcome};
 use crate::lsm::{Batch, SeqNo};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A change that is being gathered. Dropped, it did nothing.
+/// A change that is being gathered. Dropped, it did nothing. [`FileSystem::admit`] lets it in, before any lock.
 pub(super) struct Change<'a> {
     fs: &'a FileSystem,
     /// The writes; chunks are added to it directly.
@@ -113,10 +113,10 @@ impl<'a> Change<'a> {
         self.batch.delete(&keys::orphan(ino));
     }
 
-    /// Applies the change: all of it, or on an error nothing.
+    /// Applies the change: all of it, or on an error nothing. It was [admitted](FileSystem::admit).
     pub fn commit(self) -> Outcome<()> {
         if !self.batch.is_empty() {
-            let seq = self.fs.volume.write(self.batch)?;
+            let seq = self.fs.volume.write_admitted(self.batch)?;
             for dir in self.dirs {
                 self.fs.written.note(dir, seq);
             }

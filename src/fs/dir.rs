@@ -115,7 +115,7 @@ impl FileSystem {
     }
 
     fn make(&self, parent: Ino, name: &[u8], new: New<'_>, caller: Caller) -> Outcome<Attr> {
-        self.check_writable()?;
+        self.admit(new.contents.len())?;
         control::check_changeable(parent, name)?;
         let _names = self.locks.names.exclusive(parent);
         // Nobody else can reach the new inode before this returns, so it needs no lock.

@@ -48,7 +48,8 @@ fn activity(stats: &StoreStats) -> String {
         size(disk.blob_read_bytes),
         disk.blob_reads
     ));
-    line(format!("stalls: memtables {}; level 0 {}", stall(stalls.memtables), stall(stalls.l0)));
+    let (memtables, l0) = (stall(stalls.memtables), stall(stalls.l0));
+    line(format!("stalls: memtables {memtables}; level 0 {l0}; {} waiting", stalls.waiting));
     line(format!("flushes: {}, {} in {}", flushes.count, size(flushes.bytes), time(flushes.total_ns)));
     let jobs = compactions.jobs;
     line(format!(

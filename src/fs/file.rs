@@ -63,7 +63,7 @@ impl FileSystem {
     }
 
     fn try_write(&self, ino: Ino, offset: u64, data: &[u8], clear_setid: bool) -> Outcome<usize> {
-        self.check_writable()?;
+        self.admit(data.len())?;
         let _inode = self.locks.inodes.exclusive(ino);
         let mut node = self.load(ino)?;
         check_file(&node.record)?;

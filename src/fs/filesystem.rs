@@ -81,6 +81,9 @@ pub struct FileSystem {
 /// Chunks of a file that are written whole, or nearly, go to blob files: this many bytes at least.
 const BLOB_MIN: usize = CHUNK_SIZE as usize / 2;
 
+/// What most changes write, about: the records of a file and its directory.
+const RECORDS: usize = 256;
+
 /// The engine's settings for a store of files.
 pub fn engine_options() -> Options {
     Options { prefix: Some(keys::GROUPS), blob_min: BLOB_MIN, ..Options::default() }
@@ -117,7 +120,7 @@ impl FileSystem {
             removals: Removals::new(),
         };
         if fs.find_record(0, b"")?.is_none() {
-            fs.check_writable()?;
+            fs.admit(0)?;
             fs.make_root()?;
         }
         if !fs.options.read_only {
@@ -138,6 +141,14 @@ impl FileSystem {
     /// Refuses changes where the file system is read-only.
     pub(super) fn check_writable(&self) -> Outcome<()> {
         if self.options.read_only { Err(Cause::ReadOnly) } else { Ok(()) }
+    }
+
+    /// A change of about `bytes` bytes begins: refused where the file system is read-only, held back while the
+    /// engine has no room. The caller holds no lock, so that nobody waits with it; once it is let in, nothing
+    /// that it writes waits for room ([`Change::commit`]).
+    pub(super) fn admit(&self, bytes: usize) -> Outcome<()> {
+        self.check_writable()?;
+        Ok(self.volume.wait_for_room(RECORDS + bytes)?)
     }
 
     /// Which reads move times of access.

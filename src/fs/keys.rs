@@ -30,7 +30,7 @@ const ORPHAN: u8 = b'o';
 const XATTR: u8 = b'x';
 
 /// The length of a first byte and an inode number.
-const PREFIX_LEN: usize = 9;
+pub(super) const PREFIX_LEN: usize = 9;
 
 /// A key of a first byte and an inode number.
 pub(super) type Prefix = [u8; PREFIX_LEN];
@@ -155,6 +155,19 @@ pub(super) fn orphan_ino(key: &[u8]) -> Option<Ino> {
     let key: &Prefix = key.try_into().ok()?;
     let (_, ino) = key.split_last_chunk::<8>()?;
     Some(Ino::from_be_bytes(*ino))
+}
+
+/// The inode number in any key but a counter's.
+pub(super) fn ino_of(key: &[u8]) -> Option<Ino> {
+    let (first, rest) = key.split_first()?;
+    let known = matches!(*first, ENTRY | CHUNK | INODE | PARENT | ORPHAN | XATTR);
+    rest.first_chunk().filter(|_| known).map(|ino| Ino::from_be_bytes(*ino))
+}
+
+/// Directory and name in the key of one of the names of a file with several.
+pub(super) fn split_inode_name(key: &[u8]) -> Option<(Ino, &[u8])> {
+    let (dir, name) = key.get(PREFIX_LEN..)?.split_first_chunk::<8>()?;
+    Some((Ino::from_be_bytes(*dir), name))
 }
 
 /// A key, or a bound of keys, for people: its kind and inode number, then a name or a chunk's number.

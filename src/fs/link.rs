@@ -19,7 +19,7 @@ impl FileSystem {
     }
 
     fn try_link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Outcome<Attr> {
-        self.check_writable()?;
+        self.admit(0)?;
         check_changeable(parent, name)?;
         let _names = self.locks.names.exclusive(parent);
         let _inodes = self.locks.inodes.exclusive_all([parent, ino]);

@@ -11,6 +11,9 @@
 //!    table of inodes, the renderings of `control.rs`, the inode numbers. (The inode numbers' lock is held over
 //!    one write to the engine, which takes none of these.)
 //!
+//! Who changes something waits for room in the engine before it takes any of these (`FileSystem::admit`), and not
+//! again while it holds them: a stall holds up no reader.
+//!
 //! An open directory's own lock, around its listing's position, comes before all of these.
 //!
 //! Name and inode locks are striped: many inodes share a lock. Whoever needs several of one sort takes

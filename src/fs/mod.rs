@@ -14,6 +14,7 @@
 //! | `file`, `truncate`, `allocate`, `chunk` | contents |
 //! | `dir`, `link`, `remove`, [`rename`], [`readdir`] | names |
 //! | [`control`], [`figures`] | the store's figures as files, and as text |
+//! | [`check`] | whether all records fit together, and mending them |
 //! | [`error`], [`errno`] | what can go wrong, and the system's number for it |
 //! | [`fuse`] | the kernel's face |
 //! | [`mount`] | making and ending mounts |
@@ -24,6 +25,7 @@ mod acl;
 mod allocate;
 pub mod attr;
 mod change;
+pub mod check;
 mod chunk;
 pub mod control;
 mod dir;

@@ -82,7 +82,8 @@ impl Numbers {
     fn write(&self, next: Ino) -> Result<(), Cause> {
         let mut batch = Batch::new();
         batch.put(keys::INODE_COUNTER, &encode_counter(next));
-        self.volume.write(batch)?;
+        // Within a change that was admitted.
+        self.volume.write_admitted(batch)?;
         Ok(())
     }
 }

@@ -38,7 +38,7 @@ impl FileSystem {
         name: &[u8],
         check: impl Fn(&mut Change<'_>, &Node) -> Outcome<()>,
     ) -> Outcome<()> {
-        self.check_writable()?;
+        self.admit(0)?;
         check_changeable(parent, name)?;
         let _names = self.locks.names.exclusive(parent);
         let seen = self.glimpse(parent, name)?;

@@ -92,7 +92,7 @@ impl FileSystem {
         mode: XattrMode,
         caller: Caller,
     ) -> Outcome<()> {
-        self.check_writable()?;
+        self.admit(value.len())?;
         check_xattr_name(name)?;
         if value.len() > VALUE_MAX {
             return Err(Cause::TooLong);
@@ -124,7 +124,7 @@ impl FileSystem {
     }
 
     fn try_removexattr(&self, ino: Ino, name: &[u8]) -> Outcome<()> {
-        self.check_writable()?;
+        self.admit(0)?;
         check_xattr_name(name)?;
         let _inode = self.locks.inodes.exclusive(ino);
         let mut node = self.load(ino)?;

@@ -40,7 +40,7 @@ impl Volume {
         let deletes_much = || {
             tree.immutable.iter().any(|memtable| memtable.deleted() >= self.shared().options.blob_file_size)
         };
-        frozen > 0 && (frozen + 1 > limit || self.stall.has_waiting() || deletes_much())
+        frozen > 0 && (frozen + 1 > limit || self.stall.waiting() > 0 || deletes_much())
     }
 
     /// Flushes the earliest immutable memtable; false if there is none.

@@ -80,6 +80,6 @@ fn walk<E: From<Error>>(
 }
 
 /// Where the range tombstone of this start and number ends, or is cut by another.
-fn end_in(table: &Table, start: &[u8], seq: SeqNo) -> Bytes {
+pub(crate) fn end_in(table: &Table, start: &[u8], seq: SeqNo) -> Bytes {
     table.ranges().covering(start, seq).map_or_else(Bytes::new, |(_, end)| end.clone())
 }

@@ -131,7 +131,7 @@ fn new_state(names: &[String]) -> Result<State> {
 }
 
 /// The keys of hash maps are the system's random numbers: so is what they make of nothing.
-fn random_id() -> u64 {
+pub(crate) fn random_id() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 

@@ -10,6 +10,8 @@
 //!   the log). It has raised the flush signal and the compaction signal, so there is work under way that ends
 //!   the stall; if that work fails, the writer gets its error instead of waiting on. What failed before
 //!   the writer came is no answer: there may be room again.
+//! - Whoever holds locks that readers need while it writes waits before it takes them
+//!   ([`Volume::wait_for_room`]), and then writes without waiting ([`Volume::write_admitted`]).
 //!
 //! Each volume is judged by its own memtables and tables; those of all volumes together only slow its writers
 //! ([`crate::lsm::budget`]). Stalls are counted by cause, with their time.
@@ -116,9 +118,9 @@ impl Stall {
         self.changed.notify_all();
     }
 
-    /// Does a writer wait?
-    pub fn has_waiting(&self) -> bool {
-        self.outcome.lock().waiting > 0
+    /// Writers that wait.
+    pub fn waiting(&self) -> usize {
+        self.outcome.lock().waiting
     }
 
     fn counters(&self, cause: Cause) -> &CauseCounters {
@@ -157,11 +159,13 @@ impl Volume {
         Some(worst).filter(|(_, pressure)| *pressure >= 0.0)
     }
 
-    /// Holds a writer of `bytes` bytes back as long as it must be: before it has taken anything.
+    /// Holds a writer of about `bytes` bytes back as long as it must be: before it has taken anything. Called by
+    /// [`Volume::write`], and by those who write with [`Volume::write_admitted`].
     ///
     /// # Errors
-    /// That of the flush or compaction which should have made room.
-    pub(crate) fn wait_for_room(&self, bytes: usize) -> Result<()> {
+    /// That of the flush or compaction which should have made room; [`Error::Closed`] or [`Error::ReadOnly`]
+    /// where nothing will.
+    pub fn wait_for_room(&self, bytes: usize) -> Result<()> {
         match self.pressure() {
             None => Ok(()),
             Some((cause, pressure)) if pressure < 1.0 => {
@@ -194,6 +198,8 @@ impl Volume {
 
     fn wait_while_full(&self) -> Result<()> {
         let shared = self.shared();
+        // Nothing will make room any more.
+        shared.read_only.check()?;
         // What could be flushed may all be in the mutable memtable.
         self.freeze_if_full();
         let mut outcome = self.stall.outcome.lock();
@@ -263,7 +269,7 @@ mod tests {
                 });
                 refused.send(error).unwrap();
             });
-            while !volume.stall.has_waiting() {
+            while volume.stall.waiting() == 0 {
                 std::thread::yield_now();
             }
             scope.spawn(|| store.close());

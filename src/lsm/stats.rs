@@ -116,6 +116,8 @@ pub struct StallStats {
     pub memtables: StallCause,
     /// Tables in L0 that wait for compaction.
     pub l0: StallCause,
+    /// Writers that wait now.
+    pub waiting: usize,
 }
 
 /// One cause of stalls.

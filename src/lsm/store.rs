@@ -109,7 +109,10 @@ impl Store {
         let cache = Arc::new(BlockCache::new(options.cache_size));
         let recovered = recover(&disk, &options, &graveyard, &cache, &read_only)?;
         let shared = Arc::new(Shared {
-            table_options: TableOptions::from(&options),
+            table_options: TableOptions {
+                store: recovered.manifest.state().store,
+                ..TableOptions::from(&options)
+            },
             metrics,
             tables: Arc::new(TableCache::new(disk.clone(), cache, options.open_tables)),
             disk,

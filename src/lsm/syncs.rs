@@ -43,16 +43,23 @@ impl Syncs {
     pub fn note_write(&self, interval: Duration) {
         // A swap on both sides: either the thread sees the write, or this sees the flag lowered.
         if !self.dirty.swap(true, Ordering::AcqRel) {
-            // An interval without an end: whoever wants a sync asks for it.
-            self.queue.lock().due = Instant::now().checked_add(interval);
-            self.wake.notify_one();
+            let mut queue = self.queue.lock();
+            // If the thread is to look anyway, it does within an interval: waking it now would cost a program
+            // that syncs each of its writes as much as the write.
+            if queue.due.is_none() {
+                // An interval without an end: whoever wants a sync asks for it.
+                queue.due = Instant::now().checked_add(interval);
+                self.wake.notify_one();
+            }
         }
     }
 
-    /// Has the thread look in an interval at the latest.
+    /// After a sync: has the thread look in an interval, or before, if something was written meanwhile.
     fn look_after(&self, interval: Duration) {
         let mut queue = self.queue.lock();
-        queue.due = queue.due.or_else(|| Instant::now().checked_add(interval));
+        if queue.due.is_none() || !self.dirty.load(Ordering::Acquire) {
+            queue.due = Instant::now().checked_add(interval);
+        }
     }
 
     /// Has `done` called after the next sync. False (and not called) if the thread has stopped.
@@ -126,6 +133,23 @@ pub(crate) fn run_syncs(shared: &Shared) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_write_between_syncs_is_looked_at_an_interval_after_the_last_one() {
+        let (syncs, hour) = (Syncs::default(), Duration::from_secs(3600));
+        let sync = || {
+            syncs.dirty.store(false, Ordering::Release);
+            syncs.look_after(hour);
+            syncs.queue.lock().due.unwrap()
+        };
+        let first = sync();
+        syncs.note_write(hour);
+        assert_eq!(syncs.queue.lock().due, Some(first), "the thread need not be woken");
+        // Written while the log was being synced: that sync may not have it.
+        syncs.look_after(hour);
+        assert_eq!(syncs.queue.lock().due, Some(first));
+        assert!(sync() > first, "what was synced on request is not synced again soon");
+    }
 
     #[test]
     fn a_sync_interval_may_be_endless() {

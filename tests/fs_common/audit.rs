@@ -42,6 +42,8 @@ fn walk(f: &Fixture) -> BTreeMap<String, (Attr, Vec<u8>)> {
 
 /// Checks that a volume's records fit together. Nothing may be unlinked and referenced.
 pub fn audit(f: &Fixture) {
+    let checked = lsmfs::fs::check::check(&f.store.volume("main").unwrap(), &mut || ()).unwrap();
+    assert_eq!(checked.findings, [], "what the check finds");
     let found = walk(f);
     let mut links: BTreeMap<Ino, u32> = BTreeMap::new();
     let mut subdirectories: BTreeMap<Ino, u32> = BTreeMap::new();

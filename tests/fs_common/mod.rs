@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod audit;
+pub mod gate;
 
 use lsmfs::disk::Disk;
 use lsmfs::disk::sim::SimDisk;
@@ -77,6 +78,11 @@ impl Fixture {
         }
         keys
     }
+}
+
+/// An engine whose writers wait soon where nothing is flushed.
+pub fn stalls_soon() -> Options {
+    Options { memtable_size: 16 << 10, memtable_stall_size: 64 << 10, ..engine_options() }
 }
 
 fn open(sim: &Arc<SimDisk>, options: &Options) -> (Arc<Store>, Arc<FileSystem>) {

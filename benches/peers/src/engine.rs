@@ -48,8 +48,8 @@ pub struct Settings {
     pub level_base: u64,
     /// Values are large: lsmfs gets them as tails, which stand apart from the keys.
     pub large_values: bool,
-    /// The peers keep large values in blob files.
-    pub peers_blobs: bool,
+    /// Large values stand in blob files.
+    pub blobs: bool,
 }
 
 /// Tables of L0 that start a compaction, slow writers, and make them wait.

@@ -60,7 +60,7 @@ pub struct Options {
     /// Where the stores are put; needs about a gigabyte at scale 1 [default: the temporary directory]
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// Keep large values in the peers' trees, not in blob files
+    /// Keep large values in the trees, not in blob files
     #[arg(long)]
     no_blobs: bool,
     /// Write everything that was measured to this file

@@ -202,7 +202,7 @@ impl Job {
             table: memtable,
             level_base: memtable * MEMTABLES_IN_BASE,
             large_values: line.value_len >= LARGE,
-            peers_blobs: blobs,
+            blobs: blobs,
         };
         Job { engine, line, dir, keys, seconds: SECONDS * scale.min(2.0), settings }
     }

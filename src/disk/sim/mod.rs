@@ -56,7 +56,7 @@ pub struct SimDisk {
     hooks: Arc<Hooks>,
 }
 
-/// What a test wants called before operations on open files.
+/// What a test wants called before operations.
 type Hooks = RwLock<HashMap<Op, Arc<dyn Fn() + Send + Sync>>>;
 
 /// Calls what is to be called before an operation. No lock is held meanwhile.
@@ -115,7 +115,7 @@ impl SimDisk {
     }
 
     /// Has `hook` called before each read, write or sync ([`Op::Read`], [`Op::Write`], [`Op::Sync`]) of an
-    /// open object or log: a disk hangs while it does not return. One for each sort; it works on what is
+    /// open object or log, or before an object is started ([`Op::Create`]): a disk hangs while it does not return. One for each sort; it works on what is
     /// open already too, and is not kept after a crash.
     pub fn before(&self, op: Op, hook: impl Fn() + Send + Sync + 'static) {
         self.hooks.write().insert(op, Arc::new(hook));
@@ -198,6 +198,7 @@ impl fmt::Debug for SimDisk {
 impl Disk for SimDisk {
     fn create(&self, name: &str) -> Result<Box<dyn ObjectWriter>> {
         check_name("create", name)?;
+        call_hook(&self.hooks, Op::Create);
         let mut state = self.state.lock();
         state.begin(Op::Create, name)?;
         Ok(Box::new(Writer { handle: self.handle(state.new_file(), name), written: 0 }))

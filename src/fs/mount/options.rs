@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn what_is_for_others_is_ignored() {
-        let list = "defaults,auto,noauto,nofail,_netdev,x-systemd.automount,comment=x,X-mount.mkdir,,default_permissions,volume=main,async";
+        let list = "defaults,auto,noauto,nofail,_netdev,x-systemd.automount,comment=x,X-mount.mkdir,,default_permissions,async";
         assert_eq!(parse(list).unwrap(), MountOptions::defaults());
     }
 
@@ -256,7 +256,6 @@ mod tests {
             "request_timeout=86401",
             "linger=-1",
             "linger=10001",
-            "volume=x",
             "compaction=x",
             "compaction",
             "remount",

@@ -17,7 +17,7 @@ pub const VERSION: u32 = 1;
 const MAGIC: &[u8; 8] = b"lsmfsblb";
 
 /// The header of file `number` of the store with this id.
-pub(super) fn file_header(number: u64, store: u64) -> [u8; HEADER_LEN] {
+pub(crate) fn file_header(number: u64, store: u64) -> [u8; HEADER_LEN] {
     let mut out = [0; HEADER_LEN];
     out[..8].copy_from_slice(MAGIC);
     out[8..12].copy_from_slice(&VERSION.to_be_bytes());
@@ -31,7 +31,7 @@ pub(super) fn file_header(number: u64, store: u64) -> [u8; HEADER_LEN] {
 ///
 /// # Errors
 /// [`Error::NewerFormat`] if a later version wrote the file, [`Error::Corruption`].
-pub(super) fn check_file_header(object: &dyn Object, number: u64, store: u64) -> Result<()> {
+pub(crate) fn check_file_header(object: &dyn Object, number: u64, store: u64) -> Result<()> {
     let header = read_exact(object, number, 0, HEADER_LEN)?;
     let damaged = |offset, what: &str| Error::corruption(file_name(number), offset, what);
     let (Some(magic), Some(sum)) = (header.first_chunk::<8>(), header.last_chunk::<8>()) else {

@@ -70,6 +70,7 @@ mod stored;
 pub(crate) mod writer;
 
 pub use format::{HEADER_LEN, VALUE_HEADER_LEN, VERSION};
+pub(crate) use format::{check_file_header, file_header};
 pub(crate) use live::{LiveBlob, LiveBlobs};
 pub(crate) use output::BlobOutput;
 pub use pointer::{BlobUse, Pointer};

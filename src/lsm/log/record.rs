@@ -122,6 +122,12 @@ impl Header {
         if u32_at(header, 0) != framing.header_sum(&header[4..]) {
             return None;
         }
+        Header::decode_unsigned(bytes)
+    }
+
+    /// As [`Header::decode`], where the store's id is lost: the header's own checksum is not looked at.
+    pub(crate) fn decode_unsigned(bytes: &[u8]) -> Option<(Header, u32)> {
+        let header: &[u8; HEADER_LEN] = bytes.first_chunk()?;
         let decoded = Header {
             kind: RecordKind::from_u8(header[12])?,
             payload_len: u32_at(header, 8),

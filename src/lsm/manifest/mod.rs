@@ -200,6 +200,19 @@ fn replay_edits(state: &mut State, bytes: Bytes, name: &str, generation: u64) ->
     }
 }
 
+/// The store's id as the start of a snapshot that may be damaged says it.
+pub(crate) fn stated_store(name: &str, start: &[u8]) -> Option<u64> {
+    snapshot_of(name)?;
+    // The first edit: tag, length, id.
+    let id = start.get(SNAPSHOT_HEADER_LEN + 2..)?.first_chunk()?;
+    Some(u64::from_be_bytes(*id))
+}
+
+/// Writes a generation and leaves the older ones.
+pub(crate) fn write_new(disk: &dyn Disk, generation: u64, state: &State) -> Result<()> {
+    write_generation(disk, generation, state).map(drop)
+}
+
 impl Manifest {
     /// Writes `state` as generation `generation` and goes on from it. The generation before, if
     /// any, is deleted.

@@ -172,7 +172,11 @@ fn nanos(time: std::time::Duration) -> u64 {
 
 impl StallStats {
     fn plus(self, other: StallStats) -> StallStats {
-        StallStats { memtables: self.memtables.plus(other.memtables), l0: self.l0.plus(other.l0) }
+        StallStats {
+            memtables: self.memtables.plus(other.memtables),
+            l0: self.l0.plus(other.l0),
+            waiting: self.waiting + other.waiting,
+        }
     }
 }
 
@@ -216,6 +220,7 @@ impl Volume {
             stalls: StallStats {
                 memtables: StallCause::from(&self.stall.memtables),
                 l0: StallCause::from(&self.stall.l0),
+                waiting: self.stall.waiting(),
             },
             compacting: self
                 .compacting

@@ -100,6 +100,7 @@ impl TableBuilder {
                 data_blocks: 0,
                 value_blocks: 0,
                 prefix_rule: options.prefix.map_or(0, |rule| rule.id.into()),
+                store: options.store,
             },
             options,
         })

@@ -6,7 +6,6 @@
 
 use crate::lsm::options::Compression;
 use crate::lsm::table::Malformed;
-use lz4_flex::block::CompressTable;
 use std::cell::RefCell;
 
 /// Longer blocks are not compressed.
@@ -39,7 +38,7 @@ impl Codec {
     }
 }
 
-/// Compresses one table's blocks; keeps the codecs' tables and the output buffer between them.
+/// Compresses one table's blocks; keeps the codec's tables and the output buffer between them.
 pub(crate) struct Compressor {
     method: Method,
     /// The last block's stored contents. Only grows, so that it is zeroed once.
@@ -48,12 +47,7 @@ pub(crate) struct Compressor {
 
 enum Method {
     Raw,
-    /// Tables for blocks below and from 64 KiB: one that has grown would not shrink again, and
-    /// clearing the larger one takes twice as long.
-    Lz4 {
-        small: CompressTable,
-        large: CompressTable,
-    },
+    Lz4,
     Zstd(zstd::bulk::Compressor<'static>),
 }
 
@@ -61,7 +55,7 @@ impl Compressor {
     pub(crate) fn new(compression: Compression) -> Compressor {
         let method = match compression {
             Compression::None => Method::Raw,
-            Compression::Lz4 => Method::Lz4 { small: CompressTable::small(), large: CompressTable::large() },
+            Compression::Lz4 => Method::Lz4,
             // Fails only for want of memory; the blocks then stay raw.
             Compression::Zstd => zstd::bulk::Compressor::new(ZSTD_LEVEL).map_or(Method::Raw, Method::Zstd),
         };
@@ -76,7 +70,10 @@ impl Compressor {
         }
         let (codec, bound) = match self.method {
             Method::Raw => return raw,
-            Method::Lz4 { .. } => (Codec::Lz4, lz4_flex::block::get_maximum_output_size(contents.len())),
+            Method::Lz4 => match lz4::block::compress_bound(contents.len()) {
+                Ok(bound) => (Codec::Lz4, bound),
+                Err(_) => return raw,
+            },
             Method::Zstd(_) => (Codec::Zstd, zstd::zstd_safe::compress_bound(contents.len())),
         };
         if self.out.len() < LEN_LEN + bound {
@@ -86,10 +83,7 @@ impl Compressor {
         len.copy_from_slice(&(contents.len() as u32).to_le_bytes());
         let body_len = match &mut self.method {
             Method::Raw => None,
-            Method::Lz4 { small, large } => {
-                let table = if contents.len() < usize::from(u16::MAX) { small } else { large };
-                lz4_flex::block::compress_into_with_table(contents, body, table).ok()
-            }
+            Method::Lz4 => lz4::block::compress_to_buffer(contents, None, false, body).ok(),
             Method::Zstd(zstd) => zstd.compress_to_buffer(contents, body).ok(),
         };
         match body_len {
@@ -116,7 +110,7 @@ pub(crate) fn decompress(codec: Codec, stored: &[u8]) -> Result<Vec<u8>, Malform
     }
     let contents = match codec {
         Codec::Raw => return Err(BAD),
-        Codec::Lz4 => lz4_flex::block::decompress(body, len).map_err(|_| BAD)?,
+        Codec::Lz4 => lz4::block::decompress(body, Some(len as i32)).map_err(|_| BAD)?,
         Codec::Zstd => {
             let mut contents = Vec::with_capacity(len);
             UNZSTD.with_borrow_mut(|zstd| zstd.decompress_to_buffer(body, &mut contents)).map_err(|_| BAD)?;

@@ -170,6 +170,12 @@ impl IndexBlock {
         Handle::decode(&mut rest).ok_or(Malformed("an index entry's filter"))
     }
 
+    /// The user key of entry `i`'s start.
+    pub(crate) fn start(&self, i: usize) -> Result<Bytes> {
+        let (rest, _) = self.entry(i)?;
+        Ok([self.prefix(), rest.user].concat().into())
+    }
+
     /// Is the start of entry `i` of this user key?
     pub(crate) fn start_is(&self, i: usize, user: &[u8]) -> Result<bool> {
         let (rest, _) = self.entry(i)?;

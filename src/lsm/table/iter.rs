@@ -25,14 +25,14 @@ pub struct TableIter {
     /// The data block in `data`: its place in the index, and its offset.
     slot: usize,
     data_at: u64,
-    data: DataCursor,
+    pub(super) data: DataCursor,
 }
 
 #[derive(Debug)]
-struct LoadedIndex {
+pub(super) struct LoadedIndex {
     partition: usize,
     at: u64,
-    block: IndexBlock,
+    pub(super) block: IndexBlock,
 }
 
 impl TableIter {
@@ -158,7 +158,7 @@ impl TableIter {
     }
 
     /// Loads the index of a partition, if it is not the loaded one; its data block then goes.
-    fn load_index(&mut self, partition: usize) -> Result<()> {
+    pub(super) fn load_index(&mut self, partition: usize) -> Result<()> {
         if self.index.as_ref().is_none_or(|index| index.partition != partition) {
             self.data.clear();
             let (block, at) = self.table.index(partition, self.cache_use)?;
@@ -168,7 +168,7 @@ impl TableIter {
     }
 
     /// Loads the data block in a slot of the loaded index, if it is not the loaded one.
-    fn load_data(&mut self, slot: usize) -> Result<()> {
+    pub(super) fn load_data(&mut self, slot: usize) -> Result<()> {
         if self.data.has_block() && self.slot == slot {
             return Ok(());
         }
@@ -181,12 +181,12 @@ impl TableIter {
 
     /// The loaded index. There is one wherever a record is, was or is being looked for.
     #[inline]
-    fn loaded(&self) -> &LoadedIndex {
+    pub(super) fn loaded(&self) -> &LoadedIndex {
         self.index.as_ref().expect("an index is loaded")
     }
 
     /// Asks the loaded index.
-    fn in_index<'a, T>(
+    pub(super) fn in_index<'a, T>(
         &'a self,
         ask: impl FnOnce(&'a IndexBlock) -> std::result::Result<T, Malformed>,
     ) -> Result<T> {
@@ -196,7 +196,7 @@ impl TableIter {
 
     /// Moves in the loaded data block.
     #[inline]
-    fn with_data<T>(
+    pub(super) fn with_data<T>(
         &mut self,
         act: impl FnOnce(&mut DataCursor) -> std::result::Result<T, Malformed>,
     ) -> Result<T> {

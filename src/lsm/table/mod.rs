@@ -43,6 +43,7 @@ pub mod meta;
 pub mod properties;
 mod ranges;
 pub mod reader;
+pub(crate) mod walk;
 
 pub use builder::TableBuilder;
 pub use cache::TableCache;
@@ -78,6 +79,8 @@ pub struct TableOptions {
     pub prefix: Option<PrefixRule>,
     /// The filters' size in bits a key (10: 1 % false positives); 0 for none.
     pub filter_bits_per_key: usize,
+    /// The id of the store, which each table repeats: without it no log or blob file can be read.
+    pub store: u64,
 }
 
 impl Default for TableOptions {
@@ -94,6 +97,7 @@ impl From<&Options> for TableOptions {
             value_threshold: 256,
             prefix: options.prefix,
             filter_bits_per_key: 10,
+            store: 0,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! block := the table's meta (see [`TableMeta`]), its size 0: unknown when the block is written
 //!          | varint length of the rest | varint compression | varint block size | varint value threshold
 //!          | varint partitions | varint data blocks | varint value blocks | varint prefix rule
+//!          | [store's id (8, little-endian)]
 //!          | more, from later versions
 //! ```
 //!
@@ -32,6 +33,8 @@ pub struct Properties {
     pub value_blocks: u64,
     /// The [`crate::lsm::table::PrefixRule`] of the filters; 0 if none.
     pub prefix_rule: u64,
+    /// The id of the store that the table belongs to; 0 if it does not say.
+    pub store: u64,
 }
 
 impl Properties {
@@ -47,6 +50,9 @@ impl Properties {
             self.prefix_rule,
         ] {
             varint::put(&mut body, n);
+        }
+        if self.store != 0 {
+            body.extend_from_slice(&self.store.to_le_bytes());
         }
         let mut out = Vec::new();
         self.meta.encode(&mut out);
@@ -68,6 +74,7 @@ impl Properties {
             data_blocks: number()?,
             value_blocks: number()?,
             prefix_rule: number()?,
+            store: body.first_chunk().map_or(0, |id| u64::from_le_bytes(*id)),
         })
     }
 }

@@ -171,6 +171,11 @@ impl Table {
         Ok(self.filter(partition)?.is_none_or(|filter| filter.may_contain_prefix(rule, prefix)))
     }
 
+    /// The start of a partition.
+    pub(crate) fn partition_start(&self, partition: usize) -> Result<Bytes> {
+        self.top_index.start(partition).map_err(|e| self.damaged(self.top_index_at, e))
+    }
+
     pub(crate) fn partitions(&self) -> usize {
         self.top_index.len()
     }
@@ -199,7 +204,7 @@ impl Table {
     }
 
     /// Reads the filter of a partition, if it has one.
-    fn filter(&self, partition: usize) -> Result<Option<Filter>> {
+    pub(crate) fn filter(&self, partition: usize) -> Result<Option<Filter>> {
         let handle = self.top_index.filter(partition).map_err(|e| self.damaged(self.top_index_at, e))?;
         if handle.len == 0 {
             return Ok(None);

@@ -24,7 +24,7 @@ fn keyspace_options(settings: &Settings) -> KeyspaceCreateOptions {
         .with_l0_threshold(L0_TABLES[0] as u8)
         .with_table_target_size(settings.table)
         .with_level_ratio_policy(vec![LEVEL_MULTIPLIER as f32]);
-    let blobs = settings.large_values && settings.peers_blobs;
+    let blobs = settings.large_values && settings.blobs;
     let large = KvSeparationOptions::default().file_target_size(settings.table * 4);
     KeyspaceCreateOptions::default()
         .max_memtable_size(settings.memtable as u64)

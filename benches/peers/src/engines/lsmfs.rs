@@ -52,6 +52,8 @@ impl Engine for Lsmfs {
             table_size: settings.table,
             level_base_size: settings.level_base,
             level_multiplier: LEVEL_MULTIPLIER,
+            blob_min: if settings.large_values && settings.blobs { 1 << 10 } else { 0 },
+            blob_file_size: settings.table as u64 * 4,
             ..Options::default()
         };
         let disk = RealDisk::open_or_create(dir, Duration::from_secs(5))?;

@@ -45,7 +45,7 @@ fn options(settings: &Settings) -> Options {
     options.set_max_bytes_for_level_base(settings.level_base);
     options.set_max_bytes_for_level_multiplier(LEVEL_MULTIPLIER as f64);
     options.set_stats_dump_period_sec(0);
-    if settings.large_values && settings.peers_blobs {
+    if settings.large_values && settings.blobs {
         options.set_enable_blob_files(true);
         options.set_min_blob_size(1 << 10);
         options.set_blob_file_size(settings.table * 4);

@@ -41,6 +41,7 @@ fn a_table_of_version_1_reads_back_and_is_still_written_so() {
         value_threshold: 50,
         prefix: Some(RULE),
         filter_bits_per_key: 10,
+        store: 0,
     };
     disk.build(5, &options, &records());
     assert!(

@@ -66,6 +66,7 @@ fn options() -> impl Strategy<Value = TableOptions> {
             value_threshold,
             prefix,
             filter_bits_per_key,
+            store: 0,
         },
     )
 }

@@ -1,0 +1,247 @@
+//! Repairing a store's files: what can be read is brought back, and what could not be is told.
+//!
+//! 1. **The manifest.** If it cannot be read, the store's id is looked for in what is left ([`id`]), and the
+//!    records of all tables and of the log are merged, in the order of their sequence numbers, into one table
+//!    of L0, which compactions cut up again. (Where a table stood in the levels is lost, and no order of whole
+//!    tables would do.)
+//! 2. **Tables.** One that is damaged is copied without what cannot be read ([`tables`]); the copy takes its
+//!    place. A value that alone cannot be read becomes a tombstone: no older one may come up in its place.
+//! 3. **The log.** If an open would refuse it, its whole records up to where it is known to have been durable
+//!    become a table of L0 ([`log`]).
+//!
+//! What cannot be brought back: records in damaged blocks, of which only the range of keys is known. Older
+//! versions of their keys may then show, deleted ones among them; with a manifest that was lost, also from
+//! tables that were about to be deleted. Of several volumes only the first can be rebuilt without a manifest.
+//!
+//! Everything new is written, and a new generation of the manifest with it, before the first old file moves to
+//! `lost/`; none is deleted. A repair that was interrupted is made again from the start.
+
+mod id;
+mod log;
+mod tables;
+
+use crate::disk::Disk;
+use crate::lsm::blob::{self, BlobReader};
+use crate::lsm::cache::BlockCache;
+use crate::lsm::check::{Problem, TableCheck, Watch, check, open_to_look};
+use crate::lsm::log as wal;
+use crate::lsm::manifest::{self, State, VolumeId, VolumeState};
+use crate::lsm::recover::FIRST_VOLUME;
+use crate::lsm::table::{self, TableBuilder, TableMeta, TableOptions};
+use crate::lsm::{Error, Options, Result};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The number of the volume that is rebuilt.
+const FIRST_ID: VolumeId = 1;
+
+/// What a repair did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Repaired {
+    /// Files that were moved to `lost/`.
+    pub moved: Vec<String>,
+    /// Was the manifest rebuilt?
+    pub rebuilt: bool,
+    /// Records that were brought back from the log and from damaged tables.
+    pub brought_back: u64,
+}
+
+/// A repair that runs.
+struct Repair<'a> {
+    disk: &'a Arc<dyn Disk>,
+    options: TableOptions,
+    watch: &'a mut dyn Watch,
+    next_file: u64,
+    /// Files that nothing needs when the new manifest is written.
+    old: Vec<String>,
+    done: Repaired,
+}
+
+/// Repairs the store on `disk`, which must be locked. Tells `watch` of everything that could not be read.
+/// Where nothing is damaged, nothing is changed.
+///
+/// # Errors
+/// What [`check`] gives, and a disk that cannot be written to: then the store is as it was, but for files that
+/// the next repair or open removes.
+pub fn repair(disk: &Arc<dyn Disk>, options: &Options, watch: &mut dyn Watch) -> Result<Repaired> {
+    struct Silent;
+    impl Watch for Silent {
+        fn problem(&mut self, _: Problem) {}
+    }
+    if check(disk, &mut Silent)?.problems == 0 {
+        return Ok(Repaired::default());
+    }
+    let names: Vec<String> = disk.list()?.into_iter().map(|file| file.name).collect();
+    let options = TableOptions::from(options);
+    let next_file = names.iter().filter_map(|name| file_number(name)).max().unwrap_or(0) + 1;
+    let mut repair = Repair { disk, options, watch, next_file, old: Vec::new(), done: Repaired::default() };
+    match manifest::read(disk.as_ref(), &names) {
+        Ok(Some(state)) => {
+            repair.next_file = repair.next_file.max(state.files);
+            repair.mend_tables(state)?;
+        }
+        Ok(None) => repair.rebuild(&names)?,
+        Err(error @ Error::Corruption { .. }) => {
+            repair.watch.problem(error.into());
+            repair.rebuild(&names)?;
+        }
+        Err(error) => return Err(error),
+    }
+    repair.mend_log()?;
+    Ok(repair.done)
+}
+
+/// The number of a table's or a blob file's name.
+fn file_number(name: &str) -> Option<u64> {
+    table::parse_file_name(name).or_else(|| blob::parse_file_name(name))
+}
+
+impl Repair<'_> {
+    fn blobs(&self, store: u64) -> BlobReader {
+        BlobReader::new(self.disk.clone(), Arc::new(BlockCache::new(0)), store, 64)
+    }
+
+    fn new_table(&mut self) -> Result<TableBuilder> {
+        let number = self.next_file;
+        self.next_file += 1;
+        TableBuilder::new(self.disk.create(&table::file_name(number))?, number, &self.options)
+    }
+
+    /// Puts copies in the places of damaged tables.
+    fn mend_tables(&mut self, mut state: State) -> Result<()> {
+        self.options.store = state.store;
+        let blobs = self.blobs(state.store);
+        let listed = self.disk.list()?;
+        let mut copies: BTreeMap<u64, Option<TableMeta>> = BTreeMap::new();
+        let metas: Vec<TableMeta> = state.live_tables().cloned().collect();
+        for meta in metas {
+            if copies.contains_key(&meta.number) {
+                continue;
+            }
+            let mut sound = Sound(true);
+            TableCheck::new(Some(&blobs)).run(self.disk, &listed, meta.number, Some(&meta), &mut sound)?;
+            if !sound.0 {
+                let copy = self.copy_of(&meta, &blobs)?;
+                copies.insert(meta.number, copy);
+                self.old.push(table::file_name(meta.number));
+            }
+        }
+        if copies.is_empty() {
+            return Ok(());
+        }
+        for volume in state.volumes.values_mut() {
+            for level in &mut Arc::make_mut(volume).levels {
+                let replaced = level.iter().filter_map(|meta| match copies.get(&meta.number) {
+                    Some(copy) => copy.clone().map(Arc::new),
+                    None => Some(meta.clone()),
+                });
+                *level = Arc::new(replaced.collect());
+            }
+        }
+        self.install(state)
+    }
+
+    /// Makes a state from the tables and the log.
+    fn rebuild(&mut self, names: &[String]) -> Result<()> {
+        self.done.rebuilt = true;
+        let numbers: Vec<u64> = names.iter().filter_map(|name| table::parse_file_name(name)).collect();
+        let found = id::find(self.disk.as_ref(), names)?;
+        let store = match found {
+            Some(store) => store,
+            None => id::make_new(self.disk.as_ref(), names)?,
+        };
+        self.options.store = store;
+        let blobs = self.blobs(store);
+        let mut sources = Vec::new();
+        for number in numbers {
+            self.old.push(table::file_name(number));
+            sources.extend(self.sound_table(number, &blobs)?);
+        }
+        let segments = log::last_run(names);
+        let framing = found.map(wal::framing);
+        let read = log::Salvage::of(self, framing, &segments, None, &blobs)?;
+        let (memtables, last) = (read.memtables, read.segments_end);
+        let merged = self.merge(sources, memtables.get(&FIRST_ID).map_or(&[], Vec::as_slice))?;
+        let mut main = VolumeState { name: FIRST_VOLUME.to_string(), ..VolumeState::default() };
+        main.flushed = merged.as_ref().map_or(0, |meta| meta.largest_seq).max(read.last_seq);
+        main.levels = vec![Arc::new(merged.into_iter().map(Arc::new).collect())];
+        self.old.extend(names.iter().filter(|name| wal::parse_file_name(name).is_some()).cloned());
+        let (number, base) = last;
+        self.install(State {
+            store,
+            log_start: (number, base),
+            log_durable: base,
+            volumes: BTreeMap::from([(FIRST_ID, Arc::new(main))]),
+            ..State::default()
+        })
+    }
+
+    /// If the log would be refused, or points to what cannot be read, makes tables of it.
+    fn mend_log(&mut self) -> Result<()> {
+        let mut sound = Sound(true);
+        match open_to_look(self.disk.clone(), Options::default()) {
+            Ok(_) => _ = check(self.disk, &mut sound)?,
+            Err(Error::Corruption { .. }) => sound.0 = false,
+            Err(error) => return Err(error),
+        }
+        if sound.0 {
+            return Ok(());
+        }
+        let names: Vec<String> = self.disk.list()?.into_iter().map(|file| file.name).collect();
+        let Some(mut state) = manifest::read(self.disk.as_ref(), &names)? else { return Ok(()) };
+        self.next_file = self.next_file.max(state.files);
+        self.options.store = state.store;
+        let blobs = self.blobs(state.store);
+        let mut numbers: Vec<u64> = names.iter().filter_map(|name| wal::parse_file_name(name)).collect();
+        numbers.retain(|number| *number >= state.log_start.0);
+        numbers.sort_unstable();
+        let framing = Some(wal::framing(state.store));
+        let read = log::Salvage::of(self, framing, &numbers, Some(&state), &blobs)?;
+        for (id, memtables) in &read.memtables {
+            let Some(table) = self.merge(Vec::new(), memtables)? else { continue };
+            if let Some(volume) = state.volumes.get_mut(id).map(Arc::make_mut) {
+                volume.flushed = volume.flushed.max(table.largest_seq);
+                if volume.levels.is_empty() {
+                    volume.levels.push(Arc::default());
+                }
+                Arc::make_mut(&mut volume.levels[0]).insert(0, Arc::new(table));
+            }
+        }
+        self.old.extend(names.iter().filter(|name| wal::parse_file_name(name).is_some()).cloned());
+        state.log_start = read.segments_end;
+        state.log_durable = read.segments_end.1;
+        state.sealed.clear();
+        self.install(state)
+    }
+
+    /// Writes a state as the newest manifest, then moves away what it replaces.
+    fn install(&mut self, mut state: State) -> Result<()> {
+        state.files = state.files.max(self.next_file);
+        let names: Vec<String> = self.disk.list()?.into_iter().map(|file| file.name).collect();
+        manifest::write_new(self.disk.as_ref(), manifest::next_generation(&names)?, &state)?;
+        let old_manifests = names.into_iter().filter(|name| manifest::is_manifest_file(name));
+        self.old.extend(old_manifests);
+        for name in std::mem::take(&mut self.old) {
+            match self.disk.move_to_lost(&name) {
+                Err(e) if e.is_not_found() => {}
+                moved => {
+                    moved?;
+                    self.done.moved.push(name);
+                }
+            }
+        }
+        Ok(self.disk.sync_dir()?)
+    }
+}
+
+/// Whether nothing was found.
+struct Sound(bool);
+
+impl Watch for Sound {
+    fn problem(&mut self, _: Problem) {
+        self.0 = false;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,275 @@
+//! Tables: copying what can be read of a damaged one, and merging many into one.
+
+use super::Repair;
+use crate::lsm::blob::{BlobReader, Pointer};
+use crate::lsm::cache::BlockCache;
+use crate::lsm::check::{Problem, TableCheck};
+use crate::lsm::iter::InternalIterator;
+use crate::lsm::iter::merge::MergeIter;
+use crate::lsm::iter::stripes::keep_visible;
+use crate::lsm::key::{KeyRef, Kind};
+use crate::lsm::memtable::{Memtable, MemtableIter};
+use crate::lsm::range::RangeSet;
+use crate::lsm::table::walk::{Found, walk};
+use crate::lsm::table::{Table, TableBuilder, TableIter, TableMeta, file_name};
+use crate::lsm::{Error, Result};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// Tables that are merged at once: no more are open.
+const MERGED_AT_ONCE: usize = 256;
+
+impl Repair<'_> {
+    /// A copy of what can be read of a table; `None` if nothing can.
+    pub(super) fn copy_of(&mut self, meta: &TableMeta, blobs: &BlobReader) -> Result<Option<TableMeta>> {
+        match self.open(meta.number)? {
+            Ok(table) => self.copy(&Arc::new(table), blobs),
+            Err(error) => {
+                let keys = Some((meta.smallest.clone(), Some(meta.largest.clone())));
+                self.watch.problem(Problem { error, keys });
+                Ok(None)
+            }
+        }
+    }
+
+    /// Opens a table; the inner error is that of damage.
+    fn open(&self, number: u64) -> Result<std::result::Result<Table, Error>> {
+        let name = file_name(number);
+        let object = match self.disk.open(&name) {
+            Err(e) if e.is_not_found() => return Ok(Err(Error::corruption(name, 0, "it is missing"))),
+            opened => opened?,
+        };
+        let len = object.len()?;
+        match Table::open(object, number, len, Arc::new(BlockCache::new(0))) {
+            Ok(table) => Ok(Ok(table)),
+            Err(error @ Error::Corruption { .. }) => Ok(Err(error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn copy(&mut self, table: &Arc<Table>, blobs: &BlobReader) -> Result<Option<TableMeta>> {
+        let mut builder: Option<TableBuilder> = None;
+        let mut last: Option<(Bytes, u64)> = None;
+        let mut failed = None;
+        let mut copied = 0;
+        walk(table, &mut |found| {
+            if failed.is_some() {
+                return;
+            }
+            let (key, kind, head, tail) = match found {
+                Found::Record { key, kind, head, tail } => (key, kind, head, tail),
+                Found::Lost { error, from, to } => {
+                    return self.watch.problem(Problem { error, keys: Some((from, to)) });
+                }
+                Found::Beside(error) => return self.watch.problem(error.into()),
+            };
+            // What is out of order nobody would find.
+            let trailer = key.trailer();
+            if last.as_ref().is_some_and(|(user, before)| {
+                user.as_ref() > key.user || (user == key.user && *before <= trailer)
+            }) {
+                return;
+            }
+            last = Some((Bytes::copy_from_slice(key.user), trailer));
+            let value = tail.and_then(|tail| checked(kind, tail, blobs));
+            let (key, head, tail) = match value {
+                Ok(tail) => (key, head, tail),
+                Err(error @ Error::Corruption { .. }) => {
+                    let user = Bytes::copy_from_slice(key.user);
+                    self.watch.problem(Problem { error, keys: Some((user.clone(), Some(user))) });
+                    (KeyRef::new(key.user, key.seq, Kind::Tombstone), &[][..], Bytes::new())
+                }
+                Err(error) => return failed = Some(error),
+            };
+            copied += 1;
+            let added = match &mut builder {
+                Some(builder) => builder.add(key, head, &tail),
+                empty => self.new_table().and_then(|new| empty.insert(new).add(key, head, &tail)),
+            };
+            failed = added.err();
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        self.done.brought_back += copied;
+        builder.map(TableBuilder::finish).transpose()
+    }
+
+    /// A table all of which can be read: this one, or a copy of it.
+    pub(super) fn sound_table(&mut self, number: u64, blobs: &BlobReader) -> Result<Option<Arc<Table>>> {
+        let listed = self.disk.list()?;
+        let mut sound = super::Sound(true);
+        TableCheck::new(Some(blobs)).run(self.disk, &listed, number, None, &mut sound)?;
+        let table = match self.open(number)? {
+            Ok(table) => Arc::new(table),
+            Err(error) => {
+                self.watch.problem(error.into());
+                return Ok(None);
+            }
+        };
+        if sound.0 {
+            return Ok(Some(table));
+        }
+        let Some(copy) = self.copy(&table, blobs)? else { return Ok(None) };
+        self.old.push(file_name(copy.number));
+        Ok(self.open(copy.number)?.ok().map(Arc::new))
+    }
+
+    /// Merges tables and memtables into one table; `None` if there are no records.
+    pub(super) fn merge(
+        &mut self,
+        mut tables: Vec<Arc<Table>>,
+        memtables: &[Arc<Memtable>],
+    ) -> Result<Option<TableMeta>> {
+        while tables.len() > MERGED_AT_ONCE {
+            let first: Vec<Arc<Table>> = tables.drain(..MERGED_AT_ONCE).collect();
+            if let Some(meta) = self.merge_once(&first, &[])? {
+                self.old.push(file_name(meta.number));
+                tables.extend(self.open(meta.number)?.ok().map(Arc::new));
+            }
+        }
+        self.merge_once(&tables, memtables)
+    }
+
+    fn merge_once(
+        &mut self,
+        tables: &[Arc<Table>],
+        memtables: &[Arc<Memtable>],
+    ) -> Result<Option<TableMeta>> {
+        let mut ranges = RangeSet::default();
+        tables.iter().for_each(|table| table.ranges().tombstones().for_each(|t| ranges.add(t)));
+        memtables.iter().for_each(|m| m.with_ranges(|own| own.tombstones().for_each(|t| ranges.add(t))));
+        let of_tables = tables.iter().map(|table| Source::Table(Box::new(table.iter_uncached())));
+        let of_memtables = memtables.iter().map(|memtable| Source::Memtable(memtable.iter()));
+        let mut source = Distinct::new(MergeIter::new(of_tables.chain(of_memtables).collect()));
+        let mut builder: Option<TableBuilder> = None;
+        let mut last: Option<(Bytes, u64)> = None;
+        let load = |_: &[u8]| Err(Error::Internal("nothing is folded here".to_string()));
+        // Without stripes every version is kept.
+        keep_visible(&mut source, &ranges, &[], &mut false, &load, &mut |key, head, tail| {
+            let place = (Bytes::copy_from_slice(key.user), key.trailer());
+            // The same range tombstone may stand in several tables.
+            if last.as_ref() == Some(&place) {
+                return Ok(());
+            }
+            last = Some(place);
+            match &mut builder {
+                Some(builder) => builder.add(key, head, tail),
+                empty => empty.insert(self.new_table()?).add(key, head, tail),
+            }
+        })?;
+        builder.map(TableBuilder::finish).transpose()
+    }
+}
+
+/// The tail of a record, if what it points to can be read.
+fn checked(kind: Kind, tail: Bytes, blobs: &BlobReader) -> Result<Bytes> {
+    if kind.is_blob() {
+        let pointer = Pointer::decode(&tail);
+        let pointer = pointer.ok_or_else(|| Error::corruption("table", 0, "a blob pointer is malformed"))?;
+        match blobs.load_uncached(&tail) {
+            Err(Error::Disk(e)) if e.is_not_found() => {
+                let name = crate::lsm::blob::file_name(pointer.file);
+                return Err(Error::corruption(name, 0, "it is missing"));
+            }
+            loaded => _ = loaded?,
+        }
+    }
+    Ok(tail)
+}
+
+enum Source {
+    Table(Box<TableIter>),
+    Memtable(MemtableIter),
+}
+
+macro_rules! each {
+    ($self:expr, $source:ident => $call:expr) => {
+        match $self {
+            Source::Table($source) => $call,
+            Source::Memtable($source) => $call,
+        }
+    };
+}
+
+impl InternalIterator for Source {
+    fn valid(&self) -> bool {
+        each!(self, s => s.valid())
+    }
+    fn key(&self) -> KeyRef<'_> {
+        each!(self, s => s.key())
+    }
+    fn head(&self) -> &[u8] {
+        each!(self, s => s.head())
+    }
+    fn tail(&self) -> Result<Bytes> {
+        each!(self, s => s.tail())
+    }
+    fn seek(&mut self, target: KeyRef<'_>) -> Result<()> {
+        each!(self, s => s.seek(target))
+    }
+    fn seek_before(&mut self, target: KeyRef<'_>) -> Result<()> {
+        each!(self, s => s.seek_before(target))
+    }
+    fn seek_to_first(&mut self) -> Result<()> {
+        each!(self, s => s.seek_to_first())
+    }
+    fn seek_to_last(&mut self) -> Result<()> {
+        each!(self, s => s.seek_to_last())
+    }
+    fn next(&mut self) -> Result<()> {
+        each!(self, s => s.next())
+    }
+    fn prev(&mut self) -> Result<()> {
+        each!(self, s => s.prev())
+    }
+}
+
+/// A source in which no internal key comes twice: without a manifest, what a compaction read may be there
+/// beside what it wrote. Walked forward only.
+struct Distinct {
+    source: MergeIter<Source>,
+}
+
+impl Distinct {
+    fn new(source: MergeIter<Source>) -> Distinct {
+        Distinct { source }
+    }
+}
+
+impl InternalIterator for Distinct {
+    fn valid(&self) -> bool {
+        self.source.valid()
+    }
+    fn key(&self) -> KeyRef<'_> {
+        self.source.key()
+    }
+    fn head(&self) -> &[u8] {
+        self.source.head()
+    }
+    fn tail(&self) -> Result<Bytes> {
+        self.source.tail()
+    }
+    fn seek(&mut self, target: KeyRef<'_>) -> Result<()> {
+        self.source.seek(target)
+    }
+    fn seek_before(&mut self, target: KeyRef<'_>) -> Result<()> {
+        self.source.seek_before(target)
+    }
+    fn seek_to_first(&mut self) -> Result<()> {
+        self.source.seek_to_first()
+    }
+    fn seek_to_last(&mut self) -> Result<()> {
+        self.source.seek_to_last()
+    }
+    fn next(&mut self) -> Result<()> {
+        let (user, trailer) = (self.key().user.to_vec(), self.key().trailer());
+        while self.valid() && self.key().user == user && self.key().trailer() == trailer {
+            self.source.next()?;
+        }
+        Ok(())
+    }
+    fn prev(&mut self) -> Result<()> {
+        self.source.prev()
+    }
+}

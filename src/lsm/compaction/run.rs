@@ -171,7 +171,8 @@ impl<'a> Output<'a> {
         Output {
             shared,
             options,
-            parents: levels.level(level + 1),
+            // What stays in L0 is one table.
+            parents: if level == 0 { &[] } else { levels.level(level + 1) },
             parent_bytes: 0,
             builder: None,
             last_user: Vec::new(),

@@ -104,6 +104,38 @@ fn keys_and_heads_are_read_without_a_blob() {
 }
 
 #[test]
+fn keys_are_listed_without_a_blob_under_patches_and_backwards() {
+    let disk = sim();
+    let (store, volume) = open(&disk, Options { cache_size: 0, ..options() });
+    (0..30).for_each(|n| put(&volume, n, n));
+    // Of two keys the patch is alone in the memtable, of one it lies with its value in a table.
+    for n in [3, 4, 5] {
+        let mut batch = Batch::new();
+        batch.patch(&key(n), LEN as u32, &[(10, b"patched")]);
+        volume.write(batch).unwrap();
+        if n == 3 {
+            store.flush().unwrap();
+        }
+    }
+    let reads = store.stats().disk.blob_reads;
+    let mut scan = volume.scan(Bound::Unbounded, Bound::Unbounded).unwrap();
+    let mut back = volume.scan_back(Bound::Unbounded, Bound::Unbounded).unwrap();
+    for n in 0..30 {
+        assert!(scan.next().unwrap() && back.next().unwrap());
+        assert_eq!((scan.key(), scan.head()), (&key(n)[..], &b"head"[..]));
+        assert_eq!(back.key(), key(29 - n));
+    }
+    assert!(!scan.next().unwrap() && !back.next().unwrap());
+    assert_eq!(store.stats().disk.blob_reads, reads);
+    let want = [&value(4, LEN)[..10], b"patched", &value(4, LEN)[17..]].concat();
+    let mut scan = volume.scan(Bound::Included(&key(4)), Bound::Unbounded).unwrap();
+    let mut back = volume.scan_back(Bound::Unbounded, Bound::Included(&key(4))).unwrap();
+    assert!(scan.next().unwrap() && back.next().unwrap());
+    assert_eq!(scan.tail().unwrap(), want);
+    assert_eq!((back.value().unwrap().head, back.value().unwrap().tail), ("head".into(), want.into()));
+}
+
+#[test]
 fn overwriting_again_and_again_takes_bounded_room() {
     for compaction in lsmfs::lsm::options::CompactionMode::NAMES.map(|(_, mode)| mode) {
         if compaction == lsmfs::lsm::options::CompactionMode::None {

@@ -53,7 +53,7 @@ fn options() -> Options {
         memtable_stall_size: 128 << 10,
         block_size: 256,
         cache_size: 64 << 10,
-        open_tables: 8,
+        open_files: 8,
         blob_min: 300,
         compression: Compression::Lz4,
         bottom_compression: Compression::None,

@@ -65,6 +65,7 @@ fn memtables_say_what_they_take() {
         ("put 300", of(&|batch, i| batch.put(&key(i), &[0; 300]))),
         ("put 4096", of(&|batch, i| batch.put(&key(i), &[0; 4096]))),
         ("10 puts 100", of(&|batch, i| (0..10).for_each(|j| batch.put(&key(10 * i + j), &[0; 100])))),
+        ("delete ranges one in another", of(&|batch, i| batch.delete_range(&key(i % 1000), &[0xff]))),
         ("delete range", of(&|batch, i| batch.delete_range(&key(2 * i), &key(2 * i + 1)))),
     ];
     let dishonest = honesties.iter().any(|(_, honesty)| !(0.85..1.15).contains(honesty));

@@ -124,7 +124,7 @@ fn hostile() -> Vec<Options> {
         shape(&|o| (o.memtable_size, o.memtable_stall_size, o.num_memtable_limit) = (1, 1, 1)),
         shape(&|o| (o.memtable_size, o.memtable_stall_size, o.num_memtable_limit) = (1, 50_000, 9)),
         // Threads.
-        shape(&|o| (o.background, o.cache_size, o.open_tables) = (true, 0, 1)),
+        shape(&|o| (o.background, o.cache_size, o.open_files) = (true, 0, 1)),
         shape(&|o| {
             (o.background, o.compaction, o.l0_slowdown, o.l0_stop) = (true, CompactionMode::Tiered, 2, 3);
         }),
@@ -133,9 +133,9 @@ fn hostile() -> Vec<Options> {
         }),
         Options { background: true, memtable_size: 3000, memtable_stall_size: 3000, ..base.clone() },
         // No room for what is read.
-        shape(&|o| (o.cache_size, o.open_tables) = (0, 1)),
+        shape(&|o| (o.cache_size, o.open_files) = (0, 1)),
         Options { block_size: 1, cache_size: 0, memtable_size: 4000, ..base.clone() },
-        Options { open_tables: 1, num_memtable_limit: 1, memtable_size: 8000, ..base.clone() },
+        Options { open_files: 1, num_memtable_limit: 1, memtable_size: 8000, ..base.clone() },
         Options { memtable_size: 2000, memtable_stall_size: 8000, ..base.clone() },
         // Compression.
         compressed(Compression::None),
@@ -150,7 +150,7 @@ fn hostile() -> Vec<Options> {
         blobs(&|_| {}),
         blobs(&|o| (o.blob_min, o.blob_file_size) = (100, 20_000)),
         blobs(&|o| (o.blob_min, o.compaction, o.cache_size) = (100, CompactionMode::Tiered, 0)),
-        blobs(&|o| (o.compaction, o.open_tables) = (CompactionMode::None, 1)),
+        blobs(&|o| (o.compaction, o.open_files) = (CompactionMode::None, 1)),
         blobs(&|o| (o.blob_file_size, o.compression, o.l0_compaction_trigger) = (1, Compression::Zstd, 1)),
         blobs(&|o| (o.level_multiplier, o.table_size, o.level_base_size, o.block_size) = (2, 1, 1, 1)),
         blobs(&|o| (o.background, o.blob_min, o.cache_size) = (true, 100, 0)),
@@ -410,7 +410,7 @@ fn patch((_, tail): &mut Parts, offset: usize, part: &[u8], new_len: usize) {
 fn collect_back(mut scan: ScanBack) -> Vec<Found> {
     let mut out = Vec::new();
     while scan.next().unwrap() {
-        out.push((scan.key().to_vec(), parts(&scan.value())));
+        out.push((scan.key().to_vec(), parts(&scan.value().unwrap())));
     }
     out
 }

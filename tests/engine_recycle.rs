@@ -225,3 +225,23 @@ fn a_full_disk_gets_the_spare_files_back() {
     assert_holds(&store, count + 1);
     put(&volume, count + 1).unwrap();
 }
+
+/// Else each failure would cost the disk a segment's room, until the next open.
+#[test]
+fn a_spare_segment_that_cannot_be_renamed_is_deleted() {
+    let disk = sim();
+    let (store, volume) = open(&disk, options());
+    let put = |n| {
+        put(&volume, n).unwrap();
+        while store.step().unwrap() {}
+    };
+    (0..100).for_each(put);
+    disk.fail(Fault::new(Op::Reuse, libc::EIO).times(20));
+    (100..400).for_each(put);
+    let beside = files(&disk, ".log").len() - store.stats().log_segments.len();
+    // Those that are spare, and those that wait for one more commit.
+    assert!(beside <= 2 + 3, "{beside} files beside the log's");
+    drop((store, volume));
+    let (store, _volume) = open(&disk, options());
+    assert_holds(&store, 400);
+}

@@ -132,7 +132,7 @@ fn many_threads_see_whole_batches_in_order() {
         log_segment_size: 5000,
         block_size: 300,
         cache_size: 20_000,
-        open_tables: 8,
+        open_files: 8,
         table_size: 4000,
         level_base_size: 8000,
         background: true,

@@ -5,7 +5,8 @@
 mod fs_common;
 
 use fs_common::{Fixture, USER};
-use lsmfs::fs::{FileSystem, Ino, ROOT};
+use lsmfs::disk::sim::{Fault, Op};
+use lsmfs::fs::{FileSystem, Ino, ROOT, RenameMode};
 use lsmfs::lsm::options::CompactionMode;
 use lsmfs::lsm::{Options, Store};
 use std::ops::Bound;
@@ -105,4 +106,48 @@ fn files_that_come_and_go_between_two_flushes_never_reach_the_disk() {
     f.store.flush().unwrap();
     // The directory's own entry, counters, a range tombstone each sweep.
     assert!(records() - before <= 10 + files() / 1000, "{} records more", records() - before);
+}
+
+#[test]
+fn a_directory_emptied_by_renames_lists_in_few_steps_and_loses_no_name() {
+    for within in [false, true] {
+        let f = Fixture::with(uncompacted());
+        let [from, to] =
+            ["from", "to"].map(|name| f.fs.mkdir(ROOT, name.as_bytes(), 0o755, USER).unwrap().ino);
+        fill(&f, from);
+        for n in 0..files() {
+            // Within one directory the new names come among the old ones that are gone, too.
+            let (dir, new) = if within { (from, [&b"f"[..], &name(n)].concat()) } else { (to, name(n)) };
+            f.fs.rename(from, &name(n), dir, &new, RenameMode::Replace).unwrap();
+        }
+        let there = if within { from } else { to };
+        assert_eq!(listed(&f.fs, there), files() + 2);
+        let others = if within { files() } else { 0 };
+        let passed = passed(&f.store, from) - others;
+        assert!(passed < 2 * 2048 + 4000, "within one directory: {within}: {passed} records");
+    }
+}
+
+/// Sweeping is for speed: what it cannot read keeps no name from being removed.
+#[test]
+fn a_sweep_that_fails_keeps_nobody_from_removing() {
+    let mut f = Fixture::with(uncompacted());
+    let first = f.fs.mkdir(ROOT, b"first", 0o755, USER).unwrap().ino;
+    fill(&f, first);
+    let dir = f.fs.mkdir(ROOT, b"second", 0o755, USER).unwrap().ino;
+    fill(&f, dir);
+    f.reopen();
+    let dir = f.fs.lookup(ROOT, b"second").unwrap().unwrap().ino;
+    let removals = 2048;
+    let at = files() / 2;
+    for n in at..at + removals - 1 {
+        f.fs.unlink(dir, &name(n)).unwrap();
+    }
+    let last = name(at + removals - 1);
+    let found = f.fs.lookup(dir, &last).unwrap().unwrap();
+    f.fs.forget(found.ino, 1);
+    f.sim.fail(Fault::new(Op::Read, libc::EIO).on(".sst").always());
+    f.fs.unlink(dir, &last).unwrap();
+    f.sim.clear_faults();
+    assert_eq!(listed(&f.fs, dir), files() - removals + 2);
 }

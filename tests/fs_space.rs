@@ -191,3 +191,19 @@ fn an_unlinked_file_that_is_punched_empty_leaves_nothing() {
     f.fs.forget(ino, 1);
     audit(&f);
 }
+
+/// A sparse file of one page is no terabyte: removing it is no reason to flush a memtable.
+#[test]
+fn removing_sparse_files_does_not_flush() {
+    let f = Fixture::with(lsmfs::lsm::Options { background: false, ..lsmfs::fs::engine_options() });
+    for n in 0..10 {
+        let attr = f.fs.create(ROOT, format!("{n}").as_bytes(), 0o644, USER).unwrap();
+        f.fs.write(attr.ino, 1 << 40, b"x").unwrap();
+        f.fs.forget(attr.ino, 1);
+    }
+    while f.store.step().unwrap() {}
+    for n in 0..10 {
+        f.fs.unlink(ROOT, format!("{n}").as_bytes()).unwrap();
+        assert!(!f.store.step().unwrap(), "a flush is due after a file of 4 KiB");
+    }
+}

@@ -200,7 +200,7 @@ impl FileSystem {
     /// Gives back what an unreachable orphan holds.
     pub(super) fn dispose(&self, orphan: &Orphan) {
         if orphan.record.has_more() {
-            self.reclaim(orphan.record.ino);
+            self.reclaim(orphan.record.ino, orphan.record.pages);
         }
     }
 }

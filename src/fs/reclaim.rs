@@ -8,7 +8,7 @@
 
 use crate::fs::FileSystem;
 use crate::fs::attr::Ino;
-use crate::fs::entry::CHUNK_SIZE;
+use crate::fs::entry::PAGE_SIZE;
 use crate::fs::error::Cause;
 use crate::fs::keys;
 use crate::fs::node::Outcome;
@@ -24,8 +24,9 @@ const ORPHANS_AT_ONCE: usize = 1024;
 
 impl FileSystem {
     /// Gives back what an unreachable file held.
-    pub(super) fn reclaim(&self, ino: Ino) {
-        if let Err(e) = self.remove_contents(ino) {
+    /// `pages`: what of it was stored in chunks, as far as is known.
+    pub(super) fn reclaim(&self, ino: Ino, pages: u64) {
+        if let Err(e) = self.remove_contents(ino, pages) {
             tracing::error!("space of removed inode {ino} is not given back before the next mount: {e}");
         }
     }
@@ -45,16 +46,17 @@ impl FileSystem {
             from = Bound::Excluded(keys::orphan(*last).to_vec());
             for ino in inos {
                 self.admit(0)?;
-                self.reclaim(ino);
+                // Its record is gone, and what tells of its size is not worth a look at its chunks.
+                self.reclaim(ino, 0);
             }
         }
     }
 
     /// Removes a file's chunks, its extended attributes and its orphan record.
-    fn remove_contents(&self, ino: Ino) -> Outcome<()> {
+    fn remove_contents(&self, ino: Ino, pages: u64) -> Outcome<()> {
         let mut batch = Batch::new();
         batch.frees_room();
-        batch.note_deleted(self.chunk_bytes(ino)?);
+        batch.note_deleted(pages * PAGE_SIZE);
         for (from, to) in [keys::chunks(ino), keys::xattrs(ino)] {
             remove_range(&mut batch, &self.volume, &from, &to)?;
         }
@@ -62,18 +64,6 @@ impl FileSystem {
         // Locks may be held. The change that made the orphan was admitted: this adds little to it.
         self.volume.write_admitted(batch)?;
         Ok(())
-    }
-
-    /// About the bytes of a file's chunks: as if there were no holes. A hint: what cannot be read counts as
-    /// nothing, and is removed all the same.
-    fn chunk_bytes(&self, ino: Ino) -> Outcome<u64> {
-        let (from, to) = keys::chunks(ino);
-        let mut back = self.volume.scan_back(Bound::Included(&from), Bound::Excluded(&to))?;
-        if !back.next().unwrap_or(false) {
-            return Ok(0);
-        }
-        let number = back.key().last_chunk().map_or(0, |number| u32::from_be_bytes(*number));
-        Ok((u64::from(number) + 1) * CHUNK_SIZE)
     }
 }
 

@@ -58,7 +58,7 @@ impl FileSystem {
         }
         change.save(&dir);
         change.drop_link(&mut node, now);
-        self.sweep(&mut change, parent, name)?;
+        self.sweep(&mut change, parent, name);
         change.commit()?;
         self.settle(node);
         Ok(())

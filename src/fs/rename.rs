@@ -91,6 +91,8 @@ impl FileSystem {
         let now = Timestamp::now();
         let mut parents = Parents::load(self, from.dir, to.dir)?;
         change.remove_name(from.dir, from.name, &source);
+        // Before the new name is placed, which may be in the range that is swept.
+        self.sweep(&mut change, from.dir, from.name);
         self.place(&mut change, &mut source, to, now);
         if source.is_dir() {
             parents.from().remove_subdirectory();

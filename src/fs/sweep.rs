@@ -41,12 +41,18 @@ impl Removals {
 }
 
 impl FileSystem {
-    /// Sweeps a directory if that is due, in the change that removes `name` from it. The caller holds the
-    /// directory's inode lock exclusively.
-    pub(super) fn sweep(&self, change: &mut Change<'_>, dir: Ino, name: &[u8]) -> Outcome<()> {
-        if !self.removals.count(dir) {
-            return Ok(());
+    /// Sweeps a directory if that is due, in the change that removes `name` from it; what the change adds to
+    /// the directory it adds later. The caller holds the directory's inode lock exclusively. What cannot be
+    /// read is not swept: the removal does without.
+    pub(super) fn sweep(&self, change: &mut Change<'_>, dir: Ino, name: &[u8]) {
+        if self.removals.count(dir)
+            && let Err(e) = self.sweep_around(change, dir, name)
+        {
+            tracing::warn!("directory {dir} is not swept: {e}");
         }
+    }
+
+    fn sweep_around(&self, change: &mut Change<'_>, dir: Ino, name: &[u8]) -> Outcome<()> {
         let (first, end) = keys::entries(dir);
         let mut behind_name = keys::entry(dir, name);
         behind_name.push(0);

@@ -15,7 +15,7 @@
 //!
 //! A volume at rest has an empty memtable, which takes a few hundred bytes, its place in two maps, and its
 //! levels, which forks share: no file, no thread, no timer. Its tables are opened when they are read, and at most
-//! `open_tables` stay so.
+//! `open_files` stay so.
 //!
 //! # Counting
 //! `Shared::unflushed` is an estimate between two looks: each look counts anew, each write adds what it brings.

@@ -94,6 +94,11 @@ impl Error {
         Error::Corruption { file: file.into(), offset, what: what.into() }
     }
 
+    /// Can what was to be *read* not be had, because it is damaged or the disk does not give it?
+    pub(crate) fn is_unreadable(&self) -> bool {
+        matches!(self, Error::Corruption { .. } | Error::Disk(_))
+    }
+
     /// Is the cause a full disk?
     pub fn is_full(&self) -> bool {
         matches!(self, Error::Disk(e) if e.is_full())

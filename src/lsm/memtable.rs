@@ -35,8 +35,6 @@ use std::sync::atomic::{
 /// What a write takes beyond its bytes: a node with its height and, on average, two links, and what the
 /// allocator adds to it.
 const NODE_OVERHEAD: usize = 16 + size_of::<Record>() + 3 * size_of::<usize>();
-/// What a range tombstone takes beyond its write and its bounds: its fragment, and the bounds' pieces.
-const RANGE_OVERHEAD: usize = 240;
 
 /// A sorted table in memory.
 #[derive(Debug, Default)]
@@ -49,7 +47,7 @@ pub struct Memtable {
     /// The sequence number of the first write (0: none yet). Set under the commit lock.
     first_seq: AtomicU64,
     last_seq: AtomicU64,
-    /// The range tombstones, which stand in `map` too. A leaf lock.
+    /// The range tombstones, which stand in `records` too. A leaf lock.
     ranges: RwLock<RangeSet>,
     /// Is there any? Spares readers the lock.
     has_ranges: AtomicBool,
@@ -101,9 +99,11 @@ impl Memtable {
     unsafe fn insert(&self, seq: SeqNo, write: &Write<'_>) {
         if write.kind == Kind::RangeTombstone {
             let (start, end) = (Bytes::copy_from_slice(write.key()), Bytes::copy_from_slice(write.head()));
-            self.ranges.write().add(RangeTombstone { start, end, seq });
+            let mut ranges = self.ranges.write();
+            let before = ranges.size();
+            ranges.add(RangeTombstone { start, end, seq });
+            self.size.fetch_add(ranges.size() - before, Relaxed);
             self.has_ranges.store(true, Release);
-            self.size.fetch_add(RANGE_OVERHEAD + write.whole.len(), Relaxed);
         }
         // SAFETY: the write stands in `arena`, which the memtable drops after its records.
         self.records.insert(unsafe { Record::new(seq, write) });

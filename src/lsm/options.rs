@@ -74,8 +74,8 @@ pub struct Options {
     pub block_size: usize,
     /// The block cache's size: blocks, indexes and filters.
     pub cache_size: u64,
-    /// Tables kept open at once.
-    pub open_tables: usize,
+    /// Files kept open at once for reading, about: tables may be half of them, and blob files the other half.
+    pub open_files: usize,
     /// How tables' blocks are compressed.
     pub compression: Compression,
     /// How the blocks of the deepest level are compressed.
@@ -126,7 +126,8 @@ impl Default for Options {
             sync_interval: Duration::from_secs(1),
             block_size: 8 << 10,
             cache_size: 128 << 20,
-            open_tables: 512,
+            // With the log's, and what the program around the store has open, below the usual limit of 1024.
+            open_files: 768,
             compression: Compression::Lz4,
             bottom_compression: Compression::Zstd,
             compaction: CompactionMode::Leveled,

@@ -31,11 +31,27 @@ struct Fragment {
     seqs: Vec<SeqNo>,
 }
 
+impl Fragment {
+    /// What its numbers take, about.
+    fn size(&self) -> usize {
+        self.seqs.capacity() * size_of::<SeqNo>()
+    }
+}
+
+/// What a fragment takes beside its numbers: its place in the map, of which a part is empty, its end's count of
+/// users, and what the allocator adds.
+const FRAGMENT_OVERHEAD: usize = 184;
+
+/// What a tombstone takes beside its bounds' bytes: what the allocator adds to them.
+const BOUNDS_OVERHEAD: usize = 48;
+
 /// Range tombstones, cut into disjoint fragments.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RangeSet {
     /// By start.
     fragments: BTreeMap<Bytes, Fragment>,
+    /// Bytes in memory, about. Tombstones one in another take the square of their number.
+    size: usize,
 }
 
 impl RangeSet {
@@ -44,6 +60,7 @@ impl RangeSet {
         if start >= end {
             return;
         }
+        self.size += BOUNDS_OVERHEAD + start.len() + end.len();
         self.split_at(&start);
         self.split_at(&end);
         let mut at = start;
@@ -54,10 +71,12 @@ impl RangeSet {
                 .next();
             let gap_end = next.map_or_else(|| end.clone(), |(start, _)| start.clone());
             if at < gap_end {
-                self.fragments.insert(at, Fragment { end: gap_end.clone(), seqs: vec![seq] });
+                self.insert(at, Fragment { end: gap_end.clone(), seqs: vec![seq] });
             } else if let Some(fragment) = self.fragments.get_mut(&at) {
                 let place = fragment.seqs.partition_point(|other| *other > seq);
+                self.size -= fragment.size();
                 fragment.seqs.insert(place, seq);
+                self.size += fragment.size();
                 at = fragment.end.clone();
                 continue;
             }
@@ -76,8 +95,18 @@ impl RangeSet {
                 end: std::mem::replace(&mut fragment.end, key.clone()),
                 seqs: fragment.seqs.clone(),
             };
-            self.fragments.insert(key.clone(), rest);
+            self.insert(key.clone(), rest);
         }
+    }
+
+    fn insert(&mut self, start: Bytes, fragment: Fragment) {
+        self.size += FRAGMENT_OVERHEAD + fragment.size();
+        self.fragments.insert(start, fragment);
+    }
+
+    /// Bytes in memory, about.
+    pub fn size(&self) -> usize {
+        self.size
     }
 
     fn fragment(&self, key: &[u8]) -> Option<&Fragment> {

@@ -73,7 +73,7 @@ pub(crate) fn recover(
     };
     check_tables(&state, &listed)?;
     let store = state.store;
-    let blobs = Arc::new(BlobReader::new(disk.clone(), cache.clone(), store, options.open_tables));
+    let blobs = Arc::new(BlobReader::new(disk.clone(), cache.clone(), store, options.open_files.div_ceil(2)));
     let found = FoundBlobs::among(&state, &listed, &blobs)?;
     let live_blobs = found.live.clone();
     let (mut replay, mut state) =
@@ -87,7 +87,7 @@ pub(crate) fn recover(
     let manifest =
         Manifest::start(disk.clone(), manifest::next_generation(&names)?, state, read_only.clone())?;
     let kept: BTreeSet<u64> = replay.segments.iter().map(|s| s.number).collect();
-    clean_up(disk.as_ref(), &names, manifest.state(), &kept, &live_blobs)?;
+    clean_up(disk.as_ref(), &names, manifest.state(), &kept, &live_blobs, &blobs)?;
     let next = replay.segments.last().map_or(manifest.state().log_start.0, |s| s.number + 1);
     let resume = Resume { segments: replay.segments, next_number: next, position: replay.position };
     let (compression, file_size) = (options.compression, options.blob_file_size);

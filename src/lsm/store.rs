@@ -118,7 +118,7 @@ impl Store {
                 ..TableOptions::from(&options)
             },
             metrics,
-            tables: Arc::new(TableCache::new(disk.clone(), cache, options.open_tables)),
+            tables: Arc::new(TableCache::new(disk.clone(), cache, options.open_files.div_ceil(2))),
             disk,
             read_only,
             log: recovered.log,

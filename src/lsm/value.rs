@@ -87,12 +87,6 @@ pub(crate) struct Fold {
 }
 
 impl Fold {
-    /// Forgets everything, keeps the room.
-    pub fn clear(&mut self) {
-        self.patches.clear();
-        self.base = None;
-    }
-
     /// Takes the next older version; `Break` when older ones no longer matter. `value` gives the whole
     /// value, whether or not its tail stands in a blob file.
     pub fn push(&mut self, kind: Kind, value: impl FnOnce() -> Result<Value>) -> Result<ControlFlow<()>> {

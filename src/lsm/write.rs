@@ -133,7 +133,7 @@ impl Commits {
     }
 
     /// Commits one record of `count` writes to `volume`; returns its last sequence number. `refer` tells the
-    /// memtable what the record points to.
+    /// memtable what the record points to, once it is in the log.
     pub fn commit(
         &self,
         log: &Log,
@@ -152,8 +152,10 @@ impl Commits {
             Ok(bytes)
         })?;
         let memtable = memtable.expect("a place was taken in it");
-        refer(&memtable);
-        let inserted = self.append(log, role).map(|record| insert(&memtable, place.first_seq, record));
+        let inserted = self.append(log, role).map(|record| {
+            refer(&memtable);
+            insert(&memtable, place.first_seq, record);
+        });
         self.publish(place.ticket);
         inserted.map(|()| place.last_seq)
     }
@@ -394,21 +396,36 @@ impl Volume {
         let deleted = batch.deleted();
         let (batch, blob) = self.separate(batch)?;
         let logged_len = batch.encoded_len();
-        let seq =
-            shared.commits.commit(&shared.log, self, batch.into_record(self.id())?, count, |memtable| {
+        let committed = batch.into_record(self.id()).and_then(|record| {
+            shared.commits.commit(&shared.log, self, record, count, |memtable| {
                 memtable.note_deleted(deleted);
                 if frees_room {
                     memtable.note_frees_room();
                 }
-                if let Some(Appended { blob, bytes }) = blob {
-                    memtable.refer(blob, bytes);
+                if let Some(Appended { blob, bytes, .. }) = &blob {
+                    memtable.refer(blob.clone(), *bytes);
                 }
-            })?;
+            })
+        });
+        if committed.is_err()
+            && let Some(appended) = blob
+        {
+            self.take_back(appended);
+        }
+        let seq = committed?;
         shared.syncs.note_write(shared.options.sync_interval);
         shared.note_memtable_bytes(logged_len, count);
         self.try_freeze_if_full();
         shared.metrics.wrote(count, data_len, started);
         Ok(seq)
+    }
+
+    /// Gives back the room of large values whose record was refused. Not when the store is read-only: what
+    /// made it so may have left the record in the log, for the next open to find.
+    fn take_back(&self, appended: Appended) {
+        if self.shared().read_only.check().is_ok() {
+            self.shared().blob_writer.take_back(appended);
+        }
     }
 
     /// Appends a batch's large values to a blob file, if it has any.

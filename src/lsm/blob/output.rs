@@ -8,10 +8,10 @@ use super::reader::pointer_in;
 use super::stored::Framed;
 use super::{LiveBlob, Pointer, file_name};
 use crate::disk::ObjectWriter;
+use crate::lsm::Result;
 use crate::lsm::iter::stripes::Emit;
 use crate::lsm::key::{KeyRef, Kind, KindOrBound};
 use crate::lsm::store::Shared;
-use crate::lsm::{Error, Result};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ impl<'a> BlobOutput<'a> {
                 return Ok(None);
             }
             let stored = match self.shared.blobs.stored(&pointer) {
-                Err(e @ Error::Corruption { .. }) => {
+                Err(e) if e.is_unreadable() => {
                     // The value stays where it is, for whoever reads it to learn; no other is lost.
                     tracing::error!("a blob file cannot be emptied: {e}");
                     self.emptied.remove(&pointer.file);

@@ -7,8 +7,8 @@
 //! # Invariants
 //! - A file is in `dirty` from when a write to it has returned until a sync takes it. A write's log record
 //!   comes after that, so a sync of the log that covers the record syncs the bytes before it.
-//! - A failed write leaves bytes that nothing points to. Where it and all behind it failed the file is cut
-//!   off: on a full disk that is the room that the rest of the store goes on with.
+//! - A write that failed, here or in the log, leaves bytes that nothing points to. Where it and all behind it
+//!   failed the file is cut off: on a full disk that is the room that the rest of the store goes on with.
 //!
 //! # Locks
 //! `rotation` lets one writer start a file, over its I/O; `state` is a leaf, held to look and to change, and
@@ -44,7 +44,7 @@ pub(crate) struct BlobWriter {
 #[derive(Debug, Default)]
 struct State {
     current: Option<Current>,
-    /// Ranges whose write failed while others had ranges behind them: file and end, and the start.
+    /// Ranges that failed while others had ranges behind them: file and end, and the start.
     failed: BTreeMap<(u64, u64), u64>,
     /// Files with bytes that no sync has taken.
     dirty: BTreeMap<u64, Arc<dyn LogFile>>,
@@ -62,6 +62,8 @@ struct Current {
 #[derive(Debug)]
 pub(crate) struct Appended {
     pub blob: Arc<LiveBlob>,
+    file: Arc<dyn LogFile>,
+    offset: u64,
     /// The bytes that they take.
     pub bytes: u64,
 }
@@ -83,7 +85,8 @@ impl BlobWriter {
         BlobWriter { disk, live, store, file_size, compression, rotation, state }
     }
 
-    /// Hands values to the operating system, in one file, and says where they are; `new_number` gives the number of a new file.
+    /// Hands values to the operating system, in one file, and says where they are; `new_number` gives the
+    /// number of a new file.
     ///
     /// # Errors
     /// Nothing points to what was written of them: nothing is lost.
@@ -113,8 +116,13 @@ impl BlobWriter {
             self.give_back(&Current { blob, file }, offset, len);
             return Err(e.into());
         }
-        self.state.lock().dirty.insert(blob.number, file);
-        Ok((pointers, Appended { blob, bytes: len }))
+        self.state.lock().dirty.insert(blob.number, file.clone());
+        Ok((pointers, Appended { blob, file, offset, bytes: len }))
+    }
+
+    /// Takes values back to which no log record points, nor ever will.
+    pub fn take_back(&self, Appended { blob, file, offset, bytes }: Appended) {
+        self.give_back(&Current { blob, file }, offset, bytes);
     }
 
     /// A range of `len` bytes that is the caller's alone.
@@ -158,8 +166,8 @@ impl BlobWriter {
         Ok((current, offset))
     }
 
-    /// Takes a range back whose write failed. Cuts it off, and those before it that had failed already, if
-    /// nobody has one behind it.
+    /// Takes a range back that failed. Cuts it off, and those before it that had failed already, if nobody has
+    /// one behind it.
     fn give_back(&self, Current { blob, file }: &Current, offset: u64, len: u64) {
         // Held over the cut: nobody may be given a range there meanwhile.
         let mut state = self.state.lock();

@@ -10,6 +10,7 @@ pub mod scan;
 pub mod scan_back;
 pub(crate) mod source;
 pub(crate) mod stripes;
+mod versions;
 
 use crate::lsm::Result;
 use crate::lsm::key::KeyRef;

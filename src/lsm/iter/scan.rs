@@ -4,12 +4,12 @@ use crate::lsm::blob::BlobReader;
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::iter::merge::MergeIter;
 use crate::lsm::iter::source::{Covers, Source};
+use crate::lsm::iter::versions::Versions;
 use crate::lsm::key::{KeyRef, Kind, KindOrBound, MAX_SEQ};
 use crate::lsm::metrics::ScanCount;
 use crate::lsm::store::Shared;
-use crate::lsm::value::Fold;
 use crate::lsm::volume::Tree;
-use crate::lsm::{Result, SeqNo, Value};
+use crate::lsm::{Result, SeqNo};
 use bytes::Bytes;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -33,15 +33,14 @@ pub struct Scan {
     place: Place,
     /// The key that the scan stands on, or stood on last.
     key: Vec<u8>,
-    /// The value, if it had to be folded; otherwise `merge` stands on it.
-    folded: Option<Value>,
-    fold: Fold,
+    /// What the value is folded from, if the newest version is a patch; otherwise `merge` stands on it.
+    versions: Versions,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     BeforeFirst,
-    /// On `key`. If the value was folded, `merge` is past its newest version.
+    /// On `key`. If there are `versions`, `merge` is past the newest.
     OnKey,
     AtEnd,
 }
@@ -71,8 +70,7 @@ impl Scan {
             to: owned(to),
             place: Place::BeforeFirst,
             key: Vec::new(),
-            folded: None,
-            fold: Fold::default(),
+            versions: Versions::default(),
         })
     }
 
@@ -108,25 +106,27 @@ impl Scan {
 
     /// The head of the value. Empty before the first and at the end.
     pub fn head(&self) -> &[u8] {
-        match &self.folded {
-            _ if self.place != Place::OnKey => &[],
-            Some(value) => &value.head,
-            None => self.merge.head(),
+        match self.place {
+            Place::OnKey if self.versions.is_empty() => self.merge.head(),
+            Place::OnKey => self.versions.head(),
+            _ => &[],
         }
     }
 
-    /// The tail of the value; may read it from the disk. Empty before the first and at the end.
+    /// The tail of the value; may read it from the disk, each time. Empty before the first and at the end.
     pub fn tail(&self) -> Result<Bytes> {
-        match &self.folded {
-            _ if self.place != Place::OnKey => Ok(Bytes::new()),
-            Some(value) => Ok(value.tail.clone()),
-            None if self.merge.key().kind.is_blob() => self.blobs.load(&self.merge.tail()?),
-            None => self.merge.tail(),
+        match self.place {
+            Place::OnKey if !self.versions.is_empty() => {
+                Ok(self.versions.value(&self.key, &self.blobs)?.tail)
+            }
+            Place::OnKey if self.merge.key().kind.is_blob() => self.blobs.load(&self.merge.tail()?),
+            Place::OnKey => self.merge.tail(),
+            _ => Ok(Bytes::new()),
         }
     }
 
     fn step(&mut self) -> Result<bool> {
-        self.folded = None;
+        self.versions.clear();
         match self.place {
             Place::AtEnd => return Ok(false),
             Place::BeforeFirst => self.seek_to_start()?,
@@ -151,7 +151,7 @@ impl Scan {
                     return Ok(true);
                 }
                 KindOrBound::Kind(Kind::Patch) => {
-                    self.fold_versions()?;
+                    self.collect_versions()?;
                     self.place = Place::OnKey;
                     return Ok(true);
                 }
@@ -220,24 +220,18 @@ impl Scan {
         Ok(true)
     }
 
-    /// Folds the versions of `self.key` from the cursor on.
-    fn fold_versions(&mut self) -> Result<()> {
-        self.fold.clear();
+    /// Collects the versions of `self.key` from the cursor on, down to what the patches lie over.
+    fn collect_versions(&mut self) -> Result<()> {
         let deleted = self.covers.newest_over(&self.key, self.seq).map_or(0, |cover| cover.seq);
         while self.merge.valid() && self.merge.key().user == self.key && self.merge.key().seq >= deleted {
             if let KindOrBound::Kind(kind) = self.merge.key().kind {
-                let (merge, blobs) = (&self.merge, &self.blobs);
-                let value = || {
-                    let head = Bytes::copy_from_slice(merge.head());
-                    blobs.resolve(kind, Value { head, tail: merge.tail()? })
-                };
-                if self.fold.push(kind, value)?.is_break() {
+                self.versions.push(kind, self.merge.head(), self.merge.tail());
+                if kind != Kind::Patch {
                     break;
                 }
             }
             self.merge.next()?;
         }
-        self.folded = self.fold.finish(&self.key)?;
         Ok(())
     }
 }

@@ -1,16 +1,16 @@
 //! Scans backwards: the visible keys of a range, last to first.
 //!
 //! Going backwards, the versions of a key come oldest first, so which of them a reader sees is known
-//! only when the key is passed: until then the newest put and the patches above it are held.
+//! only when the key is passed: until then the newest put and the patches above it are held, not loaded.
 
 use crate::lsm::blob::BlobReader;
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::iter::merge::MergeIter;
 use crate::lsm::iter::source::{Covers, Source};
+use crate::lsm::iter::versions::Versions;
 use crate::lsm::key::{KeyRef, Kind, KindOrBound, MAX_SEQ};
 use crate::lsm::metrics::ScanCount;
 use crate::lsm::store::Shared;
-use crate::lsm::value::Fold;
 use crate::lsm::volume::Tree;
 use crate::lsm::{Result, SeqNo, Value};
 use bytes::Bytes;
@@ -30,9 +30,8 @@ pub struct ScanBack {
     to: Bound<Bytes>,
     started: bool,
     key: Vec<u8>,
-    value: Option<Value>,
-    /// Versions of `key`, oldest first, from the last put (or nothing) on.
-    versions: Vec<(Kind, Value)>,
+    /// What of `key` is visible. Empty before the first key and at the end.
+    versions: Versions,
 }
 
 impl ScanBack {
@@ -54,8 +53,7 @@ impl ScanBack {
             to: to.map(Bytes::copy_from_slice),
             started: false,
             key: Vec::new(),
-            value: None,
-            versions: Vec::new(),
+            versions: Versions::default(),
         })
     }
 
@@ -65,7 +63,7 @@ impl ScanBack {
     /// After one the scan is at its end.
     #[allow(clippy::should_implement_trait, reason = "a lending cursor: `Iterator` cannot yield borrows")]
     pub fn next(&mut self) -> Result<bool> {
-        self.value = None;
+        self.versions.clear();
         if !std::mem::replace(&mut self.started, true) {
             match &self.to {
                 Bound::Unbounded => self.merge.seek_to_last()?,
@@ -73,13 +71,17 @@ impl ScanBack {
                 Bound::Excluded(key) => self.merge.seek_before(KeyRef::bound(key, MAX_SEQ))?,
             }
         }
-        while self.value.is_none() && self.merge.valid() && !self.is_before_start() {
+        while self.merge.valid() && !self.is_before_start() {
             self.key.clear();
             self.key.extend_from_slice(self.merge.key().user);
-            self.value = self.pass_key()?;
+            self.pass_key()?;
+            if self.versions.visible() {
+                self.count.keys += 1;
+                return Ok(true);
+            }
         }
-        self.count.keys += u64::from(self.value.is_some());
-        Ok(self.value.is_some())
+        self.versions.clear();
+        Ok(false)
     }
 
     /// The key. Only after [`ScanBack::next`] said true.
@@ -87,9 +89,9 @@ impl ScanBack {
         &self.key
     }
 
-    /// The value; empty unless [`ScanBack::next`] said true.
-    pub fn value(&self) -> Value {
-        self.value.clone().unwrap_or_default()
+    /// The value; may read it from the disk, each time. Empty unless [`ScanBack::next`] said true.
+    pub fn value(&self) -> Result<Value> {
+        self.versions.value(&self.key, &self.blobs)
     }
 
     fn is_before_start(&self) -> bool {
@@ -101,8 +103,8 @@ impl ScanBack {
         }
     }
 
-    /// Passes every version of `self.key`; returns the value that is visible.
-    fn pass_key(&mut self) -> Result<Option<Value>> {
+    /// Passes every version of `self.key`, and keeps those that its visible value is made of.
+    fn pass_key(&mut self) -> Result<()> {
         let deleted = self.covers.newest_over(&self.key, self.seq).map_or(0, |cover| cover.seq);
         self.versions.clear();
         while self.merge.valid() && self.merge.key().user == self.key {
@@ -114,15 +116,11 @@ impl ScanBack {
                 if kind != Kind::Patch {
                     self.versions.clear();
                 }
-                let head = Bytes::copy_from_slice(self.merge.head());
-                self.versions.push((kind, Value { head, tail: self.merge.tail()? }));
+                self.versions.push(kind, self.merge.head(), self.merge.tail());
             }
             self.merge.prev()?;
         }
-        let mut fold = Fold::default();
-        for (kind, value) in self.versions.drain(..).rev() {
-            let _ = fold.push(kind, || self.blobs.resolve(kind, value))?;
-        }
-        fold.finish(&self.key)
+        self.versions.reverse();
+        Ok(())
     }
 }

@@ -9,8 +9,8 @@
 //!   absent, so nothing below needs the tombstone. Whatever stands below *in the records* (an
 //!   earlier life of the key) is then judged anew.
 //! - A put whose oldest version in the stripe is a first-put becomes a first-put itself.
-//! - A value in a blob file stays there, unless patches lie over it. Over one that is damaged they are kept as
-//!   they are: a reader of the key gets the error, and no flush or compaction fails for it.
+//! - A value in a blob file stays there, unless patches lie over it. Over one that cannot be read (damaged, or
+//!   the disk refuses) they are kept as they are: a reader of the key gets the error, and no flush or compaction fails for it.
 //! - A range tombstone hides what is older in its stripe, and stays like a tombstone.
 //! - Where nothing lies below (`bottom`), a tombstone in the oldest stripe hides nothing and goes, and
 //!   patches without a base lie over nothing.
@@ -19,7 +19,7 @@ use crate::lsm::iter::InternalIterator;
 use crate::lsm::key::{KeyRef, Kind, KindOrBound};
 use crate::lsm::range::{RangeSet, RangeTombstone};
 use crate::lsm::value::Fold;
-use crate::lsm::{Error, Result, SeqNo, Value};
+use crate::lsm::{Result, SeqNo, Value};
 use bytes::Bytes;
 
 /// Receives the records that are kept, in order.
@@ -126,8 +126,8 @@ impl Held {
             Kind::Tombstone => emit(KeyRef::new(&self.user, seq, kind), &[], &[]),
             Kind::Patch if self.complete || at_bottom => match self.folded(load) {
                 Ok(value) => emit(KeyRef::new(&self.user, seq, put), &value.head, &value.tail),
-                Err(e @ Error::Corruption { .. }) => {
-                    tracing::error!("a value stays damaged: {e}");
+                Err(e) if e.is_unreadable() => {
+                    tracing::error!("a value stays unreadable, and the patches over it as they are: {e}");
                     self.emit_all(emit)
                 }
                 Err(e) => Err(e),

@@ -94,7 +94,8 @@ impl Log {
             match self.disk.reuse_log(&file_name(number), name) {
                 Ok(file) => return Ok(file),
                 Err(e) => {
-                    tracing::warn!("a log segment could not be recycled, and stays until the next open: {e}")
+                    tracing::warn!("a log segment could not be recycled: {e}");
+                    self.delete_spare(number);
                 }
             }
         }
@@ -107,10 +108,16 @@ impl Log {
         state.ended |= end;
         let free = std::mem::take(&mut state.free);
         drop(state);
-        for number in free {
-            if let Err(e) = self.disk.delete(&file_name(number)) {
+        free.into_iter().for_each(|number| self.delete_spare(number));
+    }
+
+    /// Deletes the file of a segment that is needed no more.
+    fn delete_spare(&self, number: u64) {
+        match self.disk.delete(&file_name(number)) {
+            Err(e) if !e.is_not_found() => {
                 tracing::warn!("a log segment that is not needed stays until the next open: {e}");
             }
+            _ => {}
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::first_bytes;
 use crate::disk::{Disk, LOST_DIR};
-use crate::lsm::blob::{self, LiveBlobs};
+use crate::lsm::blob::{self, BlobReader, LiveBlobs};
 use crate::lsm::log;
 use crate::lsm::log::reader::may_be_segment;
 use crate::lsm::log::record::SEGMENT_HEADER_LEN;
@@ -17,6 +17,7 @@ pub(super) fn clean_up(
     state: &State,
     segments: &BTreeSet<u64>,
     blobs: &LiveBlobs,
+    reader: &BlobReader,
 ) -> Result<()> {
     let live: BTreeSet<u64> = state.live_tables().map(|t| t.number).collect();
     let mut changed = false;
@@ -35,6 +36,8 @@ pub(super) fn clean_up(
             if blobs.get(number).is_some() {
                 continue;
             }
+            // Replay may have looked into it: an open file would keep its room.
+            reader.evict(number);
             number < state.files
         } else if manifest::is_manifest_file(name) {
             continue;

@@ -57,6 +57,10 @@ umount_all() {
 clean_up() {
     status=$?
     trap - EXIT
+    if [ -n "${running:-}" ]; then
+        kill "$running" 2>/dev/null || true
+        wait "$running" || true
+    fi
     umount_all || for of in "$DIR" "$OTHER"; do
         "$LSMFS" umount --lazy "$of" || true
         status=1
@@ -71,18 +75,22 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
-failed=()
+failed=() running=
 
 # step NAME STEP: one function of a script; what it prints is shown if it fails.
 step() {
     local start=$SECONDS
-    if bash -euo pipefail "$scripts/$1.sh" "$2" >"$scratch/$1.out" 2>&1 </dev/null; then
+    # It gets a process group of its own, all of which ends with it.
+    timeout -k 10 1800 bash -euo pipefail "$scripts/$1.sh" "$2" >"$scratch/$1.out" 2>&1 </dev/null &
+    running=$!
+    if wait "$running"; then
         echo "$1: $2: fine ($((SECONDS - start)) s)"
     else
         sed "s/^/  $1: /" "$scratch/$1.out" | tail -n 40
         echo "$1: $2: FAILED"
         failed+=("$1 $2")
     fi
+    running=
 }
 
 mount_all

@@ -142,7 +142,7 @@ fn outcomes(files: &Files, op: &Op) -> Vec<Files> {
         }
         Op::Append(name, bytes) => {
             let len = files[name].len();
-            let cuts = (1..=bytes.len()).filter(|n| (len + n) % 4096 == 0);
+            let cuts = (1..=bytes.len()).filter(|n| (len + n).is_multiple_of(4096));
             cuts.for_each(|n| one(&Op::Append(name.clone(), bytes[..n].to_vec())));
         }
         _ => {}

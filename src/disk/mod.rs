@@ -14,7 +14,7 @@
 //! Names are plain file names (no `/`). Every method may be called from any thread.
 //!
 //! What else lies in the directory is not the store's data and no [`Disk`] method sees it: the
-//! lock's file ([`LOCK_FILE`]), the daemon's messages ([`DAEMON_LOG`]), unfinished objects
+//! lock's file ([`LOCK_FILE`]), the daemon's messages ([`DAEMON_LOG`]), room kept aside ([`RESERVE_FILE`]), unfinished objects
 //! (`*.lsmfs.tmp`) and folders, [`LOST_DIR`] among them.
 
 pub mod lock;
@@ -35,6 +35,9 @@ pub const LOCK_FILE: &str = "LOCK";
 
 /// Where a daemon in the background writes its messages.
 pub const DAEMON_LOG: &str = "daemon.log";
+
+/// What keeps room aside: see [`Disk::set_reserve`].
+pub const RESERVE_FILE: &str = "reserve";
 
 /// The folder of files that the store does not know.
 pub const LOST_DIR: &str = "lost";
@@ -213,6 +216,12 @@ pub trait Disk: Send + Sync + Debug {
     /// The room on the disk.
     fn space(&self) -> Result<Space>;
 
+    /// Keeps so many bytes of the disk's room aside, in the place of what was kept; it takes no other room.
+    /// 0 gives it back. After an error any part of it may be kept. It is not kept after the process.
+    fn set_reserve(&self, _bytes: u64) -> Result<()> {
+        Ok(())
+    }
+
     /// Lets others have the store, whoever still holds this disk or a file of it: from now on each
     /// change through them fails. Files can still be read.
     fn release(&self);
@@ -270,7 +279,7 @@ fn check_name(op: &'static str, name: &str) -> Result<()> {
 
 /// Is `name` a file beside the store's data?
 fn is_hidden(name: &str) -> bool {
-    name == LOCK_FILE || name == DAEMON_LOG || name.ends_with(UNFINISHED_SUFFIX)
+    name == LOCK_FILE || name == DAEMON_LOG || name == RESERVE_FILE || name.ends_with(UNFINISHED_SUFFIX)
 }
 
 /// The names to try in [`LOST_DIR`] for a file called `name`.

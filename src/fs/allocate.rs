@@ -83,6 +83,9 @@ impl FileSystem {
         let size = if keep_size { node.record.size } else { node.record.size.max(end) };
         let cleared = if what == Allocate::Reserve { end..end } else { offset..end.min(size) };
         let mut change = Change::new(self);
+        if what == Allocate::PunchHole {
+            change.batch.frees_room();
+        }
         if node.record.pages == 0 {
             clear_inline(&mut node, cleared);
             node.record.size = size;

@@ -55,6 +55,7 @@ impl FileSystem {
     /// Removes a file's chunks, its extended attributes and its orphan record.
     fn remove_contents(&self, ino: Ino, pages: u64) -> Outcome<()> {
         let mut batch = Batch::new();
+        batch.frees_room();
         batch.note_deleted(pages * PAGE_SIZE);
         for (from, to) in [keys::chunks(ino), keys::xattrs(ino)] {
             remove_range(&mut batch, &self.volume, &from, &to)?;

@@ -46,6 +46,7 @@ impl FileSystem {
         let _inodes = self.locks.inodes.exclusive_all([parent, ino]);
         let mut node = self.confirm(seen)?.ok_or(Cause::NotFound)?;
         let mut change = Change::new(self);
+        change.batch.frees_room();
         check(&mut change, &node)?;
         let mut dir = self.load_parent(parent)?;
 

@@ -25,6 +25,9 @@ impl FileSystem {
         if size > MAX_FILE_SIZE {
             return Err(Cause::FileTooLarge);
         }
+        if size < node.record.size {
+            change.batch.frees_room();
+        }
         node.modified(now);
         self.drop_capabilities(change, node)?;
         if node.record.pages == 0 {

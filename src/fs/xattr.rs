@@ -133,6 +133,7 @@ impl FileSystem {
             return if is_acl(name) { Ok(()) } else { Err(Cause::NoAttribute) };
         }
         let mut change = Change::new(self);
+        change.batch.frees_room();
         self.remove_xattr(&mut change, &mut node, name)?;
         node.record.ctime = Timestamp::now();
         change.save(&node);

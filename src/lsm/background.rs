@@ -141,7 +141,7 @@ impl Shared {
     pub(crate) fn for_each_volume(&self, mut work: impl FnMut(&Volume) -> Result<()>) -> Result<()> {
         let mut first = Ok(());
         for volume in self.volumes().iter() {
-            let outcome = work(&volume);
+            let outcome = work(volume);
             first = first.and(outcome);
         }
         first

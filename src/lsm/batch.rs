@@ -43,7 +43,7 @@ const MAX_SPARE_LEN: usize = 32;
 const WRITES_AT: usize = HEADER_LEN + 8;
 
 /// Writes that are applied in order and atomically.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Batch {
     buf: Vec<u8>,
     len: usize,
@@ -53,6 +53,7 @@ pub struct Batch {
     longest_tail: usize,
     /// Bytes of values that it deletes, as far as the caller told.
     deleted: u64,
+    frees_room: bool,
     /// What is wrong with the first write that cannot be.
     refused: Option<Error>,
 }
@@ -73,7 +74,16 @@ impl Batch {
     pub fn with_capacity(bytes: usize) -> Batch {
         let mut buf = Vec::with_capacity(WRITES_AT + bytes);
         buf.put_bytes(0, WRITES_AT);
-        Batch { buf, len: 0, data_len: 0, longest_key: 0, longest_tail: 0, deleted: 0, refused: None }
+        Batch {
+            buf,
+            len: 0,
+            data_len: 0,
+            longest_key: 0,
+            longest_tail: 0,
+            deleted: 0,
+            frees_room: false,
+            refused: None,
+        }
     }
 
     /// Sets a key to a plain value (all head).
@@ -128,6 +138,15 @@ impl Batch {
     /// given back. Changes nothing else.
     pub fn note_deleted(&mut self, bytes: u64) {
         self.deleted = self.deleted.saturating_add(bytes);
+    }
+
+    /// Says that the batch deletes more than it writes: it is taken on a full disk too.
+    pub fn frees_room(&mut self) {
+        self.frees_room = true;
+    }
+
+    pub(crate) fn is_freeing(&self) -> bool {
+        self.frees_room
     }
 
     /// The number of writes.
@@ -210,6 +229,7 @@ impl Batch {
         let mut pointers = append(&tails)?.into_iter();
         let inline = rest.len() - tails.iter().map(|tail| tail.len()).sum::<usize>();
         let mut next = Batch::with_capacity(inline + tails.len() * POINTER_ROOM);
+        next.frees_room = self.frees_room;
         for write in writes() {
             match write.kind.blob().filter(|_| is_large(&write)) {
                 Some(kind) => {

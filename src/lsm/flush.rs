@@ -40,15 +40,16 @@ impl Volume {
         let deletes_much = || {
             tree.immutable.iter().any(|memtable| memtable.deleted() >= self.shared().options.blob_file_size)
         };
-        frozen > 0 && (frozen + 1 > limit || self.stall.waiting() > 0 || deletes_much())
+        let is_urgent = || self.stall.waiting() > 0 || self.shared().reserve.wants_room() || deletes_much();
+        frozen > 0 && (frozen + 1 > limit || is_urgent())
     }
 
     /// Flushes the earliest immutable memtable; false if there is none.
     pub(crate) fn flush_one(&self) -> Result<bool> {
         let _turn = self.flush_turn.lock();
         let Some(memtable) = self.tree().immutable.last().cloned() else { return Ok(false) };
-        let flushed = self.shared().caught(|| self.flush_memtable(&memtable));
-        let flushed = flushed.inspect_err(|e| self.shared().make_room_after(e));
+        let flush = || self.shared().caught(|| self.flush_memtable(&memtable));
+        let flushed = flush().or_else(|e| if self.shared().make_room_after(&e) { flush() } else { Err(e) });
         self.stall.flushed(flushed.as_ref().err().cloned());
         flushed?;
         self.shared().retired.lock().push(memtable);
@@ -59,6 +60,7 @@ impl Volume {
             // The log only stays longer: the next flush tries again.
             tracing::warn!("log segments that are not needed could not be deleted: {e}");
         }
+        self.shared().reserve.look();
         self.shared().compaction_signal.raise();
         Ok(true)
     }

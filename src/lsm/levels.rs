@@ -177,7 +177,7 @@ impl Levels {
         l0.chain(deeper)
     }
 
-    /// Levels without the tables of these numbers and with `added`, which join L0 as its newest or a
+    /// Levels without the tables of these numbers and with `added`, which join L0 by their age or a
     /// deeper level in key order.
     pub fn edited(&self, removed: &[(usize, u64)], added: &[(usize, Arc<LiveTable>)]) -> Levels {
         let mut next = self.clone();
@@ -187,7 +187,7 @@ impl Levels {
         for (n, table) in added {
             let level = Arc::make_mut(&mut next.levels[*n]);
             let at = match n {
-                0 => 0,
+                0 => level.partition_point(|other| other.largest_seq > table.largest_seq),
                 _ => level.partition_point(|other| other.smallest < table.smallest),
             };
             level.insert(at, table.clone());

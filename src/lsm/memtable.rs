@@ -56,6 +56,8 @@ pub struct Memtable {
     blob_bytes: AtomicU64,
     /// Bytes of values that its records delete, as far as their writers know.
     deleted: AtomicU64,
+    /// Does it hold a batch that frees room?
+    frees_room: AtomicBool,
 }
 
 impl Memtable {
@@ -130,6 +132,16 @@ impl Memtable {
     /// Bytes in blob files that its records point to.
     pub fn blob_bytes(&self) -> u64 {
         self.blob_bytes.load(Relaxed)
+    }
+
+    /// It holds a batch that frees room.
+    pub(crate) fn note_frees_room(&self) {
+        self.frees_room.store(true, Relaxed);
+    }
+
+    /// Does its flush lead to room being given back?
+    pub(crate) fn frees_room(&self) -> bool {
+        self.frees_room.load(Relaxed)
     }
 
     /// Its records delete values of about this many bytes.

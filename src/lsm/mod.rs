@@ -46,6 +46,7 @@ pub mod readonly;
 pub mod records;
 mod recover;
 pub mod repair;
+mod reserve;
 mod shape;
 pub mod snapshot;
 pub mod stall;

@@ -158,10 +158,16 @@ impl Shared {
         self.delete_obsolete(&manifest)
     }
 
-    /// Gives back what room there is to give if `error` says that the disk is full.
-    pub(crate) fn make_room_after(&self, error: &Error) {
-        if error.is_full() {
-            self.log.delete_spares(false);
+    /// Gives back what room there is to give if `error` says that the disk is full; true if room that was
+    /// kept aside is free now.
+    pub(crate) fn make_room_after(&self, error: &Error) -> bool {
+        if !error.is_full() {
+            return false;
         }
+        self.log.delete_spares(false);
+        let given_up = self.reserve.give_up();
+        // What waits for one more commit is room, too. It is no harm if there is none for the commit.
+        let _ = self.reclaim();
+        given_up
     }
 }

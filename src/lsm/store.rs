@@ -29,6 +29,7 @@ use crate::lsm::metrics::{MeteredDisk, Metrics};
 use crate::lsm::obsolete::Obsolete;
 use crate::lsm::readonly::ReadOnly;
 use crate::lsm::recover::recover;
+use crate::lsm::reserve::Reserve;
 use crate::lsm::shape::Told;
 use crate::lsm::snapshot::Snapshots;
 use crate::lsm::syncs::{Done, Syncs, run_syncs};
@@ -65,6 +66,8 @@ pub(crate) struct Shared {
     pub graveyard: Arc<Graveyard>,
     /// Files to delete.
     pub obsolete: Obsolete,
+    /// Room on the disk that is kept aside.
+    pub reserve: Reserve,
     /// Flushed memtables that a reader may still use.
     pub retired: Mutex<Vec<Arc<Memtable>>>,
     pub directory: RwLock<Directory>,
@@ -109,6 +112,7 @@ impl Store {
         let graveyard = Arc::new(Graveyard::default());
         let read_only = ReadOnly::default();
         let cache = Arc::new(BlockCache::new(options.cache_size));
+        let reserve = Reserve::new(disk.clone(), &options);
         let recovered = recover(&disk, &options, &graveyard, &cache, &read_only)?;
         let shared = Arc::new(Shared {
             table_options: TableOptions {
@@ -131,6 +135,7 @@ impl Store {
             syncs: Syncs::default(),
             graveyard,
             obsolete: Obsolete::default(),
+            reserve,
             retired: Mutex::default(),
             directory: RwLock::default(),
             naming: Mutex::new(recovered.next_volume),
@@ -140,6 +145,7 @@ impl Store {
             closed: AtomicBool::new(false),
             options,
         });
+        shared.reserve.look();
         let volumes = recovered.volumes.into_iter();
         shared.directory.write().add(volumes.map(|born| Arc::new(Volume::new(shared.clone(), born))));
         // Dropped from here on, it ends the threads that have started.
@@ -259,6 +265,8 @@ impl Store {
         let shared = &self.shared;
         // First the log: whatever the flushes meet, nothing answered is lost.
         shared.log.sync()?;
+        // What is written now has the room that was kept aside.
+        shared.disk.set_reserve(0)?;
         self.flush_volumes()?;
         shared.log.end_segment();
         shared.blob_writer.end_file();

@@ -343,7 +343,13 @@ impl Volume {
         let started = self.shared().metrics.write_started();
         if !batch.is_empty() {
             batch.check()?;
-            self.wait_for_room(batch.encoded_len())?;
+            match self.wait_for_room(batch.encoded_len()) {
+                Err(e) if batch.is_freeing() && e.is_full() => {
+                    self.shared().make_room_after(&e);
+                    self.wait_for_room(batch.encoded_len())?;
+                }
+                waited => waited?,
+            }
         }
         self.commit(batch, started)
     }
@@ -358,7 +364,28 @@ impl Volume {
         if batch.is_empty() {
             return Ok(self.visible_seq());
         }
+        if !batch.is_freeing() {
+            self.shared().admit(self)?;
+            let written = self.try_commit(batch, started);
+            match &written {
+                Ok(_) => self.shared().reserve.took_write(),
+                Err(e) if e.is_full() => self.shared().give_room_back(self),
+                Err(_) => {}
+            }
+            return written;
+        }
+        match self.try_commit(batch.clone(), started) {
+            Err(e) if e.is_full() => {
+                self.shared().make_room_after(&e);
+                self.try_commit(batch, started)
+            }
+            done => done,
+        }
+    }
+
+    fn try_commit(&self, batch: Batch, started: Option<Instant>) -> Result<SeqNo> {
         let shared = self.shared();
+        let frees_room = batch.is_freeing();
         let (count, data_len) = (batch.len(), batch.data_len());
         batch.check()?;
         self.check_open()?;
@@ -372,6 +399,9 @@ impl Volume {
         let committed = batch.into_record(self.id()).and_then(|record| {
             shared.commits.commit(&shared.log, self, record, count, |memtable| {
                 memtable.note_deleted(deleted);
+                if frees_room {
+                    memtable.note_frees_room();
+                }
                 if let Some(Appended { blob, bytes, .. }) = &blob {
                     memtable.refer(blob.clone(), *bytes);
                 }

@@ -14,12 +14,12 @@ mod files;
 
 use super::lock::StoreLock;
 use super::{
-    Disk, DiskError, LOCK_FILE, LOST_DIR, Listed, LogFile, Object, ObjectWriter, OpenError, Result, Space,
-    UNFINISHED_SUFFIX, check_name, is_hidden, lost_names,
+    Disk, DiskError, LOCK_FILE, LOST_DIR, Listed, LogFile, Object, ObjectWriter, OpenError, RESERVE_FILE,
+    Result, Space, UNFINISHED_SUFFIX, check_name, is_hidden, lost_names,
 };
 use files::{Log, Reader, Writer};
 use parking_lot::Mutex;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 use std::fs::{DirBuilder, File};
 use std::io;
@@ -76,7 +76,8 @@ impl RealDisk {
             naming: Mutex::new(()),
             next_unfinished: AtomicU64::new(0),
         };
-        store.remove_unfinished().map_err(|e| OpenError::new(dir, "clean up", dir, e))?;
+        let cleaned = store.remove_unfinished().and_then(|()| store.set_reserve(0));
+        cleaned.map_err(|e| OpenError::new(dir, "clean up", dir, e))?;
         Ok(RealDisk { path, store: Arc::new(store) })
     }
 
@@ -162,6 +163,10 @@ impl Disk for RealDisk {
         self.store.dir.sync_all().map_err(|e| self.failed("sync", e))
     }
 
+    fn set_reserve(&self, bytes: u64) -> Result<()> {
+        self.store.set_reserve(bytes).map_err(|e| DiskError::new("reserve", RESERVE_FILE, e))
+    }
+
     fn release(&self) {
         self.store.released.store(true, Ordering::Release);
         self.store.lock.release();
@@ -228,6 +233,24 @@ impl Directory {
 
     fn list(&self) -> io::Result<Vec<Listed>> {
         self.files(|name| !is_hidden(name))
+    }
+
+    /// The room is a file's, which has its blocks before anything is written to it. Gone with the process's
+    /// successor, if not before.
+    fn set_reserve(&self, bytes: u64) -> io::Result<()> {
+        if bytes == 0 {
+            return match self.remove(RESERVE_FILE) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            };
+        }
+        let file = self.open_file(RESERVE_FILE, OFlags::WRONLY | OFlags::CREATE)?;
+        file.set_len(bytes)?;
+        match retry_on_intr(|| rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes)) {
+            // A file system that cannot promise room keeps none.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(file.set_len(0)?),
+            kept => Ok(kept?),
+        }
     }
 
     fn remove_unfinished(&self) -> io::Result<()> {

@@ -279,6 +279,10 @@ impl Disk for SimDisk {
         state.begin(Op::Space, DIRECTORY)?;
         Ok(state.space())
     }
+
+    fn set_reserve(&self, bytes: u64) -> Result<()> {
+        self.state.lock().set_reserve(bytes)
+    }
 }
 
 /// An open file: an object for reading or a log.

@@ -4,7 +4,7 @@ use super::fault::{Fault, Op, Ops};
 use super::file::File;
 use super::names::{FileId, Names};
 use super::rng::Rng;
-use crate::disk::{DiskError, LOST_DIR, Listed, Result, Space, lost_names};
+use crate::disk::{DiskError, LOST_DIR, Listed, RESERVE_FILE, Result, Space, lost_names};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 
@@ -28,6 +28,8 @@ pub(super) struct State {
     gone: Vec<FileId>,
     /// The bytes of all files that are not gone.
     used: u64,
+    /// Bytes among them that are kept aside.
+    reserved: u64,
     pub(super) capacity: u64,
     pub(super) faults: Vec<Fault>,
     pub(super) ops: Ops,
@@ -63,6 +65,7 @@ impl State {
             names,
             gone: Vec::new(),
             used: 0,
+            reserved: 0,
             capacity,
             faults: Vec::new(),
             ops: Ops::default(),
@@ -209,6 +212,19 @@ impl State {
             Ok(()) if written < wanted => Err(failed(Op::Write, name, libc::ENOSPC)),
             Ok(()) => Ok(()),
         }
+    }
+
+    /// Keeps room aside. No operation: it is not counted, and not kept after a crash.
+    pub(super) fn set_reserve(&mut self, bytes: u64) -> Result<()> {
+        if self.crashed {
+            return Err(failed(Op::Write, RESERVE_FILE, libc::EIO));
+        }
+        let others = self.used - self.reserved;
+        if bytes > self.capacity.saturating_sub(others) {
+            return Err(failed(Op::Write, RESERVE_FILE, libc::ENOSPC));
+        }
+        (self.used, self.reserved) = (others + bytes, bytes);
+        Ok(())
     }
 
     pub(super) fn truncate(&mut self, name: &str, file: FileId, len: u64) -> Result<()> {

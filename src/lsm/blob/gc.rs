@@ -89,6 +89,20 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// The files that compactions should empty now. On a full disk only the one that takes the least room
+    /// to empty.
+    pub(crate) fn blobs_to_empty(&self) -> BTreeSet<u64> {
+        let usages = self.blob_usage();
+        let files = to_empty(&usages);
+        if !self.reserve.wants_room() {
+            return files;
+        }
+        let least = usages.iter().filter(|usage| files.contains(&usage.file)).min_by_key(|usage| usage.live);
+        least.map(|usage| usage.file).into_iter().collect()
+    }
+}
+
 /// The files that compactions should empty.
 pub(crate) fn to_empty(usages: &[BlobUsage]) -> BTreeSet<u64> {
     let in_use = || usages.iter().filter(|usage| usage.live > 0);

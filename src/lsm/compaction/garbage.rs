@@ -4,7 +4,7 @@
 //! - **Shadowed** values: a table whose range tombstones, or whose own pointers, may hide many bytes of blob
 //!   files in older tables goes down. How many is estimated from the tables' metas: of a table that a range
 //!   overlaps in part, half.
-//! - **Scattered** values: a table that points to a blob file that is to be emptied ([`gc::to_empty`]) is
+//! - **Scattered** values: a table that points to a blob file that is to be emptied (`blob::gc`) is
 //!   rewritten in its place, which moves those values.
 //!
 //! Each job makes progress: what hides others sinks, and stops at the bottom; a rewritten table no longer
@@ -12,7 +12,6 @@
 
 use super::{Job, Reason, leveled, tiered};
 use crate::lsm::Result;
-use crate::lsm::blob::gc;
 use crate::lsm::levels::{Levels, LiveTable};
 use crate::lsm::manifest::state::MAX_LEVEL;
 use crate::lsm::options::CompactionMode;
@@ -26,7 +25,8 @@ const SHADOWED_ONE_IN: u64 = 4;
 /// The job that is due, if any.
 pub(super) fn pick(shared: &Shared, levels: &Levels) -> Result<Option<Job>> {
     let total: u64 = levels.iter().flatten().map(|table| table.blob_bytes()).sum();
-    if total == 0 {
+    let low = shared.reserve.wants_room();
+    if total == 0 && !low {
         return Ok(None);
     }
     match shared.options.compaction {
@@ -43,7 +43,10 @@ pub(super) fn pick(shared: &Shared, levels: &Levels) -> Result<Option<Job>> {
 }
 
 fn shadowing(shared: &Shared, levels: &Levels, total: u64) -> Result<Option<Job>> {
-    let share = (total / SHADOWED_ONE_IN).max(1);
+    // On a full disk whatever is dead is worth a job.
+    let low = shared.reserve.wants_room();
+    let share = if low { 1 } else { (total / SHADOWED_ONE_IN).max(1) };
+    let deepest = levels.deepest().unwrap_or(0);
     let (deleted_due, overwritten_due) = (share.min(shared.options.blob_file_size), share);
     let mut overwritten = 0;
     let mut most: Option<(u64, usize, &Arc<LiveTable>)> = None;
@@ -53,7 +56,7 @@ fn shadowing(shared: &Shared, levels: &Levels, total: u64) -> Result<Option<Job>
             let same_level = if n == 0 { &levels.level(0)[at + 1..] } else { &[] };
             let older = Older { same_level, levels, level: n };
             let hidden = older.blob_bytes_deleted_by(shared, table)?;
-            if hidden >= deleted_due {
+            if hidden >= deleted_due || (low && table.tombstones > 0 && n < deepest.max(1)) {
                 return Ok(Some(sink(shared, levels, n, table)));
             }
             if table.blob_bytes() > 0 {
@@ -122,7 +125,7 @@ fn is_before(key: &[u8], to: Bound<&[u8]>) -> bool {
 }
 
 fn scattered(shared: &Shared, levels: &Levels) -> Option<Job> {
-    let emptied = gc::to_empty(&shared.blob_usage());
+    let emptied = shared.blobs_to_empty();
     let points_there = |table: &&Arc<LiveTable>| table.blobs.iter().any(|used| emptied.contains(&used.file));
     for n in (1..=MAX_LEVEL).rev() {
         if let Some(table) = levels.level(n).iter().find(points_there) {

@@ -22,6 +22,9 @@ const MANY_TOMBSTONES: u64 = 1000;
 /// move every byte twice, and that level's tables, few and wide, overlap most of such a bottom.
 const SINGLE_LEVEL_BASES: u64 = 3;
 
+/// L0 is small while it holds less than one part in this many of a full memtable.
+const SMALL_ONE_IN: u64 = 2;
+
 /// What each level should hold at most.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Targets {
@@ -50,9 +53,17 @@ pub(crate) fn targets(levels: &Levels, options: &Options) -> Targets {
 }
 
 /// The most urgent job, if any is due.
-pub(crate) fn pick(levels: &Levels, options: &Options, oldest_snapshot: SeqNo) -> Option<Job> {
+///
+/// Each fork of a volume that is written cuts its memtable short. Tables of L0 that are small all together become
+/// one table of L0 first: merged down, each few of them would take all of the next level with them.
+pub(crate) fn pick(levels: &Levels, options: &Options, oldest_snapshot: SeqNo, forked: bool) -> Option<Job> {
     let targets = targets(levels, options);
     let l0 = levels.level(0);
+    let is_small = levels.size(0) < options.memtable_size as u64 / SMALL_ONE_IN;
+    if forked && is_small && l0.len() >= options.l0_compaction_trigger.max(2) {
+        let inputs = l0.iter().map(|table| (0, table.clone())).collect();
+        return Some(Job { inputs, output_level: 0, reason: Reason::Runs });
+    }
     if l0.len() >= options.l0_compaction_trigger {
         return Some(from_l0(levels, &targets, Reason::Runs));
     }

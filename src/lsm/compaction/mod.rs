@@ -112,10 +112,11 @@ pub(crate) struct Compacting {
     pub running: Running,
 }
 
-fn pick(levels: &Levels, options: &Options, oldest_snapshot: u64) -> Option<Job> {
+/// The job that is due, if any. `forked`: are there other volumes, whose forks may have cut memtables short?
+fn pick(levels: &Levels, options: &Options, oldest_snapshot: u64, forked: bool) -> Option<Job> {
     match options.compaction {
         CompactionMode::None => None,
-        CompactionMode::Leveled => leveled::pick(levels, options, oldest_snapshot),
+        CompactionMode::Leveled => leveled::pick(levels, options, oldest_snapshot, forked),
         CompactionMode::Tiered => tiered::pick(levels, options),
     }
 }
@@ -127,13 +128,14 @@ impl Volume {
         let shared = self.shared();
         let oldest = shared.snapshots.stripes(&shared.commits).first().copied().unwrap_or(0);
         let levels = self.tree().levels.clone();
-        let due = || pick(&levels, &shared.options, oldest);
+        let forked = shared.volumes().len() > 1;
+        let due = || pick(&levels, &shared.options, oldest, forked);
         let job = match Some(()).filter(|()| !self.is_idle_fork()).and_then(|()| due()) {
             Some(job) => Some(job),
             None => garbage::pick(shared, &levels)?,
         };
         let Some(job) = job else { return Ok(false) };
-        let done = self.run_job(&job).inspect_err(|e| shared.make_room_after(e));
+        let done = self.run_job(&job).inspect_err(|e| _ = shared.make_room_after(e));
         self.stall.compacted(done.as_ref().err().cloned());
         done.map(|()| true)
     }

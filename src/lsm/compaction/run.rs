@@ -3,7 +3,7 @@
 use super::Job;
 use super::progress::{Progress, Watched};
 use crate::lsm::Result;
-use crate::lsm::blob::{BlobOutput, LiveBlob, gc};
+use crate::lsm::blob::{BlobOutput, LiveBlob};
 use crate::lsm::iter::level::LevelIter;
 use crate::lsm::iter::merge::MergeIter;
 use crate::lsm::iter::source::Source;
@@ -79,7 +79,7 @@ fn merge(
     let ranges = ranges(shared, job)?;
     let mut output = Output::new(shared, levels, job.output_level);
     let mut below = Below::new(levels, job);
-    let mut blobs = BlobOutput::new(shared, gc::to_empty(&shared.blob_usage()));
+    let mut blobs = BlobOutput::new(shared, shared.blobs_to_empty());
     let load = |tail: &[u8]| shared.blobs.load_uncached(tail);
     let kept = keep_visible(&mut source, &ranges, &stripes, &mut below, &load, &mut |key, head, tail| {
         blobs.add(key, head, tail, &mut |key, head, tail| output.add(key, head, tail))
@@ -171,7 +171,8 @@ impl<'a> Output<'a> {
         Output {
             shared,
             options,
-            parents: levels.level(level + 1),
+            // What stays in L0 is one table.
+            parents: if level == 0 { &[] } else { levels.level(level + 1) },
             parent_bytes: 0,
             builder: None,
             last_user: Vec::new(),

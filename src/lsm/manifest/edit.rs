@@ -9,7 +9,7 @@
 //! 3    sealed: number, length     that log segment is durable up to here, and ends here
 //! 4    volume: id, name           a volume exists
 //! 5    flushed: id, sequence      the volume's writes up to here are in tables
-//! 6    add: id, level, table      a table joins a level (in L0: as its newest)
+//! 6    add: id, level, table      a table joins a level (in L0: by its newest sequence number)
 //! 7    remove: id, level, number  a table leaves a level
 //! 8    log durable: position      the log was synced up to here
 //! 9    store: id (8 bytes)        the store's id, the first edit of all

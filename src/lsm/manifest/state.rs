@@ -175,7 +175,7 @@ impl State {
             return Err(format!("table {} joins level {level} twice", table.number));
         }
         let at = match level {
-            0 => 0,
+            0 => tables.partition_point(|t| t.largest_seq > table.largest_seq),
             _ => tables.partition_point(|t| t.smallest < table.smallest),
         };
         tables.insert(at, table);
@@ -254,7 +254,7 @@ impl Written {
             return;
         }
         self.levels.insert((level, Arc::as_ptr(tables)), volume);
-        // Each joins L0 as its newest: the oldest goes first.
+        // Of those in L0 the oldest goes first.
         edits.extend(tables.iter().rev().map(|table| match self.tables.insert(table.number) {
             true => Edit::AddTable { volume, level, table: table.clone() },
             false => Edit::LinkTable { volume, level, number: table.number },

@@ -74,6 +74,10 @@ impl Disk for MeteredDisk {
         self.disk.space()
     }
 
+    fn set_reserve(&self, bytes: u64) -> Result<()> {
+        self.disk.set_reserve(bytes)
+    }
+
     fn release(&self) {
         self.disk.release();
     }

@@ -1,0 +1,157 @@
+//! A full disk: room that is kept aside, so that what is deleted can give its room back.
+//!
+//! A delete is a write: a record in the log, later a table, an edit of the manifest, and a compaction which
+//! writes before it frees. So while the disk is nearly full the store keeps a *reserve*: blocks that nothing is
+//! written to ([`Disk::set_reserve`]), enough for the memtables of a moment and a compaction's step.
+//!
+//! - Where there is plenty of room ([`PLENTY`] times the reserve) nothing is kept aside.
+//! - A small part of it, the *last*, is for opens: a store must not need room that nobody can give.
+//! - When a write that frees room ([`Batch::frees_room`]), a flush or a compaction finds the disk full, the
+//!   reserve is given up but for the last, and it is tried again.
+//! - From then on the store is *low*: other writes get `ENOSPC` at once, before they have taken anything. Each
+//!   of them first tries to take the reserve again, and sees to it that what was deleted is flushed and
+//!   compacted; when the reserve can be taken, there is room for it too.
+//!
+//! # Locks
+//! None; [`Reserve::low`] and [`Reserve::held`] are flags. Two that change them at once both try the same.
+//!
+//! [`Batch::frees_room`]: crate::lsm::Batch::frees_room
+
+use crate::disk::{Disk, DiskError};
+use crate::lsm::store::Shared;
+use crate::lsm::volume::Volume;
+use crate::lsm::{Error, Options, Result};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// The reserve is at most this part of the disk.
+const ONE_IN: u64 = 8;
+/// What an open needs, in bytes, or at most this part of the reserve.
+const LAST: u64 = 1 << 20;
+const LAST_ONE_IN: u64 = 8;
+/// With so many times its size free, none is kept.
+const PLENTY: u64 = 16;
+
+/// The room that a store keeps aside.
+#[derive(Debug)]
+pub(crate) struct Reserve {
+    disk: Arc<dyn Disk>,
+    /// Its size in bytes, if the disk is large.
+    most: u64,
+    held: AtomicBool,
+    /// It was given up, and could not be taken again since.
+    low: AtomicBool,
+    /// A write was refused for want of room, and none was taken since.
+    wanted: AtomicBool,
+}
+
+impl Reserve {
+    pub fn new(disk: Arc<dyn Disk>, options: &Options) -> Reserve {
+        // What may wait for its flush, and the step of a compaction that takes one of those up.
+        let memtables = options.memtable_stall_size.saturating_add(options.memtable_size);
+        let most = memtables as u64;
+        Reserve {
+            disk,
+            most,
+            held: AtomicBool::new(false),
+            low: AtomicBool::new(false),
+            wanted: AtomicBool::new(false),
+        }
+    }
+
+    /// Are only writes that free room taken?
+    pub fn is_low(&self) -> bool {
+        self.low.load(Relaxed)
+    }
+
+    /// Is whatever gives room back worth its while?
+    pub fn wants_room(&self) -> bool {
+        self.is_low() || self.wanted.load(Relaxed)
+    }
+
+    /// A write was taken.
+    pub fn took_write(&self) {
+        if self.wanted.load(Relaxed) {
+            self.wanted.store(false, Relaxed);
+        }
+    }
+
+    /// Looks how much room there is: keeps some aside when it gets scarce, and none when there is plenty.
+    pub fn look(&self) {
+        let Ok(space) = self.disk.space() else { return };
+        let size = self.most.min(space.total / ONE_IN);
+        let scarce = space.available < size.saturating_mul(PLENTY);
+        let held = self.held.load(Relaxed);
+        if scarce && !held {
+            self.take(size);
+        } else if !scarce && (held || self.is_low()) {
+            let given = self.disk.set_reserve(0);
+            self.held.store(given.is_err(), Relaxed);
+            self.low.store(false, Relaxed);
+        }
+    }
+
+    fn take(&self, size: u64) {
+        match self.disk.set_reserve(size) {
+            Ok(()) => {
+                self.held.store(true, Relaxed);
+                self.low.store(false, Relaxed);
+            }
+            Err(e) => {
+                self.keep_last();
+                if !self.low.swap(true, Relaxed) {
+                    tracing::warn!("the disk is nearly full, only what frees room is taken: {e}");
+                }
+            }
+        }
+    }
+
+    /// Gives the reserve up; false if there was none.
+    pub fn give_up(&self) -> bool {
+        self.low.store(true, Relaxed);
+        let held = self.held.swap(false, Relaxed);
+        if held {
+            tracing::warn!("the disk is full: the room that was kept aside is used to give room back");
+        }
+        held && self.keep_last()
+    }
+
+    /// Keeps only what an open needs; false if not even that is to be had.
+    fn keep_last(&self) -> bool {
+        let size = self.disk.space().map_or(0, |space| self.most.min(space.total / ONE_IN));
+        let last = LAST.min(size / LAST_ONE_IN);
+        self.disk.set_reserve(last).or_else(|_| self.disk.set_reserve(0)).is_ok()
+    }
+}
+
+impl Shared {
+    /// Refuses a write that frees no room while there is none to spare.
+    ///
+    /// # Errors
+    /// `ENOSPC`.
+    pub(crate) fn admit(&self, volume: &Volume) -> Result<()> {
+        if !self.reserve.is_low() {
+            return Ok(());
+        }
+        self.reserve.look();
+        if !self.reserve.is_low() {
+            return Ok(());
+        }
+        self.give_room_back(volume);
+        let full = io::Error::from_raw_os_error(libc::ENOSPC);
+        Err(Error::from(DiskError::new("write", "the log", full)))
+    }
+
+    /// A write was refused: what was deleted is flushed and compacted soon.
+    pub(crate) fn give_room_back(&self, volume: &Volume) {
+        self.reserve.wanted.store(true, Relaxed);
+        if volume.tree().memtable.frees_room() {
+            volume.freeze();
+        }
+        // Files that wait for one more commit are room already.
+        let _ = self.reclaim();
+        self.flush_signal.raise();
+        self.compaction_signal.raise();
+    }
+}

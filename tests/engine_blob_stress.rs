@@ -63,8 +63,11 @@ fn write(volume: &Volume, writer: u64, i: u64) -> Result<(), Error> {
     volume.write(batch).map(drop)
 }
 
+/// A key and the tail of its value.
+type Found = (Vec<u8>, Vec<u8>);
+
 /// What a reader sees of one writer's keys is a state that there was; its number.
-fn check(tails: &[(Vec<u8>, Vec<u8>)], writer: u64, context: &str) -> u64 {
+fn check(tails: &[Found], writer: u64, context: &str) -> u64 {
     let mine: Vec<_> = tails.iter().filter(|(key, _)| key[1] == writer as u8).collect();
     let number = |tail: &[u8]| u64::from_be_bytes(tail[..8].try_into().unwrap());
     let newest = mine.iter().map(|(_, tail)| number(tail)).max().unwrap_or(0);
@@ -78,7 +81,7 @@ fn check(tails: &[(Vec<u8>, Vec<u8>)], writer: u64, context: &str) -> u64 {
     newest
 }
 
-fn tails(store: &Store) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+fn tails(store: &Store) -> Result<Vec<Found>, Error> {
     let snapshot = store.volume("main")?.snapshot();
     let mut scan = snapshot.scan(Bound::Unbounded, Bound::Unbounded)?;
     let mut found = Vec::new();
@@ -130,7 +133,7 @@ impl Round<'_> {
                     assert!(refused < 5000, "{}: no write is taken: {e}", self.context);
                 }
             }
-            if writer == 0 && i % 40 == 0 {
+            if writer == 0 && i.is_multiple_of(40) {
                 let used: u64 = self.disk.files().iter().map(|file| file.len).sum();
                 self.disk.set_capacity(used + (i % 7) * 700);
             }

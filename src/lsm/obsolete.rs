@@ -6,7 +6,7 @@
 //! only after *one more* manifest commit: should the newest edit prove unreadable at the next open, what it
 //! made obsolete still stands, and the store is what it was before that edit. When nothing else is to be
 //! done an empty commit makes the room free. Some segments' files are not deleted then but written over
-//! ([`crate::lsm::log::recycle`]).
+//! (`log/recycle.rs`).
 //!
 //! # Locks
 //! `Obsolete::files` is taken under the manifest's lock and held over the deletions, which take the spare

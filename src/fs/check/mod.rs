@@ -13,7 +13,7 @@
 //! Unlinked files that wait for the next open to give back their room (`o` records) are no problem.
 //!
 //! Each [`Finding`] knows its mend, so that `repair` is: check, mend, and check again until nothing is found
-//! ([`mend`]). What lost its name gets one in the root, `lost+found.INODE`.
+//! ([`mend()`]). What lost its name gets one in the root, `lost+found.INODE`.
 
 mod gather;
 mod judge;

@@ -39,6 +39,13 @@ use std::time::Instant;
 /// A leader writes at most this many bytes of others' records with its own.
 const GROUP_LIMIT: usize = 4 << 20;
 
+/// What a writer waits for mostly comes within a few microseconds: a leader's write, another's insertion.
+/// To sleep and be woken takes several times as long, so it looks this often first, giving way between
+/// (two writers on two processors, random fill of 100-byte values: 338,000 writes a second, 82,000 without).
+const LOOKS: u32 = 100;
+/// The first looks do not give way: this many only pause.
+const PAUSES: u32 = 30;
+
 /// The one order of all writes in a store.
 #[derive(Debug)]
 pub(crate) struct Commits {
@@ -156,7 +163,7 @@ impl Commits {
             refer(&memtable);
             insert(&memtable, place.first_seq, record);
         });
-        self.publish(place.ticket);
+        self.publish(place.ticket, place.last_seq);
         inserted.map(|()| place.last_seq)
     }
 
@@ -165,7 +172,7 @@ impl Commits {
     pub fn commit_edits(&self, log: &Log, step: impl FnOnce(SeqNo) -> Vec<u8>) -> Result<SeqNo> {
         let (place, role) = self.take_place(RecordKind::Edits, 1, |seq, _| Ok(step(seq)))?;
         let written = self.append(log, role);
-        self.publish(place.ticket);
+        self.publish(place.ticket, place.last_seq);
         written.map(|_| place.last_seq)
     }
 
@@ -216,6 +223,7 @@ impl Commits {
 
     /// Step 3, for a writer that queued.
     fn follow(&self, log: &Log, slot: &Slot) -> Result<Vec<u8>> {
+        look_often(|| slot.turn.try_lock().is_some_and(|turn| turn.is_over()));
         let mut turn = slot.turn.lock();
         loop {
             match std::mem::replace(&mut *turn, Turn::Taken) {
@@ -284,15 +292,41 @@ impl Commits {
     }
 
     /// Step 5: the batch is inserted (or failed); waits until it and all before it are published.
-    fn publish(&self, ticket: u64) {
+    fn publish(&self, ticket: u64, last_seq: SeqNo) {
         let mut published = self.published.lock();
         if let Some(visible) = published.ready(ticket) {
             self.visible.store(visible, Ordering::Release);
             self.progress.notify_all();
         }
+        if published.first_ticket > ticket {
+            return;
+        }
+        drop(published);
+        if look_often(|| self.visible() >= last_seq) {
+            return;
+        }
+        let mut published = self.published.lock();
         while published.first_ticket <= ticket {
             self.progress.wait(&mut published);
         }
+    }
+}
+
+/// Looks whether `is_over`, for some microseconds; false if it still was not.
+fn look_often(mut is_over: impl FnMut() -> bool) -> bool {
+    (0..LOOKS).any(|look| {
+        match look {
+            ..PAUSES => std::hint::spin_loop(),
+            _ => std::thread::yield_now(),
+        }
+        is_over()
+    })
+}
+
+impl Turn {
+    /// Has the writer something to do?
+    fn is_over(&self) -> bool {
+        matches!(self, Turn::Done(_) | Turn::Lead(..))
     }
 }
 

@@ -286,21 +286,6 @@ fn mounting_twice_in_one_place_says_so() {
 }
 
 #[test]
-fn commands_for_unmounted_stores_say_where_it_is_mounted() {
-    let mount = Mount::new();
-    fs::write(mount.dir().join("a"), "one").unwrap();
-    let dir = mount.dir();
-    let words = ["in use", "use the files there", dir.to_str().unwrap()];
-    mount.place.lsmfs("get", &["a"]).fails(1, &words);
-    mount.place.lsmfs("put", &["a", "--value", "x"]).fails(1, &words);
-    mount.place.lsmfs("rm", &["a"]).fails(1, &words);
-    mount.place.lsmfs("ls", &[]).fails(1, &words);
-    mount.place.lsmfs("scan", &[]).fails(1, &words);
-    mount.place.lsmfs("stats", &[]).fails(1, &words);
-    assert_eq!(fs::read_to_string(mount.dir().join("a")).unwrap(), "one");
-}
-
-#[test]
 fn the_mount_point_must_be_a_directory() {
     let place = Place::new();
     fs::write(place.dir(), "a file").unwrap();

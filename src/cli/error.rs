@@ -41,6 +41,14 @@ pub enum CliError {
     /// What was asked for can't be done, and why.
     #[error("{0}")]
     Refused(String),
+    /// The daemon's answer.
+    #[error("{message}")]
+    Answer {
+        /// The exit status.
+        status: u8,
+        /// The line to print.
+        message: String,
+    },
     /// The user has been told already; the exit status.
     #[error("exit status {0}")]
     Told(u8),
@@ -81,8 +89,17 @@ impl CliError {
             _ if self.is_broken_pipe() => ExitCode::SUCCESS,
             _ => {
                 self.say();
-                ExitCode::from(if matches!(self, CliError::Option(_)) { 2 } else { 1 })
+                ExitCode::from(self.status())
             }
+        }
+    }
+
+    /// The exit status that it stands for.
+    pub fn status(&self) -> u8 {
+        match self {
+            CliError::Told(status) | CliError::Answer { status, .. } => *status,
+            CliError::Option(_) => 2,
+            _ => 1,
         }
     }
 

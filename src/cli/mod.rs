@@ -3,8 +3,11 @@
 //! Exit status: 0 success, 1 failure (one line on standard error says what failed, on what, and
 //! what to do), 2 wrong usage.
 
+mod access;
 mod background;
 mod check;
+pub mod control;
+mod engine;
 mod error;
 mod kv;
 mod log;
@@ -12,6 +15,7 @@ mod memory;
 mod mount;
 mod print;
 mod repair;
+pub mod request;
 mod serve;
 mod shell;
 mod stats;
@@ -25,7 +29,7 @@ use std::process::ExitCode;
 /// A key-value store that is a directory: a path is a key, a file's contents are its value.
 ///
 /// A store is a directory that lsmfs keeps its own files in. Mount it on another directory and
-/// work there with the programs you have; or leave it unmounted and use get, put, rm, ls and scan.
+/// work there with the programs you have; get, put, rm, ls and scan work on it too, mounted or not.
 #[derive(Debug, Parser)]
 #[command(name = "lsmfs", version, after_help = AFTER_HELP)]
 struct Cli {
@@ -56,6 +60,8 @@ enum Command {
     Snapshot(volume::SnapshotArgs),
     Restore(volume::RestoreArgs),
     Stats(stats::StatsArgs),
+    Flush(engine::FlushArgs),
+    Compact(engine::CompactArgs),
     Check(check::CheckArgs),
     Repair(repair::RepairArgs),
     Shell(shell::ShellArgs),
@@ -76,6 +82,8 @@ pub fn main() -> ExitCode {
         Command::Snapshot(args) => volume::snapshot(&args),
         Command::Restore(args) => volume::restore(&args),
         Command::Stats(args) => stats::run(&args),
+        Command::Flush(args) => engine::flush(&args),
+        Command::Compact(args) => engine::compact(&args),
         Command::Check(args) => check::run(&args),
         Command::Repair(args) => repair::run(&args),
         Command::Shell(args) => shell::run(&args),

@@ -4,8 +4,19 @@
 //! byte that is not UTF-8 are escaped: `\\`, `\t`, `\n`, `\r`, or `\x` and two hex digits. So a
 //! name can't forge a second line or a column, and the escapes can be undone without loss.
 
+use crate::cli::error::{CliError, Result};
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
+
+/// Standard output.
+pub fn output() -> BufWriter<io::StdoutLock<'static>> {
+    BufWriter::with_capacity(64 << 10, io::stdout().lock())
+}
+
+/// What became of writing to it.
+pub fn written(done: io::Result<()>) -> Result<()> {
+    done.map_err(|error| CliError::system("write to standard output", error))
+}
 
 /// Writes bytes in escaped form, piece by piece: a character may be cut between two pieces.
 pub struct Escaper<W: Write> {

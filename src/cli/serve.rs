@@ -6,17 +6,20 @@
 //! However it ends, the lock says "closing" before the store is closed and goes only afterwards, so
 //! whoever waits for the lock finds everything.
 
+use crate::cli::control::server::{Execute, Server};
 use crate::cli::error::{CliError, Result};
 use crate::cli::memory;
+use crate::cli::request::{Job, Request};
 use crate::cli::store::{self, OpenStore};
-use crate::fs::FsOptions;
+use crate::fs::Caller;
 use crate::fs::fuse::{ServeOptions, Session, Stopper};
 use crate::fs::mount::{self, MountError, MountOptions, OwnMount, Unmount};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::io;
+use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -60,13 +63,11 @@ pub fn serve(
         info!("{}: dead mounts cleared: {cleared}", task.dir.display());
     }
     let engine = store::options(task.options.compaction);
-    let files = FsOptions { access_times: task.options.access_times(), ..FsOptions::default() };
-    OpenStore::open_with(disk, task.options.volume.as_deref().unwrap_or(store::MAIN), engine, files)?
-        .finish_after(|store| {
-            let served = make_dir(task.dir).and_then(|dir| serve_open(store, &dir, task.options, ready));
-            info!("closing the store");
-            served
-        })?;
+    let store = Arc::new(OpenStore::open_with(disk, engine)?);
+    let served = make_dir(task.dir).and_then(|dir| serve_open(&store, &dir, task.options, ready));
+    info!("closing the store");
+    let closed = store.close();
+    served.and(closed)?;
     info!("closed");
     Ok(())
 }
@@ -121,7 +122,7 @@ fn make_dir(dir: &Path) -> Result<PathBuf> {
 
 /// Mounts the open store and serves it until the end.
 fn serve_open(
-    store: &OpenStore,
+    store: &Arc<OpenStore>,
     dir: &Path,
     options: &MountOptions,
     ready: impl FnOnce(&Path) -> io::Result<()>,
@@ -130,10 +131,14 @@ fn serve_open(
     watch_signals(sender.clone())?;
     // Somebody may have mounted here while the store was opened.
     mount::clear_dead(dir)?;
+    let files = store.files(options.volume.as_deref().unwrap_or(store::MAIN))?;
+    files.set_access_times(options.access_times());
     let mounted = mount::mount(store.path(), dir, options)?;
     let mut service = Service { own: mounted.own, events, stopper: None };
-    let announced = store.set_mount(dir).and_then(|()| {
-        let session = Session::start(store.files(), mounted.device, &serve_options(options))?;
+    let said = store.disk().lock().set_mount(Some(dir)).map_err(|error| CliError::Open(error.into()));
+    let server = take_commands(store);
+    let announced = said.and_then(|()| {
+        let session = Session::start(files.share(), mounted.device, &serve_options(options))?;
         service.stopper = Some(session.stopper());
         thread::spawn(move || {
             let ran = catch_unwind(AssertUnwindSafe(|| session.run()));
@@ -145,7 +150,38 @@ fn serve_open(
         Ok(()) => service.wait_for_end(store),
         Err(_) => service.end(),
     }
-    announced
+    let said = store.disk().lock().set_closing().map_err(|error| CliError::Open(error.into()));
+    if let Some(server) = server {
+        server.end();
+    }
+    announced.and(said)
+}
+
+/// Lets commands reach the store. Where no socket can be made the mount is served all the same.
+fn take_commands(store: &Arc<OpenStore>) -> Option<Server> {
+    let listening = Server::start(store.path(), Arc::new(Executor { store: store.clone() }));
+    let server = listening.inspect_err(|error| warn!("commands can't reach this store: {error}")).ok()?;
+    if let Err(error) = store.disk().lock().set_serving() {
+        warn!("commands can't reach this store: {error}");
+    }
+    Some(server)
+}
+
+/// Executes what commands ask for.
+struct Executor {
+    store: Arc<OpenStore>,
+}
+
+impl Execute for Executor {
+    fn execute(
+        &self,
+        request: &Request,
+        caller: Caller,
+        input: &mut dyn Read,
+        output: &mut dyn Write,
+    ) -> Result<()> {
+        request.execute(Job { store: &self.store, caller, input, output })
+    }
 }
 
 fn serve_options(options: &MountOptions) -> ServeOptions {

@@ -9,12 +9,12 @@ mod input;
 mod records;
 
 use crate::cli::error::{CliError, Result};
-use crate::cli::kv;
-use crate::cli::print::Escaper;
+use crate::cli::print::{Escaper, output, written};
+use crate::cli::request::files::{print_directory, print_range};
 use crate::cli::store::{self, OpenStore, VolumeArg, compaction_parser};
-use crate::fs::FsOptions;
+use crate::fs::Files;
 use crate::fs::figures::{self, size, time};
-use crate::fs::tree::TreePath;
+use crate::fs::tree::{Tree, TreePath};
 use crate::lsm::options::CompactionMode;
 use clap::Args;
 use command::Command;
@@ -43,15 +43,9 @@ pub struct ShellArgs {
 /// Runs a session.
 pub fn run(args: &ShellArgs) -> Result<()> {
     let options = store::options(args.compaction);
-    OpenStore::open_with(
-        store::lock_or_create(&args.store)?,
-        &args.volume.name,
-        options,
-        FsOptions::default(),
-    )?
-    .finish_after(|store| {
-        let input = Input::open()?;
-        Session { store, is_terminal: input.is_terminal() }.run(input)
+    OpenStore::open_with(store::lock_or_create(&args.store)?, options)?.finish_after(|store| {
+        let (input, files) = (Input::open()?, store.files(&args.volume.name())?);
+        Session { store, files, is_terminal: input.is_terminal() }.run(input)
     })
 }
 
@@ -64,6 +58,7 @@ enum Next {
 
 struct Session<'a> {
     store: &'a OpenStore,
+    files: Files,
     is_terminal: bool,
 }
 
@@ -99,26 +94,26 @@ impl Session<'_> {
         if command == Command::Quit {
             return Ok(Next::Quit);
         }
-        let mut out = kv::output();
+        let mut out = output();
         self.execute(command, &mut out)?;
-        kv::written(out.flush())?;
+        written(out.flush())?;
         Ok(Next::Go)
     }
 
     fn execute(&self, command: Command, out: &mut impl Write) -> Result<()> {
-        let tree = self.store.tree();
+        let tree = self.tree();
         let engine = self.store.engine();
         match command {
             Command::Fill { from, to } => self.fill(from, to, out)?,
             Command::Put { path, value } => self.put(&path, &value)?,
             Command::Get { path } => {
                 let mut value = Escaper::new(&mut *out);
-                tree.read(&path, |piece| kv::written(value.write_all(piece)))?;
-                kv::written(value.finish().and_then(|()| out.write_all(b"\n")))?;
+                tree.read(&path, |piece| written(value.write_all(piece)))?;
+                written(value.finish().and_then(|()| out.write_all(b"\n")))?;
             }
             Command::Del { path } => tree.remove(&path, false)?,
-            Command::Scan { from, to } => kv::print_range(&tree, from.as_ref(), to.as_ref(), true, out)?,
-            Command::Ls { path } => kv::print_directory(&tree, &path, false, out)?,
+            Command::Scan { from, to } => print_range(&tree, from.as_ref(), to.as_ref(), true, out)?,
+            Command::Ls { path } => print_directory(&tree, &path, false, out)?,
             Command::Flush => {
                 engine.flush().map_err(|error| self.engine_error(error))?;
                 self.confirm(out, &self.levels())?;
@@ -128,13 +123,17 @@ impl Session<'_> {
                 self.confirm(out, &self.levels())?;
             }
             Command::Dump { keys: false } => print(out, &figures::structure(&engine.stats()))?,
-            Command::Dump { keys: true } => records::print(self.store, out)?,
+            Command::Dump { keys: true } => records::print(self.store, &self.files, out)?,
             Command::Stats { json: false } => print(out, &figures::text(&engine.stats()))?,
             Command::Stats { json: true } => print(out, &figures::json(&engine.stats()))?,
             Command::Help => print(out, command::HELP)?,
             Command::Quit => (),
         }
         Ok(())
+    }
+
+    fn tree(&self) -> Tree<'_> {
+        Tree::new(&self.files)
     }
 
     /// Puts the values of a range of numbers.
@@ -149,7 +148,7 @@ impl Session<'_> {
     }
 
     fn put(&self, path: &TreePath, mut value: &[u8]) -> Result<()> {
-        self.store.tree().write(path, |piece| {
+        self.tree().write(path, |piece| {
             let (now, later) = value.split_at(value.len().min(piece.len()));
             piece[..now.len()].copy_from_slice(now);
             value = later;
@@ -171,7 +170,7 @@ impl Session<'_> {
 
     /// Tells whoever sits at the terminal what was done.
     fn confirm(&self, out: &mut impl Write, words: &str) -> Result<()> {
-        if self.is_terminal { kv::written(writeln!(out, "{words}")) } else { Ok(()) }
+        if self.is_terminal { written(writeln!(out, "{words}")) } else { Ok(()) }
     }
 
     fn engine_error(&self, error: crate::lsm::Error) -> CliError {
@@ -180,5 +179,5 @@ impl Session<'_> {
 }
 
 fn print(out: &mut impl Write, text: &str) -> Result<()> {
-    kv::written(out.write_all(text.as_bytes()))
+    written(out.write_all(text.as_bytes()))
 }

@@ -1,12 +1,11 @@
-//! A store that a command has open.
+//! A store that a command, or a daemon, has open.
 
 use crate::cli::error::{CliError, Result};
 use crate::disk::real::RealDisk;
 use crate::disk::{LOCK_FILE, OpenError};
-use crate::fs::tree::Tree;
-use crate::fs::{FileSystem, FsOptions, engine_options};
+use crate::fs::{Files, FsOptions, Host, engine_options};
 use crate::lsm::options::CompactionMode;
-use crate::lsm::{Options, Store, Volume};
+use crate::lsm::{Options, Store};
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::io;
@@ -20,47 +19,39 @@ pub const LOCK_WAIT: Duration = Duration::from_secs(30);
 /// The volume that commands and mounts work on, unless they are told another.
 pub const MAIN: &str = "main";
 
-/// Between a volume's name and a snapshot's.
-const SNAPSHOT_MARK: char = '@';
-
-/// The volume, or the snapshot, of that name.
-pub fn find_volume(store: &Store, name: &str) -> crate::lsm::Result<Arc<Volume>> {
-    match name.split_once(SNAPSHOT_MARK) {
-        None => store.volume(name),
-        Some((volume, snapshot)) => store.snapshot(&*store.volume(volume)?, snapshot),
-    }
-}
-
 /// Which volume a command works on.
 #[derive(Debug, Args)]
 pub struct VolumeArg {
     /// The volume to work on, or a snapshot to read: VOLUME@SNAPSHOT
-    #[arg(long = "volume", value_name = "NAME", default_value = MAIN, hide_default_value = true)]
-    pub name: String,
+    #[arg(id = "volume", long = "volume", value_name = "NAME", default_value = MAIN, hide_default_value = true)]
+    name: String,
 }
 
-/// An open store, and the files in one of its volumes.
+impl VolumeArg {
+    /// Its name.
+    pub fn name(&self) -> String {
+        self.name.clone()
+    }
+}
+
+/// An open store, and the files in its volumes. May be used by several threads.
+#[derive(Debug)]
 pub struct OpenStore {
     disk: Arc<RealDisk>,
-    store: Arc<Store>,
-    volume: Arc<Volume>,
-    files: Arc<FileSystem>,
+    host: Arc<Host>,
 }
 
 impl OpenStore {
     /// Opens the store of a directory that is there and locked.
-    pub fn open(disk: RealDisk, volume: &VolumeArg) -> Result<OpenStore> {
-        OpenStore::open_with(disk, &volume.name, engine_options(), FsOptions::default())
+    pub fn open(disk: RealDisk) -> Result<OpenStore> {
+        OpenStore::open_with(disk, engine_options())
     }
 
     /// As [`OpenStore::open`], with other settings than usual.
-    pub fn open_with(disk: RealDisk, volume: &str, options: Options, files: FsOptions) -> Result<OpenStore> {
+    pub fn open_with(disk: RealDisk, options: Options) -> Result<OpenStore> {
         let disk = Arc::new(disk);
-        let failed = |error: crate::lsm::Error| CliError::engine(disk.path(), error);
-        let store = Arc::new(Store::open(disk.clone(), options).map_err(failed)?);
-        let volume = find_volume(&store, volume).map_err(failed)?;
-        let files = FileSystem::open_volume(store.clone(), volume.clone(), files)?;
-        Ok(OpenStore { disk, store, volume, files: Arc::new(files) })
+        let store = Store::open(disk.clone(), options).map_err(|e| CliError::engine(disk.path(), e))?;
+        Ok(OpenStore { disk, host: Host::new(Arc::new(store), FsOptions::default()) })
     }
 
     /// The store's directory, absolute and without symlinks.
@@ -68,43 +59,38 @@ impl OpenStore {
         self.disk.path()
     }
 
-    /// The files in it.
-    pub fn files(&self) -> Arc<FileSystem> {
-        self.files.clone()
+    /// The store's directory, locked.
+    pub fn disk(&self) -> &RealDisk {
+        &self.disk
     }
 
-    /// The files in it, by their paths.
-    pub fn tree(&self) -> Tree<'_> {
-        Tree::new(&self.files)
+    /// The volumes in use.
+    pub fn host(&self) -> &Arc<Host> {
+        &self.host
     }
 
-    /// The volume that the files are in.
-    pub fn volume(&self) -> &Arc<Volume> {
-        &self.volume
+    /// The files of a volume, or of a snapshot.
+    pub fn files(&self, volume: &str) -> Result<Files> {
+        let volume = self.host.volume(volume).map_err(|error| CliError::engine(self.path(), error))?;
+        Ok(self.host.files_of(volume)?)
     }
 
     /// The engine.
     pub fn engine(&self) -> &Store {
-        &self.store
-    }
-
-    /// Lets others know where the store is mounted.
-    pub fn set_mount(&self, dir: &Path) -> Result<()> {
-        self.disk.lock().set_mount(Some(dir)).map_err(|error| CliError::Open(error.into()))
+        self.host.store()
     }
 
     /// Makes everything durable that was answered.
     pub fn sync(&self) -> Result<()> {
-        self.store.sync().map_err(|error| CliError::engine(self.path(), error))
+        self.engine().sync().map_err(|error| CliError::engine(self.path(), error))
     }
 
-    /// Closes the store. Who waits for it sees that it is closing, and gets it when this is done and
-    /// `self` is dropped.
+    /// Closes the store, whose files nobody uses any more. Who waits for it sees that it is closing, and gets it
+    /// when this is done and `self` is dropped.
     pub fn close(&self) -> Result<()> {
         let said = self.disk.lock().set_closing().map_err(|error| CliError::Open(error.into()));
-        let ended = self.files.close().map_err(CliError::from);
-        let closed = self.store.close().map_err(|error| CliError::engine(self.path(), error));
-        said.and(ended).and(closed)
+        let closed = self.engine().close().map_err(|error| CliError::engine(self.path(), error));
+        said.and(closed)
     }
 
     /// Does `work`, then closes the store, however the work ended.

@@ -14,7 +14,7 @@
 //! Names are plain file names (no `/`). Every method may be called from any thread.
 //!
 //! What else lies in the directory is not the store's data and no [`Disk`] method sees it: the
-//! lock's file ([`LOCK_FILE`]), the daemon's messages ([`DAEMON_LOG`]), room kept aside ([`RESERVE_FILE`]), unfinished objects
+//! lock's file ([`LOCK_FILE`]), the daemon's messages ([`DAEMON_LOG`]) and socket ([`CONTROL_SOCKET`]), room kept aside ([`RESERVE_FILE`]), unfinished objects
 //! (`*.lsmfs.tmp`) and folders, [`LOST_DIR`] among them.
 
 pub mod lock;
@@ -35,6 +35,9 @@ pub const LOCK_FILE: &str = "LOCK";
 
 /// Where a daemon in the background writes its messages.
 pub const DAEMON_LOG: &str = "daemon.log";
+
+/// The socket on which the process that has the store open takes requests.
+pub const CONTROL_SOCKET: &str = "control";
 
 /// What keeps room aside: see [`Disk::set_reserve`].
 pub const RESERVE_FILE: &str = "reserve";
@@ -279,7 +282,7 @@ fn check_name(op: &'static str, name: &str) -> Result<()> {
 
 /// Is `name` a file beside the store's data?
 fn is_hidden(name: &str) -> bool {
-    name == LOCK_FILE || name == DAEMON_LOG || name == RESERVE_FILE || name.ends_with(UNFINISHED_SUFFIX)
+    [LOCK_FILE, DAEMON_LOG, CONTROL_SOCKET, RESERVE_FILE].contains(&name) || name.ends_with(UNFINISHED_SUFFIX)
 }
 
 /// The names to try in [`LOST_DIR`] for a file called `name`.

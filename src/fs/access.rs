@@ -9,6 +9,7 @@ use crate::fs::change::Change;
 use crate::fs::control;
 use crate::fs::entry::Record;
 use crate::fs::node::Outcome;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 /// A day: with [`AccessTimes::Relative`], a time of access that is older moves.
 const STALE_SECS: i64 = 24 * 60 * 60;
@@ -23,6 +24,28 @@ pub enum AccessTimes {
     Relative,
     /// Each.
     Strict,
+}
+
+/// An [`AccessTimes`] that may change.
+#[derive(Debug)]
+pub(super) struct AtomicAccessTimes(AtomicU8);
+
+impl AtomicAccessTimes {
+    pub fn new(which: AccessTimes) -> AtomicAccessTimes {
+        AtomicAccessTimes(AtomicU8::new(which as u8))
+    }
+
+    pub fn load(&self) -> AccessTimes {
+        match self.0.load(Relaxed) {
+            0 => AccessTimes::Kept,
+            1 => AccessTimes::Relative,
+            _ => AccessTimes::Strict,
+        }
+    }
+
+    pub fn store(&self, which: AccessTimes) {
+        self.0.store(which as u8, Relaxed);
+    }
 }
 
 impl AccessTimes {

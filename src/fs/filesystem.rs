@@ -5,7 +5,7 @@
 //! gives back with [`FileSystem::forget`]; an inode number is valid while it is referenced. The root
 //! always is.
 
-use crate::fs::access::AccessTimes;
+use crate::fs::access::{AccessTimes, AtomicAccessTimes};
 use crate::fs::attr::{Attr, Caller, FileKind, INO_LIMIT, Ino, NAME_MAX, ROOT, Timestamp};
 use crate::fs::change::{Change, Written};
 use crate::fs::control::{self, Control};
@@ -69,6 +69,7 @@ pub struct StatFs {
 pub struct FileSystem {
     pub(super) store: Arc<Store>,
     options: FsOptions,
+    access_times: AtomicAccessTimes,
     pub(super) control: Control,
     pub(super) volume: Arc<Volume>,
     pub(super) locks: Locks,
@@ -109,6 +110,7 @@ impl FileSystem {
     fn try_open_volume(store: Arc<Store>, volume: Arc<Volume>, options: FsOptions) -> Outcome<FileSystem> {
         let options = FsOptions { read_only: options.read_only || volume.is_snapshot(), ..options };
         let fs = FileSystem {
+            access_times: AtomicAccessTimes::new(options.access_times),
             numbers: Numbers::open(volume.clone())?,
             control: Control::new(options.owner),
             store,
@@ -138,6 +140,11 @@ impl FileSystem {
         change.commit()
     }
 
+    /// The volume that the files are in.
+    pub fn volume(&self) -> &Arc<Volume> {
+        &self.volume
+    }
+
     /// Refuses changes where the file system is read-only.
     pub(super) fn check_writable(&self) -> Outcome<()> {
         if self.options.read_only { Err(Cause::ReadOnly) } else { Ok(()) }
@@ -153,7 +160,12 @@ impl FileSystem {
 
     /// Which reads move times of access.
     pub(super) fn access_times(&self) -> AccessTimes {
-        self.options.access_times
+        self.access_times.load()
+    }
+
+    /// From now on these reads move times of access.
+    pub fn set_access_times(&self, which: AccessTimes) {
+        self.access_times.store(which);
     }
 
     /// The attributes of a file.

@@ -6,6 +6,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`filesystem`] | opening and closing, what belongs to the whole |
+//! | [`host`] | an open store, and those of its volumes that somebody uses |
 //! | [`attr`], [`entry`], `keys` | attributes; the bytes of records; the keys they stand under |
 //! | `inode`, `node`, `change` | what the outside knows; a file in hand; one request's batch |
 //! | `lock` | all locks and their order |
@@ -36,6 +37,7 @@ pub mod figures;
 mod file;
 pub mod filesystem;
 pub mod fuse;
+pub mod host;
 mod inode;
 mod keys;
 mod link;
@@ -58,6 +60,7 @@ pub use allocate::{Allocate, Seek};
 pub use attr::{Attr, Caller, FileKind, Ino, NAME_MAX, ROOT, SetAttr, SetTime, Timestamp};
 pub use error::{Cause, Error, Result, Subject};
 pub use filesystem::{FileSystem, FsOptions, StatFs, engine_options};
+pub use host::{Files, Host};
 pub use keys::readable as readable_key;
 pub use number::restore_volume;
 pub use readdir::{DirEntry, DirHandle};

@@ -1,4 +1,4 @@
-//! Files by their paths: what the commands for unmounted stores do.
+//! Files by their paths: what commands do.
 //!
 //! [`FileSystem`] speaks of inode numbers and single names, as the kernel does. Here a path is taken
 //! apart, each directory on the way is looked up and its reference given back, and whole files are read,
@@ -43,6 +43,11 @@ impl<'a> Tree<'a> {
     pub fn new(fs: &'a FileSystem) -> Tree<'a> {
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
         Tree { fs, caller: Caller::new(uid.as_raw(), gid.as_raw()) }
+    }
+
+    /// The same files; what is made belongs to `caller`.
+    pub fn on_behalf_of(self, caller: Caller) -> Tree<'a> {
+        Tree { caller, ..self }
     }
 
     /// The attributes of a file.

@@ -1,10 +1,9 @@
 //! `dump keys`: every record of the engine, a line each.
 
 use crate::cli::error::{CliError, Result};
-use crate::cli::kv::written;
-use crate::cli::print::escape;
+use crate::cli::print::{escape, written};
 use crate::cli::store::OpenStore;
-use crate::fs::readable_key;
+use crate::fs::{FileSystem, readable_key};
 use crate::lsm;
 use crate::lsm::Kind;
 use crate::lsm::blob::{self, Pointer};
@@ -27,9 +26,9 @@ impl From<lsm::Error> for Ended {
 }
 
 /// Prints the records, place by place.
-pub fn print(store: &OpenStore, out: &mut impl Write) -> Result<()> {
+pub fn print(store: &OpenStore, files: &FileSystem, out: &mut impl Write) -> Result<()> {
     let mut last = None;
-    let walked = store.volume().records(|place, record| {
+    let walked = files.volume().records(|place, record| {
         if last.as_ref() != Some(place) {
             written(writeln!(out, "{}", title(place))).map_err(Ended::Output)?;
             last = Some(place.clone());

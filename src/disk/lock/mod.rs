@@ -8,11 +8,13 @@
 //! This lsmfs store is open. Removing this file does not close it.
 //! pid 1234
 //! mount /mnt/data
+//! serving
 //! closing
 //! end
 //! ```
 //!
-//! `mount` and `closing` are there only when they hold; a newline or backslash in the path is
+//! `mount` (one of its mounts), `serving` (commands can reach the store through the owner) and `closing` are there
+//! only when they hold; a newline or backslash in the path is
 //! written in octal, as in `/proc/self/mountinfo`. A closed store's file says that it is not open.
 //! The contents count only while somebody holds the lock, only up to `end` (a rewrite may be under
 //! way) and only while the process lives (a killed owner's contents stay until its successor wrote
@@ -62,8 +64,10 @@ const MOUNT_TYPE: &[u8] = b"fuse.lsmfs";
 pub struct Owner {
     /// The process; none where it has not said so yet, or has just stopped.
     pub pid: Option<u32>,
-    /// Where it has the store mounted.
+    /// Where it has the store mounted; one of the places, if there are several.
     pub mount: Option<PathBuf>,
+    /// Does it do what commands ask of it, over the store's socket?
+    pub serving: bool,
     /// Is it closing the store?
     pub closing: bool,
 }
@@ -99,7 +103,7 @@ impl StoreLock {
             let stays = !owner.closing && owner.mount.as_deref().is_some_and(&is_mounted);
             let patience = if owner.pid.is_some() { wait } else { wait.max(UNNAMED_OWNER_WAIT) };
             if stays || started.elapsed() >= patience {
-                let Owner { pid, mount, closing } = owner;
+                let Owner { pid, mount, closing, .. } = owner;
                 return Err(OpenError::InUse { dir: dir.to_owned(), pid, mount, closing });
             }
             std::thread::sleep(POLL_INTERVAL);
@@ -116,6 +120,11 @@ impl StoreLock {
     /// `mount` is the path as mountinfo shows it: absolute, without symbolic links.
     pub fn set_mount(&self, mount: Option<&Path>) -> Result<()> {
         self.say(|owner| owner.mount = mount.map(Path::to_owned))
+    }
+
+    /// Says that commands can reach the store through this process.
+    pub fn set_serving(&self) -> Result<()> {
+        self.say(|owner| owner.serving = true)
     }
 
     /// Says that the store is being closed: who wants to open it waits from now on.
@@ -257,6 +266,9 @@ fn encode_owner(owner: &Owner) -> Vec<u8> {
         }
         contents.push(b'\n');
     }
+    if owner.serving {
+        contents.extend_from_slice(b"serving\n");
+    }
     if owner.closing {
         contents.extend_from_slice(b"closing\n");
     }
@@ -270,6 +282,7 @@ fn decode_owner(contents: &[u8]) -> Owner {
     for line in contents.split(|byte| *byte == b'\n') {
         match line {
             b"end" => return owner,
+            b"serving" => owner.serving = true,
             b"closing" => owner.closing = true,
             _ => {
                 if let Some(pid) = line.strip_prefix(b"pid ") {

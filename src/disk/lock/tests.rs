@@ -15,7 +15,7 @@ const CHILD_STORE: &str = "LSMFS_TEST_LOCK_CHILD_STORE";
 
 fn in_use(result: std::result::Result<StoreLock, OpenError>) -> Owner {
     match result {
-        Err(OpenError::InUse { pid, mount, closing, .. }) => Owner { pid, mount, closing },
+        Err(OpenError::InUse { pid, mount, closing, .. }) => Owner { pid, mount, serving: false, closing },
         other => panic!("expected InUse, not {other:?}"),
     }
 }
@@ -32,7 +32,7 @@ fn one_owner_at_a_time() {
     let lock = StoreLock::acquire(dir.path(), NO_WAIT).unwrap();
     assert_eq!(contents(dir.path()), format!("{HEADER}\npid {}\nend\n", us));
     let owner = in_use(StoreLock::acquire(dir.path(), NO_WAIT));
-    assert_eq!(owner, Owner { pid: Some(us), mount: None, closing: false });
+    assert_eq!(owner, Owner { pid: Some(us), mount: None, serving: false, closing: false });
     assert_eq!(StoreLock::owner(dir.path()).unwrap(), Some(owner));
     assert!(!StoreLock::wait_released(dir.path(), NO_WAIT).unwrap());
     drop(lock);
@@ -47,7 +47,8 @@ fn the_contents_follow_the_owner() {
     let dir = tempdir().unwrap();
     let lock = StoreLock::acquire(dir.path(), NO_WAIT).unwrap();
     let mount = PathBuf::from(OsString::from_vec(b"/a b\\c\nclosing\xff".to_vec()));
-    let mut owner = Owner { pid: Some(std::process::id()), mount: Some(mount.clone()), closing: false };
+    let mut owner =
+        Owner { pid: Some(std::process::id()), mount: Some(mount.clone()), serving: false, closing: false };
     lock.set_mount(Some(&mount)).unwrap();
     assert_eq!(StoreLock::owner(dir.path()).unwrap(), Some(owner.clone()));
     lock.set_closing().unwrap();
@@ -236,7 +237,7 @@ fn another_process_holds_the_lock_until_it_ends() {
         let mut child = start_owner(dir.path());
         let owner = in_use(StoreLock::acquire(dir.path(), NO_WAIT));
         let mount = Some("/not mounted".into());
-        assert_eq!(owner, Owner { pid: Some(child.id()), mount, closing: false });
+        assert_eq!(owner, Owner { pid: Some(child.id()), mount, serving: false, closing: false });
         assert!(!StoreLock::wait_released(dir.path(), NO_WAIT).unwrap());
         if killed {
             child.kill().unwrap();

@@ -1,10 +1,12 @@
 //! Paths, taken apart.
 
 use crate::fs::{Cause, Error, NAME_MAX, Result, Subject};
+use serde::{Deserialize, Serialize};
 
 /// A path, taken apart. Paths are ordered by their first name, then the second, and so on, each as
 /// bytes: what lies below a directory stands together, after it and before its next sibling.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
 pub struct TreePath {
     pub(super) names: Vec<Box<[u8]>>,
 }
@@ -52,6 +54,20 @@ impl TreePath {
     /// An operation on this path failed.
     pub(super) fn error(&self, op: &'static str, cause: Cause) -> Error {
         cause.of(op, Subject::Path(self.to_bytes().into()))
+    }
+}
+
+impl TryFrom<Vec<u8>> for TreePath {
+    type Error = Error;
+
+    fn try_from(path: Vec<u8>) -> Result<TreePath> {
+        TreePath::parse(&path)
+    }
+}
+
+impl From<TreePath> for Vec<u8> {
+    fn from(path: TreePath) -> Vec<u8> {
+        path.to_bytes()
     }
 }
 

@@ -1,0 +1,184 @@
+//! An open store, and those of its volumes that somebody uses.
+//!
+//! A volume's locks, its table of inodes and its source of inode numbers exist once in a process: whoever works
+//! with it, mounts and commands alike, shares one [`FileSystem`]. It is opened for the first who asks and closed
+//! when the last has let go, so that a volume that nobody uses costs nothing here.
+//!
+//! # Locks
+//! A slot is locked over the opening and the closing of its file system. `slots` comes after that and is a leaf.
+
+use crate::fs::error::{Cause, Context, Result, Subject};
+use crate::fs::filesystem::{FileSystem, FsOptions};
+use crate::lsm::manifest::VolumeId;
+use crate::lsm::{self, Store, Volume};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// Between a volume's name and a snapshot's.
+pub const SNAPSHOT_MARK: char = '@';
+
+/// An open store, and those of its volumes that somebody uses. All methods may be called from any thread.
+#[derive(Debug)]
+pub struct Host {
+    store: Arc<Store>,
+    options: FsOptions,
+    slots: Mutex<HashMap<VolumeId, Arc<Mutex<Slot>>>>,
+}
+
+/// A volume that somebody uses, or is about to.
+#[derive(Debug, Default)]
+struct Slot {
+    /// How many [`Files`] there are of it.
+    users: usize,
+    /// `None` while there are none.
+    files: Option<Arc<FileSystem>>,
+}
+
+/// A volume's files, shared with others who use them, and open while this lives.
+#[derive(Debug)]
+pub struct Files {
+    host: Arc<Host>,
+    slot: Arc<Mutex<Slot>>,
+    volume: VolumeId,
+    files: Arc<FileSystem>,
+}
+
+impl Host {
+    /// For an open store, whose file systems are opened with `options`.
+    pub fn new(store: Arc<Store>, options: FsOptions) -> Arc<Host> {
+        Arc::new(Host { store, options, slots: Mutex::default() })
+    }
+
+    /// The engine.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// The volume of that name, or the snapshot: `VOLUME@SNAPSHOT`.
+    pub fn volume(&self, name: &str) -> lsm::Result<Arc<Volume>> {
+        match name.split_once(SNAPSHOT_MARK) {
+            None => self.store.volume(name),
+            Some((volume, snapshot)) => self.store.snapshot(&*self.store.volume(volume)?, snapshot),
+        }
+    }
+
+    /// The files of the volume, or the snapshot, of that name.
+    pub fn files(self: &Arc<Self>, name: &str) -> Result<Files> {
+        let volume = self.volume(name).map_err(Cause::from).context("open", || Subject::FileSystem)?;
+        self.files_of(volume)
+    }
+
+    /// The files of a volume, or of a snapshot.
+    pub fn files_of(self: &Arc<Self>, volume: Arc<Volume>) -> Result<Files> {
+        let id = volume.id();
+        let slot = self.slots.lock().entry(id).or_default().clone();
+        let mut open = slot.lock();
+        let files = match &open.files {
+            Some(files) => Ok(files.clone()),
+            None => FileSystem::open_volume(self.store.clone(), volume, self.options.clone()).map(Arc::new),
+        };
+        if let Ok(files) = &files {
+            open.files = Some(files.clone());
+            open.users += 1;
+        }
+        drop(open);
+        match files {
+            Ok(files) => Ok(Files { host: self.clone(), slot, volume: id, files }),
+            Err(error) => {
+                self.forget(id, &slot);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes a slot away if only the caller knows it.
+    fn forget(&self, volume: VolumeId, slot: &Arc<Mutex<Slot>>) {
+        let mut slots = self.slots.lock();
+        // Who has it waits for it, or uses it, and asks here in turn.
+        if Arc::strong_count(slot) == 2 {
+            slots.remove(&volume);
+        }
+    }
+}
+
+impl Files {
+    /// To be kept by who lives no longer than this.
+    pub fn share(&self) -> Arc<FileSystem> {
+        self.files.clone()
+    }
+}
+
+impl Deref for Files {
+    type Target = FileSystem;
+
+    fn deref(&self) -> &FileSystem {
+        &self.files
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let mut slot = self.slot.lock();
+        slot.users -= 1;
+        if slot.users > 0 {
+            return;
+        }
+        slot.files = None;
+        if let Err(error) = self.files.close() {
+            // A deleted volume has nothing to close.
+            tracing::debug!("{error}");
+        }
+        drop(slot);
+        self.host.forget(self.volume, &self.slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::SimDisk;
+    use crate::fs::{Caller, ROOT, engine_options};
+
+    fn host() -> Arc<Host> {
+        let store = Store::open(Arc::new(SimDisk::new(1)), engine_options()).unwrap();
+        Host::new(Arc::new(store), FsOptions::default())
+    }
+
+    #[test]
+    fn those_who_use_a_volume_share_its_files() {
+        let host = host();
+        let (one, two) = (host.files("main").unwrap(), host.files("main").unwrap());
+        assert!(Arc::ptr_eq(&one.share(), &two.share()));
+        let made = one.create(ROOT, b"a", 0o644, Caller::new(0, 0)).unwrap();
+        drop(one);
+        assert_eq!(two.getattr(made.ino).unwrap().ino, made.ino, "it is known still");
+        drop(two);
+        assert!(host.slots.lock().is_empty());
+        assert!(host.files("main").unwrap().getattr(made.ino).is_err(), "opened anew it knows no inode");
+    }
+
+    #[test]
+    fn a_volume_that_comes_and_goes_uses_no_number_twice() {
+        let host = host();
+        let numbers = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for worker in 0..4 {
+                let (host, numbers) = (&host, &numbers);
+                scope.spawn(move || {
+                    for n in 0..100 {
+                        let name = format!("{worker}-{n}");
+                        let files = host.files("main").unwrap();
+                        let attr = files.create(ROOT, name.as_bytes(), 0o644, Caller::new(0, 0)).unwrap();
+                        numbers.lock().push(attr.ino);
+                    }
+                });
+            }
+        });
+        let mut numbers = numbers.into_inner();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), 400);
+    }
+}

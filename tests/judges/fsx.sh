@@ -28,6 +28,20 @@ stop_churn() {
     wait "$churner" || true
 }
 
+# fsx never unmaps what it maps, which is less than half of its operations.
+max_maps=/proc/sys/vm/max_map_count
+allowed_maps=$(cat "$max_maps")
+needed_maps=$((operations / 2))
+allow_maps() {
+    [ "$allowed_maps" -ge "$needed_maps" ] || echo "$1" >"$max_maps" ||
+        fail "$operations operations need more mappings than $max_maps allows: run it as root"
+}
+
+clean_all() {
+    stop_churn
+    allow_maps "$allowed_maps"
+}
+
 # One run: a name, the file's size, an operation's size, the weight of mmap, a seed.
 judged() {
     sed "s/SIZE/$2/; s/OPERATION/$3/; s/MAP/$4/" "$judges/fsx.toml" >"$scratch/$1.toml"
@@ -44,7 +58,8 @@ judged() {
 start_mount
 churn 0 &
 churner=$!
-clean_up=stop_churn
+clean_up=clean_all
+allow_maps "$needed_maps"
 for seed in "$@"; do
     running=
     judged small-mapped 20000 4000 10 "$seed" & running="$running $!"
@@ -58,7 +73,6 @@ for seed in "$@"; do
     [ -z "$faults" ] || fail "seed $seed found faults"
     mountpoint -q "$scratch/dir" || fail "the mount is gone"
 done
-clean_up=:
 stop_churn
 flushes=$(sed -n 's/^ *flushes: \([0-9]*\),.*/\1/p' "$scratch/dir/.lsmfs/stats")
 [ "${flushes:-0}" -gt 0 ] || fail "nothing was flushed meanwhile"

@@ -272,6 +272,7 @@ fn the_json_has_the_fields_that_others_rely_on() {
         "writes.records",
         "writes.user_bytes",
         "disk.log_bytes",
+        "disk.log_writes",
         "disk.log_syncs",
         "disk.table_bytes",
         "disk.manifest_bytes",

@@ -116,6 +116,7 @@ fn latencies(stats: &StoreStats) -> String {
     for (name, of) in [
         ("get", latency.get),
         ("write", latency.write),
+        ("log", latency.log),
         ("sync", latency.sync),
         ("flush", latency.flush),
         ("compaction", latency.compaction),

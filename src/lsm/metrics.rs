@@ -27,7 +27,7 @@ use thread_local::ThreadLocal;
 /// One in so many point reads is timed.
 pub const GET_SAMPLE: u64 = 32;
 
-/// One in so many writes is timed.
+/// One in so many writes is timed, and one in so many writes of the log's file.
 pub const WRITE_SAMPLE: u64 = 8;
 
 /// A number that any thread adds to.
@@ -112,6 +112,8 @@ pub(crate) struct Metrics {
     threads: ThreadLocal<Thread>,
     pub get: Histogram,
     pub write: Histogram,
+    /// Writes of the log's file.
+    pub log: Histogram,
     /// Of the log.
     pub sync: Histogram,
     pub flush: Histogram,
@@ -122,6 +124,8 @@ pub(crate) struct Metrics {
     pub moves: Counter,
     pub compacted_read: Counter,
     pub compacted_written: Counter,
+    /// Writes of the log's file.
+    pub log_writes: Counter,
     /// Bytes written to files of each sort.
     pub log_written: Counter,
     pub tables_written: Counter,
@@ -145,6 +149,7 @@ impl Metrics {
             threads: ThreadLocal::new(),
             get: Histogram::new(),
             write: Histogram::new(),
+            log: Histogram::new(),
             sync: Histogram::new(),
             flush: Histogram::new(),
             compaction: Histogram::new(),
@@ -153,6 +158,7 @@ impl Metrics {
             moves: Counter::default(),
             compacted_read: Counter::default(),
             compacted_written: Counter::default(),
+            log_writes: Counter::default(),
             log_written: Counter::default(),
             tables_written: Counter::default(),
             manifest_written: Counter::default(),
@@ -190,6 +196,17 @@ impl Metrics {
         if let Some(started) = started {
             self.write.record(started.elapsed());
         }
+    }
+
+    /// Writes the log's file.
+    fn writing_log<T>(&self, write: impl FnOnce() -> T) -> T {
+        let started = is_sample(self.log_writes.get(), WRITE_SAMPLE).then(Instant::now);
+        let written = write();
+        self.log_writes.add(1);
+        if let Some(started) = started {
+            self.log.record(started.elapsed());
+        }
+        written
     }
 
     /// A memtable became a table of so many bytes.

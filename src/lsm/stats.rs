@@ -84,6 +84,8 @@ pub struct WriteStats {
 pub struct DiskStats {
     /// Bytes written to the log.
     pub log_bytes: u64,
+    /// Writes of its file that took them there.
+    pub log_writes: u64,
     /// Syncs of the log.
     pub log_syncs: u64,
     /// Bytes written to tables, by flushes and compactions.
@@ -240,6 +242,8 @@ pub struct Latencies {
     pub get: Latency,
     /// Writes of batches, stalls included, measured for one in [`WRITE_SAMPLE`].
     pub write: Latency,
+    /// Writes of the log's file, measured for one in [`WRITE_SAMPLE`].
+    pub log: Latency,
     /// Syncs of the log.
     pub sync: Latency,
     /// Flushes.

@@ -1,5 +1,5 @@
 //! A disk that counts: what is written to files of each sort, what is read of tables and blob files, and how
-//! long the log's syncs take. It passes everything on to the disk below.
+//! long the log's writes and syncs take. It passes everything on to the disk below.
 
 use crate::disk::{Disk, Listed, LogFile, Object, ObjectWriter, Result, Space};
 use crate::lsm::metrics::{Counter, Metrics};
@@ -172,7 +172,11 @@ struct MeteredLog {
 
 impl LogFile for MeteredLog {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.file.write_at(offset, bytes)?;
+        let write = || self.file.write_at(offset, bytes);
+        match self.sort {
+            Sort::Log => self.metrics.writing_log(write)?,
+            _ => write()?,
+        }
         self.sort.written(&self.metrics).add(bytes.len() as u64);
         Ok(())
     }

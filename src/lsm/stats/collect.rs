@@ -84,6 +84,7 @@ fn writes(metrics: &Metrics) -> WriteStats {
 fn disk(metrics: &Metrics) -> DiskStats {
     DiskStats {
         log_bytes: metrics.log_written.get(),
+        log_writes: metrics.log_writes.get(),
         log_syncs: metrics.sync.summary().count,
         table_bytes: metrics.tables_written.get(),
         blob_bytes: metrics.blobs_written.get(),
@@ -128,6 +129,7 @@ fn latencies(metrics: &Metrics) -> Latencies {
     Latencies {
         get: metrics.get.summary(),
         write: metrics.write.summary(),
+        log: metrics.log.summary(),
         sync: metrics.sync.summary(),
         flush: metrics.flush.summary(),
         compaction: metrics.compaction.summary(),

@@ -1,0 +1,146 @@
+//! Real programs at real work: warm, as they come one after the other, and cold, when neither the kernel nor
+//! the daemon has anything in memory.
+//!
+//! The source tree is that of the crates that this project is built from. What is not installed, or needs a
+//! network that is not there, is left out.
+
+use crate::report::{Goal, Line, Unit};
+use crate::target::{Place, Target, run, sync};
+use crate::{Bench, Result};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+/// A program at work: a script for `sh`, in the directory that is measured. `$1` is the inputs' directory.
+struct Work {
+    name: &'static str,
+    script: &'static str,
+    cold: bool,
+}
+
+const fn warm(name: &'static str, script: &'static str) -> Work {
+    Work { name, script, cold: false }
+}
+
+const fn cold(name: &'static str, script: &'static str) -> Work {
+    Work { name, script, cold: true }
+}
+
+/// In this order: some need what others made.
+const WORKS: [Work; 10] = [
+    warm("real: tar x", "tar -xf $1/tree.tar"),
+    warm("real: grep -r", "grep -rc unlikely_words tree >/dev/null || [ $? = 1 ]"),
+    warm("real: git clone", "git clone -q --no-hardlinks $1/repository clone"),
+    warm("real: git status", "git -C clone status --porcelain"),
+    warm("real: cargo build", "cp -R $1/crate . && cd crate && cargo build -q --offline"),
+    warm(
+        "real: npm install",
+        "mkdir npm && cd npm && npm install --silent --cache $1/npm --prefer-offline express",
+    ),
+    warm("real: SQLite, 500 commits", "python3 $1/inserts.py inserts.db"),
+    cold("real: grep -r, cold", "grep -rc unlikely_words tree >/dev/null || [ $? = 1 ]"),
+    cold("real: git status, cold", "git -C clone status --porcelain"),
+    cold("real: cargo build again, cold", "cd crate && touch src/main.rs && cargo build -q --offline"),
+];
+
+/// Makes the inputs. What depends on what is missing fails, then and when it is measured.
+const PREPARE: &str = r#"
+cd "$1"
+tar -cf tree.tar tree
+git init -q repository
+cp -R tree repository/
+cd repository
+git add -f .
+git -c user.name=bench -c user.email=bench@localhost -c gc.auto=0 commit -q -m tree
+cd ..
+mkdir -p crate/src
+printf '[package]\nname = "built"\nversion = "0.1.0"\nedition = "2021"\n[dependencies]\nserde = { version = "1", features = ["derive"] }\nthiserror = "2"\n[workspace]\n' >crate/Cargo.toml
+printf 'fn main() {\n    println!("built");\n}\n' >crate/src/main.rs
+cat >inserts.py <<'END'
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+database.execute("create table t (id integer primary key, word text)")
+for commit in range(500):
+    database.executemany("insert into t (word) values (?)", [("word %d" % commit,)] * 10)
+    database.commit()
+END
+"#;
+
+impl Work {
+    fn line(&self) -> Line {
+        // No slower than 1.5 times, or faster.
+        let goal = if self.cold { 1.0 } else { 1.0 / 1.5 };
+        Line::new(self.name, Unit::SECONDS, &[Goal::Times(goal, Target::Disk)])
+    }
+
+    fn seconds(&self, place: &Path, inputs: &Path) -> Result<f64> {
+        let started = Instant::now();
+        run(Command::new("sh").args(["-euc", self.script, "sh"]).arg(inputs).current_dir(place))?;
+        Ok(started.elapsed().as_secs_f64())
+    }
+}
+
+/// Measures the lines, if any of them is wanted: all works are done, as they need each other.
+pub fn run_lines(bench: &Bench) -> Result<Vec<Line>> {
+    if !WORKS.iter().any(|work| bench.wants("real", work.name)) {
+        return Ok(Vec::new());
+    }
+    let inputs = bench.dir.join("inputs");
+    bench.say("real work: making a source tree");
+    prepare(&inputs)?;
+    let possible = rehearse(bench, &inputs)?;
+    let mut measured: Vec<_> = possible.into_iter().map(|work| (work, work.line())).collect();
+    for round in 0..bench.rounds {
+        for target in bench.in_turn(round).filter(|t| matches!(t, Target::Lsmfs | Target::Disk)) {
+            let place = Place::start(target, bench.dir.join("real"), 1)?;
+            for (work, line) in &mut measured {
+                bench.say(&format!("{}, round {round}: {}", work.name, target.name()));
+                match work.cold {
+                    true => place.chill()?,
+                    false => sync(&bench.dir)?,
+                }
+                line.add(target, work.seconds(&place.dir(), &inputs)?);
+            }
+        }
+    }
+    fs::remove_dir_all(&inputs)?;
+    Ok(measured.into_iter().map(|(_, line)| line).filter(|line| bench.wants("real", &line.name)).collect())
+}
+
+fn prepare(inputs: &Path) -> Result<()> {
+    fs::create_dir_all(inputs.join("tree"))?;
+    for package in packages()? {
+        run(Command::new("cp").arg("-RL").arg(package).arg(inputs.join("tree")))?;
+    }
+    run(Command::new("sh").args(["-euc", PREPARE, "sh"]).arg(inputs))
+}
+
+/// The directories of the crates that this program was built from.
+fn packages() -> Result<BTreeSet<PathBuf>> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["metadata", "--format-version=1", "--offline", "--manifest-path"]);
+    let output = command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).output()?;
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .map_err(|_| format!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr).trim()))?;
+    let packages = said["packages"].as_array().ok_or("cargo metadata tells of no packages")?;
+    let dir = |package: &serde_json::Value| {
+        package["source"].as_str()?;
+        Some(Path::new(package["manifest_path"].as_str()?).parent()?.to_path_buf())
+    };
+    Ok(packages.iter().filter_map(dir).collect())
+}
+
+/// Does all works once on the disk, where their inputs get warm; returns those that succeeded.
+fn rehearse(bench: &Bench, inputs: &Path) -> Result<Vec<&'static Work>> {
+    let place = Place::start(Target::Disk, bench.dir.join("rehearsal"), 1)?;
+    let mut possible = Vec::new();
+    for work in &WORKS {
+        match work.seconds(&place.dir(), inputs) {
+            Ok(_) => possible.push(work),
+            Err(e) => bench.say(&format!("leaving out {}: {e}", work.name)),
+        }
+    }
+    Ok(possible)
+}

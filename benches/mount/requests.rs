@@ -1,0 +1,57 @@
+//! Counts the requests that the kernel sends to a FUSE mount, with a trace event of its own. For root, and
+//! where the kernel has the event (6.11 or later); else there are no counts.
+
+use crate::Result;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const TRACING: &str = "/sys/kernel/tracing";
+const EVENT: &str = "events/fuse/fuse_request_send";
+
+/// A count under way. Gone from the kernel when it is dropped.
+pub struct Requests {
+    instance: PathBuf,
+}
+
+impl Requests {
+    /// Counts the requests of a FUSE connection from now on; `None` where that can't be done.
+    pub fn of(connection: u32) -> Option<Requests> {
+        let tracing = Path::new(TRACING);
+        if !tracing.join("instances").exists() {
+            let data = None::<&std::ffi::CStr>;
+            let flags = rustix::mount::MountFlags::empty();
+            rustix::mount::mount(c"tracefs", tracing, c"tracefs", flags, data).ok()?;
+        }
+        let instance = tracing.join(format!("instances/lsmfs-bench-{}", std::process::id()));
+        fs::create_dir(&instance).ok()?;
+        let requests = Requests { instance };
+        let event = requests.instance.join(EVENT);
+        fs::write(event.join("filter"), format!("connection == {connection}")).ok()?;
+        fs::write(event.join("enable"), "1").ok()?;
+        Some(requests)
+    }
+
+    /// The requests since the last call, or since the beginning.
+    pub fn take(&self) -> Result<u64> {
+        let mut sum = 0;
+        for processor in fs::read_dir(self.instance.join("per_cpu"))? {
+            let stats = fs::read_to_string(processor?.path().join("stats"))?;
+            sum += stats.lines().filter_map(events).sum::<u64>();
+        }
+        fs::write(self.instance.join("trace"), "")?;
+        Ok(sum)
+    }
+}
+
+/// Events that a line of a processor's statistics tells of: those kept, and those that new ones replaced.
+fn events(line: &str) -> Option<u64> {
+    let (name, count) = line.split_once(": ")?;
+    matches!(name, "entries" | "overrun").then(|| count.trim().parse().ok())?
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        let _ = fs::write(self.instance.join(EVENT).join("enable"), "0");
+        let _ = fs::remove_dir(&self.instance);
+    }
+}

@@ -120,7 +120,8 @@ fn prepare(inputs: &Path) -> Result<()> {
 /// The directories of the crates that this program was built from.
 fn packages() -> Result<BTreeSet<PathBuf>> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["metadata", "--format-version=1", "--offline", "--manifest-path"]);
+    let platform = format!("--filter-platform={}-unknown-linux-gnu", std::env::consts::ARCH);
+    command.args(["metadata", "--format-version=1", "--offline", &platform, "--manifest-path"]);
     let output = command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).output()?;
     let said: serde_json::Value = serde_json::from_slice(&output.stdout)
         .map_err(|_| format!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr).trim()))?;

@@ -95,9 +95,14 @@ pub fn run(bench: &Bench) -> Result<Vec<Line>> {
 /// MiB or operations a second.
 fn fio(job: &Job, dir: &Path, bytes: u64) -> Result<f64> {
     let output = Command::new("fio")
-        .args(["--name=large", "--filename=large", "--ioengine=psync", "--output-format=json"])
-        .args(["--randrepeat=1", "--refill_buffers", "--buffer_compress_percentage=50"])
-        .arg(format!("--directory={}", dir.display()))
+        .args(["--name=large", "--ioengine=psync", "--output-format=json"])
+        .args([
+            "--randrepeat=1",
+            "--refill_buffers",
+            "--buffer_compress_percentage=50",
+            "--buffer_compress_chunk=4k",
+        ])
+        .arg(format!("--filename={}", dir.join("large").display()))
         .arg(format!("--rw={}", job.mode))
         .arg(format!("--bs={}", job.block))
         .arg(format!("--size={bytes}"))

@@ -6,6 +6,7 @@ use crate::report::{Goal, Line, Unit};
 use crate::target::{Place, Target, run, sync};
 use crate::work::{Step, WorkArgs, sample_len};
 use crate::{Bench, Result};
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -34,24 +35,27 @@ enum Work {
 impl Work {
     const ALL: [Work; 4] = [Work::Find, Work::Tar, Work::Read, Work::Remove];
 
-    fn line(self) -> Line {
+    fn line(self, files: usize) -> Line {
         match self {
-            Work::Find => Line::new("cold: find -size", Unit::PER_SECOND, &TWICE),
-            Work::Tar => Line::new("cold: tar c", Unit::PER_SECOND, &TWICE),
-            Work::Read => {
-                Line::new("cold: random reads", Unit::PER_SECOND, &[Goal::Times(1.0, Target::Disk)])
-            }
-            Work::Remove => Line::new("cold: rm -rf", Unit::PER_SECOND, &TWICE),
+            Work::Find => Line::new(format!("cold tree of {files}: find -size"), Unit::PER_SECOND, &TWICE),
+            Work::Tar => Line::new(format!("cold tree of {files}: tar c"), Unit::PER_SECOND, &TWICE),
+            Work::Read => Line::new(
+                format!("cold tree of {files}: random reads"),
+                Unit::PER_SECOND,
+                &[Goal::Times(1.0, Target::Disk)],
+            ),
+            Work::Remove => Line::new(format!("cold tree of {files}: rm -rf"), Unit::PER_SECOND, &TWICE),
         }
     }
 
     /// The files a second.
-    fn measure(self, tree: &Path, files: usize, client: &WorkArgs) -> Result<f64> {
+    fn measure(self, tree: &Path, archive: &Path, client: &WorkArgs) -> Result<f64> {
+        let files = client.files;
         let mut find = Command::new("find");
         find.arg(tree).args(["-size", "+100k"]);
-        let mut tar = Command::new("sh");
-        // tar reads no contents if it writes to /dev/null itself.
-        tar.args(["-c", "set -e; tar -C \"$1\" -cf - . | cat >/dev/null", "sh"]).arg(tree);
+        // Into a file: tar reads no contents if it writes to /dev/null.
+        let mut tar = Command::new("tar");
+        tar.arg("-cf").arg(archive).arg("-C").arg(tree).arg(".");
         let mut remove = Command::new("rm");
         remove.arg("-rf").arg(tree);
         let started = Instant::now();
@@ -67,7 +71,7 @@ impl Work {
 
 /// Measures those of the lines that are wanted.
 pub fn run_lines(bench: &Bench) -> Result<Vec<Line>> {
-    let mut measured: Vec<(Work, Line)> = Work::ALL.map(|work| (work, work.line())).into();
+    let mut measured: Vec<(Work, Line)> = Work::ALL.map(|work| (work, work.line(bench.cold_files))).into();
     measured.retain(|(_, line)| bench.wants("cold", &line.name));
     if !measured.is_empty() {
         for round in 0..bench.rounds {
@@ -91,18 +95,21 @@ fn tree(bench: &Bench, place: &Place, size: usize) -> WorkArgs {
 fn measure(bench: &Bench, target: Target, lines: &mut [(Work, Line)]) -> Result<()> {
     let place = Place::start(target, bench.dir.join("cold"), 1)?;
     let args = tree(bench, &place, 1024);
+    let archive = bench.dir.join("archive.tar");
+    fs::write(&archive, "")?;
     Client::start(&args)?.step(Step::Create)?;
     for (work, line) in lines {
         place.chill()?;
-        line.add(target, work.measure(&args.dir.join("files"), args.files, &args)?);
+        line.add(target, work.measure(&args.dir.join("files"), &archive, &args)?);
     }
-    Ok(())
+    Ok(fs::remove_file(&archive)?)
 }
 
 /// The room that tiny files take on the disk.
 fn room(bench: &Bench) -> Result<Option<Line>> {
     let goals = [Goal::Times(10.0, Target::Disk)];
-    let mut line = Line::new(format!("space of files of {TINY} bytes"), Unit::MIB, &goals);
+    let mut line =
+        Line::new(format!("space of {} files of {TINY} bytes", bench.cold_files), Unit::MIB, &goals);
     if !bench.wants("space", &line.name) {
         return Ok(None);
     }

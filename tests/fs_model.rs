@@ -2,9 +2,11 @@
 //! contents and attributes, across closes and kills, and in what is left in the store.
 
 mod fs_common;
+mod fs_model_batch;
 
 use fs_common::audit::audit_chunks;
 use fs_common::{Fixture, USER, contents, size};
+use fs_model_batch::{Step, steps};
 use lsmfs::fs::entry::CHUNK_SIZE;
 use lsmfs::fs::errno::errno;
 use lsmfs::fs::{Allocate, Attr, Caller, FileKind, Ino, ROOT, RenameMode, Result, Seek, SetAttr, XattrMode};
@@ -34,6 +36,7 @@ enum Op {
     SetXattr { file: usize, name: u8, len: usize },
     RemoveXattr { file: usize, name: u8 },
     Forget { orphan: usize },
+    Batch(Vec<Step>),
     Check,
     Flush,
     Reopen,
@@ -99,6 +102,7 @@ fn ops() -> impl Strategy<Value = Op> {
             .prop_map(|(file, name, len)| Op::SetXattr { file, name, len }),
         1 => (file.clone(), 0..3u8).prop_map(|(file, name)| Op::RemoveXattr { file, name }),
         2 => file.prop_map(|orphan| Op::Forget { orphan }),
+        4 => steps().prop_map(Op::Batch),
         1 => Just(Op::Check),
         1 => Just(Op::Flush),
         1 => Just(Op::Reopen),
@@ -450,6 +454,7 @@ impl Pair {
                 model.nodes.remove(&ino);
                 assert_eq!(answer(fs.getattr(ino)), Err(libc::ESTALE));
             }
+            Op::Batch(ref steps) => self.apply_batch(steps),
             Op::Check => self.check(),
             Op::Flush => self.real.store.flush().unwrap(),
             Op::Reopen => {

@@ -22,6 +22,9 @@ pub struct GetArgs {
     /// The file's path in the store, with or without a slash before it; .. is not taken, and
     /// symbolic links are not followed
     path: OsString,
+    /// Print the path's version instead: a number that changes with every change of the file
+    #[arg(long)]
+    version: bool,
 }
 
 /// Store a value under a path; makes missing directories, and the store if there is none
@@ -104,7 +107,11 @@ pub struct ScanArgs {
 
 /// Prints a value.
 pub fn get(args: &GetArgs) -> Result<()> {
-    let request = Request::Get { volume: args.volume.name(), path: parse(&args.path)? };
+    let (volume, path) = (args.volume.name(), parse(&args.path)?);
+    let request = match args.version {
+        true => Request::Version { volume, path },
+        false => Request::Get { volume, path },
+    };
     access::run(&args.store, &request)
 }
 

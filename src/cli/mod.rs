@@ -5,6 +5,7 @@
 
 mod access;
 mod background;
+mod batch;
 mod check;
 pub mod control;
 mod engine;
@@ -22,6 +23,7 @@ mod stats;
 mod store;
 mod umount;
 mod volume;
+mod words;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -55,6 +57,7 @@ enum Command {
     Rm(kv::RmArgs),
     Ls(kv::LsArgs),
     Scan(kv::ScanArgs),
+    Batch(batch::BatchArgs),
     Volume(volume::VolumeArgs),
     Fork(volume::ForkArgs),
     Snapshot(volume::SnapshotArgs),
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Rm(args) => kv::rm(&args),
         Command::Ls(args) => kv::ls(&args),
         Command::Scan(args) => kv::scan(&args),
+        Command::Batch(args) => batch::run(&args),
         Command::Volume(args) => volume::volume(&args),
         Command::Fork(args) => volume::fork(&args),
         Command::Snapshot(args) => volume::snapshot(&args),

@@ -155,6 +155,15 @@ impl Written {
         self.stripe(dir).fetch_max(seq, Ordering::AcqRel);
     }
 
+    /// Notes at `seq` what was noted in another.
+    pub fn take_over(&self, other: &Written, seq: SeqNo) {
+        for (own, theirs) in self.0.iter().zip(&other.0) {
+            if theirs.load(Ordering::Acquire) > 0 {
+                own.fetch_max(seq, Ordering::AcqRel);
+            }
+        }
+    }
+
     /// May an entry of the directory have been written after `seq`?
     pub fn since(&self, dir: Ino, seq: SeqNo) -> bool {
         self.stripe(dir).load(Ordering::Acquire) > seq

@@ -131,6 +131,24 @@ pub enum Cause {
         /// Its answer.
         errno: rustix::io::Errno,
     },
+    /// A batch expected something else.
+    #[error("expected {expected}, found {found}")]
+    Unexpected {
+        /// What was to be.
+        expected: String,
+        /// What is.
+        found: String,
+    },
+    /// More than there may be.
+    #[error("{count} {what}: the limit is {limit}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] lsm::Error),

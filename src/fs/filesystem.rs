@@ -7,6 +7,7 @@
 
 use crate::fs::access::{AccessTimes, AtomicAccessTimes};
 use crate::fs::attr::{Attr, Caller, FileKind, INO_LIMIT, Ino, NAME_MAX, ROOT, Timestamp};
+use crate::fs::batch::Staging;
 use crate::fs::change::{Change, Written};
 use crate::fs::control::{self, Control};
 use crate::fs::entry::{CHUNK_SIZE, Record};
@@ -68,15 +69,17 @@ pub struct StatFs {
 #[derive(Debug)]
 pub struct FileSystem {
     pub(super) store: Arc<Store>,
-    options: FsOptions,
-    access_times: AtomicAccessTimes,
+    pub(super) options: FsOptions,
+    pub(super) access_times: AtomicAccessTimes,
     pub(super) control: Control,
     pub(super) volume: Arc<Volume>,
     pub(super) locks: Locks,
     pub(super) inodes: Inodes,
-    pub(super) numbers: Numbers,
+    pub(super) numbers: Arc<Numbers>,
     pub(super) written: Written,
     pub(super) removals: Removals,
+    /// Is it the stage of a batch?
+    pub(super) staging: Option<Staging>,
 }
 
 /// Chunks of a file that are written whole, or nearly, go to blob files: this many bytes at least.
@@ -111,7 +114,7 @@ impl FileSystem {
         let options = FsOptions { read_only: options.read_only || volume.is_snapshot(), ..options };
         let fs = FileSystem {
             access_times: AtomicAccessTimes::new(options.access_times),
-            numbers: Numbers::open(volume.clone())?,
+            numbers: Arc::new(Numbers::open(volume.clone())?),
             control: Control::new(options.owner),
             store,
             options,
@@ -120,6 +123,7 @@ impl FileSystem {
             inodes: Inodes::new(),
             written: Written::new(),
             removals: Removals::new(),
+            staging: None,
         };
         if fs.find_record(0, b"")?.is_none() {
             fs.admit(0)?;

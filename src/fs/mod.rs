@@ -19,12 +19,13 @@
 //! | [`error`], [`errno`] | what can go wrong, and the system's number for it |
 //! | [`fuse`] | the kernel's face |
 //! | [`mount`] | making and ending mounts |
-//! | [`tree`] | whole files by their paths, for who has no mount |
+//! | [`tree`], [`batch`] | whole files by their paths, for who has no mount; many changes in one step |
 
 mod access;
 mod acl;
 mod allocate;
 pub mod attr;
+pub mod batch;
 mod change;
 pub mod check;
 mod chunk;

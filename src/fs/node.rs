@@ -167,6 +167,17 @@ impl FileSystem {
         decode_shared(&key, self.volume.get_head(&key)?, ino)
     }
 
+    /// The version of the file of a name: see `batch.rs`.
+    pub(super) fn version(&self, parent: Ino, name: &[u8]) -> Outcome<Option<SeqNo>> {
+        let key = keys::entry(parent, name);
+        let Some(head) = self.volume.get_head(&key)? else { return Ok(None) };
+        let of_entry = self.volume.version(&key)?;
+        match decode_entry(&key, &head)? {
+            Entry::File(_) => Ok(of_entry),
+            Entry::Link(ino) => Ok(of_entry.max(self.volume.version(&keys::inode(ino))?)),
+        }
+    }
+
     /// A directory that can take a name: it has not been removed.
     pub(super) fn load_parent(&self, ino: Ino) -> Outcome<Node> {
         let node = self.load(ino)?;
@@ -179,6 +190,9 @@ impl FileSystem {
 
     /// Notes where a file is kept now, or, if it lost its last name, hands it over as an orphan.
     pub(super) fn settle(&self, node: Node) {
+        if let Some(staging) = &self.staging {
+            staging.settled.lock().push(node.clone());
+        }
         match node.home {
             Home::Entry(at) => self.inodes.moved(node.record.ino, Place::Entry(at)),
             Home::Shared => self.inodes.moved(node.record.ino, Place::Shared),
@@ -197,9 +211,9 @@ impl FileSystem {
         }
     }
 
-    /// Gives back what an unreachable orphan holds.
+    /// Gives back what an unreachable orphan holds. In the stage of a batch somebody may have it open.
     pub(super) fn dispose(&self, orphan: &Orphan) {
-        if orphan.record.has_more() {
+        if orphan.record.has_more() && self.staging.is_none() {
             self.reclaim(orphan.record.ino, orphan.record.pages);
         }
     }

@@ -7,6 +7,7 @@
 //!
 //! Callbacks fail with an error type of their own, which takes a file system's error too.
 
+mod names;
 mod path;
 mod walk;
 

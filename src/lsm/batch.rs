@@ -149,6 +149,18 @@ impl Batch {
         self.frees_room
     }
 
+    /// Adds the writes of another batch behind its own.
+    pub fn append(&mut self, other: &Batch) {
+        self.frees_room = other.frees_room && (self.frees_room || self.is_empty());
+        self.buf.extend_from_slice(&other.buf[WRITES_AT..]);
+        self.len += other.len;
+        self.data_len += other.data_len;
+        self.longest_key = self.longest_key.max(other.longest_key);
+        self.longest_tail = self.longest_tail.max(other.longest_tail);
+        self.deleted = self.deleted.saturating_add(other.deleted);
+        self.refused = self.refused.take().or_else(|| other.refused.clone());
+    }
+
     /// The number of writes.
     pub fn len(&self) -> usize {
         self.len

@@ -49,6 +49,7 @@ pub mod repair;
 mod reserve;
 mod shape;
 pub mod snapshot;
+mod staged;
 pub mod stall;
 pub mod stats;
 pub mod store;

@@ -14,12 +14,15 @@ use crate::lsm::{Result, SeqNo, Value};
 use bytes::Bytes;
 use std::ops::ControlFlow;
 
+/// Is shown the versions of a key, and says when it has seen enough.
+type Visit<'a> = dyn FnMut(SeqNo, Kind, Value) -> Result<ControlFlow<()>> + 'a;
+
 impl Tree {
     /// The value of `key` at `seq`.
     pub fn get(&self, shared: &Shared, key: &[u8], seq: SeqNo) -> Result<Option<Value>> {
         let counted = Get::start(&shared.metrics);
         let mut fold = Fold::default();
-        let visit = &mut |kind, value| fold.push(kind, || shared.blobs.resolve(kind, value));
+        let visit = &mut |_, kind, value| fold.push(kind, || shared.blobs.resolve(kind, value));
         self.versions(shared, &counted, key, seq, Part::Whole, visit)?;
         let found = fold.finish(key)?;
         counted.answered(found.is_some());
@@ -31,7 +34,7 @@ impl Tree {
         let counted = Get::start(&shared.metrics);
         let mut patched = false;
         let mut head = None;
-        self.versions(shared, &counted, key, seq, Part::Head, &mut |kind, value| {
+        self.versions(shared, &counted, key, seq, Part::Head, &mut |_, kind, value| {
             match kind {
                 // Patches leave the head alone.
                 Kind::Patch => {
@@ -54,7 +57,7 @@ impl Tree {
     pub fn patch_depth(&self, shared: &Shared, key: &[u8], seq: SeqNo) -> Result<usize> {
         let counted = Get::start(&shared.metrics);
         let mut depth = 0;
-        self.versions(shared, &counted, key, seq, Part::Head, &mut |kind, _| {
+        self.versions(shared, &counted, key, seq, Part::Head, &mut |_, kind, _| {
             if kind == Kind::Patch {
                 depth += 1;
                 return Ok(ControlFlow::Continue(()));
@@ -63,6 +66,18 @@ impl Tree {
         })?;
         counted.answered(depth > 0);
         Ok(depth)
+    }
+
+    /// The sequence number of `key`'s newest version at `seq`; `None` if it is absent.
+    pub fn version(&self, shared: &Shared, key: &[u8], seq: SeqNo) -> Result<Option<SeqNo>> {
+        let counted = Get::start(&shared.metrics);
+        let mut newest = None;
+        self.versions(shared, &counted, key, seq, Part::Head, &mut |seq, kind, _| {
+            newest = (!matches!(kind, Kind::Tombstone | Kind::RangeTombstone)).then_some(seq);
+            Ok(ControlFlow::Break(()))
+        })?;
+        counted.answered(newest.is_some());
+        Ok(newest)
     }
 
     /// Shows the versions of `key` at `seq`, newest first, to `visit`, until it breaks. What a range
@@ -74,11 +89,11 @@ impl Tree {
         key: &[u8],
         seq: SeqNo,
         part: Part,
-        visit: &mut dyn FnMut(Kind, Value) -> Result<ControlFlow<()>>,
+        visit: &mut Visit<'_>,
     ) -> Result<()> {
         for memtable in self.memtables() {
             let deleted = memtable.covering(key, seq);
-            let visit = |seq, kind, value| if seq < deleted { BREAK } else { visit(kind, value) };
+            let visit = |seq, kind, value| if seq < deleted { BREAK } else { visit(seq, kind, value) };
             if memtable.versions(key, seq, part, visit)?.is_break() || deleted > 0 {
                 return Ok(());
             }
@@ -102,7 +117,7 @@ fn table_versions(
     key: &[u8],
     seq: SeqNo,
     part: Part,
-    visit: &mut dyn FnMut(Kind, Value) -> Result<ControlFlow<()>>,
+    visit: &mut Visit<'_>,
 ) -> Result<ControlFlow<()>> {
     if meta.smallest_seq > seq {
         return CONTINUE;
@@ -117,7 +132,7 @@ fn table_versions(
         if let KindOrBound::Kind(kind) = cursor.key().kind {
             let head = cursor.head_bytes();
             let tail = if part == Part::Whole { cursor.tail()? } else { Bytes::new() };
-            if visit(kind, Value { head, tail })?.is_break() {
+            if visit(cursor.key().seq, kind, Value { head, tail })?.is_break() {
                 return BREAK;
             }
         }

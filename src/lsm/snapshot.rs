@@ -21,9 +21,9 @@ pub(crate) struct Snapshots {
 }
 
 impl Snapshots {
-    fn take(&self, commits: &Commits) -> SeqNo {
+    fn take(&self, volume: &Volume) -> SeqNo {
         let mut living = self.living.lock();
-        let seq = commits.visible();
+        let seq = volume.visible_seq();
         *living.entry(seq).or_default() += 1;
         seq
     }
@@ -62,7 +62,7 @@ pub struct Snapshot {
 impl Snapshot {
     pub(crate) fn new(volume: Arc<Volume>) -> Snapshot {
         let shared = volume.shared();
-        let seq = shared.snapshots.take(&shared.commits);
+        let seq = shared.snapshots.take(&volume);
         Snapshot { volume, seq }
     }
 

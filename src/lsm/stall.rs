@@ -167,6 +167,7 @@ impl Volume {
     /// where nothing will.
     pub fn wait_for_room(&self, bytes: usize) -> Result<()> {
         match self.pressure() {
+            _ if self.staged().is_some() => Ok(()),
             None => Ok(()),
             Some((cause, pressure)) if pressure < 1.0 => {
                 self.slow_down(cause, pressure, bytes);

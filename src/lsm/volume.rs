@@ -18,6 +18,7 @@ use crate::lsm::manifest::VolumeId;
 use crate::lsm::manifest::edit::Carried;
 use crate::lsm::memtable::Memtable;
 use crate::lsm::snapshot::Snapshot;
+use crate::lsm::staged::Staged;
 use crate::lsm::stall::Stall;
 use crate::lsm::store::Shared;
 use crate::lsm::{Error, Result, SeqNo, Value};
@@ -79,6 +80,8 @@ pub struct Volume {
     forked: SeqNo,
     /// Set under the commit lock.
     deleted: AtomicBool,
+    /// What gathers its writes, if it is a staged one.
+    staged: Option<Staged>,
     shared: Arc<Shared>,
     tree: RwLock<Arc<Tree>>,
     pub(crate) flush_turn: Mutex<()>,
@@ -101,12 +104,21 @@ impl Volume {
             owner: AtomicU32::new(owner.unwrap_or(0)),
             forked,
             deleted: AtomicBool::new(false),
+            staged: None,
             shared,
             tree: RwLock::new(Arc::new(tree)),
             flush_turn: Mutex::new(()),
             stall: Stall::default(),
             compacting: Compacting::default(),
         }
+    }
+
+    pub(crate) fn with_staged(self, staged: Staged) -> Volume {
+        Volume { staged: Some(staged), ..self }
+    }
+
+    pub(crate) fn staged(&self) -> Option<&Staged> {
+        self.staged.as_ref()
     }
 
     /// The volume's name.
@@ -161,6 +173,10 @@ impl Volume {
     }
 
     pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    pub(crate) fn shared_arc(&self) -> &Arc<Shared> {
         &self.shared
     }
 
@@ -239,8 +255,7 @@ impl Volume {
     /// missed, all of them: what is read is still one moment.
     pub(crate) fn read_point(&self) -> (Arc<Tree>, SeqNo) {
         let tree = self.tree();
-        let seq = self.shared.commits.visible();
-        (tree, seq)
+        (tree, self.visible_seq())
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
@@ -251,7 +266,7 @@ impl Volume {
     }
 
     /// As `read_point`, if what was read there counts.
-    fn open_read_point(&self) -> Result<(Arc<Tree>, SeqNo)> {
+    pub(crate) fn open_read_point(&self) -> Result<(Arc<Tree>, SeqNo)> {
         let point = self.read_point();
         // Afterwards: the tree of a volume that is gone is empty.
         self.check_open()?;
@@ -277,6 +292,14 @@ impl Volume {
         tree.patch_depth(&self.shared, key, seq)
     }
 
+    /// The sequence number of the write that a key's value is from, or the newest of those that it is folded
+    /// from; `None` if it is absent. It is the key's *version*: every write of the key gives it a new one, larger than
+    /// all before, and flushes and compactions keep it.
+    pub fn version(&self, key: &[u8]) -> Result<Option<SeqNo>> {
+        let (tree, seq) = self.open_read_point()?;
+        tree.version(&self.shared, key, seq)
+    }
+
     /// The keys between two bounds as they are now, in order. Positioned before the first:
     /// call [`Scan::next`].
     pub fn scan(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Scan> {
@@ -298,7 +321,7 @@ impl Volume {
 
     /// The sequence number of the newest visible write in the store.
     pub fn visible_seq(&self) -> SeqNo {
-        self.shared.commits.visible()
+        self.staged.as_ref().map_or_else(|| self.shared.commits.visible(), Staged::visible)
     }
 
     /// Keeps the present state readable until the snapshot is dropped.

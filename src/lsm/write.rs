@@ -398,6 +398,9 @@ impl Volume {
         if batch.is_empty() {
             return Ok(self.visible_seq());
         }
+        if let Some(staged) = self.staged() {
+            return staged.write(self, batch);
+        }
         if !batch.is_freeing() {
             self.shared().admit(self)?;
             let written = self.try_commit(batch, started);

@@ -21,7 +21,7 @@ pub struct Fixture {
     pub sim: Arc<SimDisk>,
     pub store: Arc<Store>,
     pub fs: Arc<FileSystem>,
-    options: Options,
+    pub options: Options,
 }
 
 impl Fixture {

@@ -1,7 +1,7 @@
 //! The executor: each request is a call.
 
 use crate::cli::error::{CliError, Result};
-use crate::cli::request::{Request, files, stats, volumes};
+use crate::cli::request::{Request, batch, files, stats, volumes};
 use crate::cli::store::OpenStore;
 use crate::fs::{Caller, Files};
 use crate::lsm;
@@ -37,6 +37,8 @@ impl Request {
         let job = &mut job;
         match self {
             Request::Get { volume, path } => files::get(job, volume, path),
+            Request::Version { volume, path } => files::version(job, volume, path),
+            Request::Batch { volume } => batch::apply(job, volume),
             Request::Put { volume, path } => files::put(job, volume, path),
             Request::Remove { volume, path, recursive, force } => {
                 files::remove(job, volume, path, *recursive, *force)

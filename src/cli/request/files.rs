@@ -27,6 +27,13 @@ pub fn get(job: &mut Job<'_>, volume: &str, path: &TreePath) -> Result<()> {
     written(out.flush())
 }
 
+/// Prints a path's version.
+pub fn version(job: &mut Job<'_>, volume: &str, path: &TreePath) -> Result<()> {
+    let found = Tree::new(&*job.files(volume)?).version(path)?;
+    let version = found.ok_or_else(|| path.error("look up", Cause::NotFound))?;
+    written(writeln!(job.output, "{version}"))
+}
+
 /// Stores a value, and makes it durable.
 pub fn put(job: &mut Job<'_>, volume: &str, path: &TreePath) -> Result<()> {
     let files = job.files(volume)?;

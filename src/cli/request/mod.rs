@@ -20,6 +20,7 @@
 //! Requests are JSON, so that a client and a daemon of different versions understand each other as far as they
 //! can: fields with `#[serde(default)]` may be added, and a request that the daemon does not know is refused.
 
+mod batch;
 mod execute;
 pub mod files;
 mod stats;
@@ -36,6 +37,10 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     /// Print a file's contents.
     Get { volume: String, path: TreePath },
+    /// Print a path's version.
+    Version { volume: String, path: TreePath },
+    /// Apply the operations that the input holds, in one step.
+    Batch { volume: String },
     /// Store the input under a path; makes missing directories.
     Put { volume: String, path: TreePath },
     /// Remove a file, or with `recursive` a directory and all below it. With `force` a path without a file is no
@@ -98,7 +103,7 @@ impl Request {
 
     /// Is the store made for it, where there is none?
     pub fn makes_store(&self) -> bool {
-        matches!(self, Request::Put { .. } | Request::CreateVolume { .. })
+        matches!(self, Request::Put { .. } | Request::Batch { .. } | Request::CreateVolume { .. })
     }
 }
 

@@ -1,10 +1,9 @@
 //! The shell's commands, and how a line becomes one.
 //!
-//! Words stand apart by blanks. A word may be quoted with `"`; in and outside of quotes the escapes
-//! that `scan` and `ls` print are understood (`\n`, `\t`, `\r`, `\\`, `\x` and two hex digits), and `\"`. A
-//! line that is empty or starts with `#` is no command.
+//! What words are: see `words.rs`.
 
 use crate::cli::error::{CliError, Result};
+use crate::cli::words::words;
 use crate::fs::tree::TreePath;
 
 /// What the commands do.
@@ -47,9 +46,6 @@ pub enum Command {
 impl Command {
     /// The command of a line; `None` if there is none in it.
     pub fn parse(line: &[u8]) -> Result<Option<Command>> {
-        if line.trim_ascii_start().starts_with(b"#") {
-            return Ok(None);
-        }
         let words = words(line).map_err(|what| CliError::Refused(what.to_string()))?;
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         let Some((name, arguments)) = words.split_first() else { return Ok(None) };
@@ -108,47 +104,9 @@ fn usage(name: &[u8]) -> String {
     }
 }
 
-/// The words of a line.
-fn words(line: &[u8]) -> std::result::Result<Vec<Vec<u8>>, &'static str> {
-    let mut words = Vec::new();
-    let mut word: Option<Vec<u8>> = None;
-    let mut quoted = false;
-    let mut rest = line.iter();
-    while let Some(byte) = rest.next() {
-        match byte {
-            b'"' => {
-                quoted = !quoted;
-                word.get_or_insert_default();
-            }
-            b'\\' => word.get_or_insert_default().push(escaped(&mut rest)?),
-            blank if blank.is_ascii_whitespace() && !quoted => words.extend(word.take()),
-            plain => word.get_or_insert_default().push(*plain),
-        }
-    }
-    words.extend(word);
-    if quoted { Err("a quote is not closed") } else { Ok(words) }
-}
-
-/// The byte that is meant by what follows a backslash.
-fn escaped(rest: &mut std::slice::Iter<'_, u8>) -> std::result::Result<u8, &'static str> {
-    match rest.next() {
-        Some(b'n') => Ok(b'\n'),
-        Some(b't') => Ok(b'\t'),
-        Some(b'r') => Ok(b'\r'),
-        Some(same @ (b'\\' | b'"')) => Ok(*same),
-        Some(b'x') => {
-            let mut digit = || rest.next().and_then(|byte| char::from(*byte).to_digit(16));
-            let (high, low) = digit().zip(digit()).ok_or("two hex digits are wanted after \\x")?;
-            Ok((high * 16 + low) as u8)
-        }
-        _ => Err("unknown escape (\\n, \\t, \\r, \\\\, \\\" and \\x00 are known)"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::print::escape;
     use proptest::prelude::*;
 
     fn path(text: &str) -> TreePath {
@@ -212,12 +170,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn what_is_printed_can_be_typed(bytes in prop::collection::vec(any::<u8>(), 0..30)) {
-            let typed = format!("\"{}\"", escape(&bytes).replace('"', "\\\""));
-            prop_assert_eq!(words(typed.as_bytes()).unwrap(), [bytes]);
-        }
-
         #[test]
         fn no_line_is_a_panic(line in prop::collection::vec(any::<u8>(), 0..40)) {
             let _ = Command::parse(&line);

@@ -1,14 +1,12 @@
 //! Where the shell's lines come from: a person at a terminal, or a pipe or file.
 
 use crate::cli::error::{CliError, Result};
+use crate::cli::words::read_line;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, IsTerminal};
 
 const PROMPT: &str = "lsmfs> ";
-
-/// The longest line that is read.
-const LINE_MAX: u64 = 16 << 20;
 
 /// A source of lines.
 pub enum Input {
@@ -36,7 +34,7 @@ impl Input {
     pub fn next_line(&mut self) -> Result<Option<Vec<u8>>> {
         match self {
             Input::Terminal(editor) => ask(editor),
-            Input::Plain => read_line(),
+            Input::Plain => read_line(&mut io::stdin().lock()),
         }
     }
 }
@@ -54,19 +52,6 @@ fn ask(editor: &mut DefaultEditor) -> Result<Option<Vec<u8>>> {
             Err(error) => return Err(failed(error)),
         }
     }
-}
-
-fn read_line() -> Result<Option<Vec<u8>>> {
-    let failed = |error| CliError::system("read a command", error);
-    let mut line = Vec::new();
-    let len = io::Read::take(io::stdin().lock(), LINE_MAX).read_until(b'\n', &mut line).map_err(failed)?;
-    if len as u64 == LINE_MAX {
-        return Err(failed(io::Error::other("the line is too long")));
-    }
-    if line.last() == Some(&b'\n') {
-        line.pop();
-    }
-    Ok((len > 0).then_some(line))
 }
 
 fn failed(error: ReadlineError) -> CliError {

@@ -46,13 +46,13 @@ impl TreePath {
     }
 
     /// The last name, and the path before it; `None` for the root.
-    pub(super) fn split_last(&self) -> Option<(TreePath, &[u8])> {
+    pub(in crate::fs) fn split_last(&self) -> Option<(TreePath, &[u8])> {
         let (last, parents) = self.names.split_last()?;
         Some((TreePath { names: parents.to_vec() }, last))
     }
 
     /// An operation on this path failed.
-    pub(super) fn error(&self, op: &'static str, cause: Cause) -> Error {
+    pub fn error(&self, op: &'static str, cause: Cause) -> Error {
         cause.of(op, Subject::Path(self.to_bytes().into()))
     }
 }

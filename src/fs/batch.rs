@@ -1,0 +1,244 @@
+//! Batches: many changes of files in one step, all of them or none.
+//!
+//! A batch's operations are done in order, each on what those before it left, and are applied as one write of the
+//! engine: one record in the log. So nobody ever sees a part of a batch, and a crash leaves all of it or nothing. An
+//! operation that fails, an expectation that does not hold among them, makes the whole batch do nothing.
+//!
+//! # Versions
+//! A path's *version* is the sequence number of the newest write of its file's record ([`Tree::version`]). Each change of
+//! the file gives it a new one, larger than any before: contents, attributes, a new name; of a directory, the names
+//! in it, but not what is in the files below. A file that is replaced or made anew under the same path has a new
+//! one, too. Flushes, compactions, forks and snapshots keep it. So "do this if the path is as I saw it" is
+//! [`Expect::Version`] in front of a change. (With `relatime` or `strictatime`, reading a file may change it.)
+//!
+//! # How it is done
+//! The operations run as they always do, but on a second [`FileSystem`] over a staged volume ([`Volume::stage`]): there they
+//! see their own effects and nobody else does. Then the gathered writes are made in the real volume at once, and
+//! the table of inodes is told where files are now.
+//!
+//! # Locks
+//! Meanwhile all of the real one's locks are held, in their order (`lock.rs`): the rename lock, all name locks, all inode
+//! locks. So nothing that the batch read or writes changes before it is applied. Whoever applies a batch waits for
+//! room in the engine first, as for any change.
+//!
+//! # Bounds
+//! [`MAX_OPERATIONS`] operations, and [`MAX_BYTES`] bytes of all that they write.
+
+use crate::fs::access::{AccessTimes, AtomicAccessTimes};
+use crate::fs::attr::Caller;
+use crate::fs::change::Written;
+use crate::fs::control::Control;
+use crate::fs::error::{Cause, Context, Error, Result, Subject};
+use crate::fs::filesystem::FileSystem;
+use crate::fs::inode::Inodes;
+use crate::fs::lock::Locks;
+use crate::fs::node::{Node, Outcome};
+use crate::fs::sweep::Removals;
+use crate::fs::tree::{Tree, TreePath};
+use crate::lsm::SeqNo;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+/// The most operations in a batch.
+pub const MAX_OPERATIONS: usize = 1 << 20;
+
+/// The most bytes that a batch writes: contents, names and records.
+pub const MAX_BYTES: usize = 128 << 20;
+
+/// A step of a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// A regular file gets these contents as a whole, as with [`Tree::write`]; missing directories are made.
+    Put {
+        /// Its path.
+        path: TreePath,
+        /// What is in it then.
+        contents: Bytes,
+    },
+    /// A directory is made, and those above it that are missing; there may be none of that name.
+    MakeDir {
+        /// Its path.
+        path: TreePath,
+    },
+    /// A file, or with `recursive` a directory and all below it, is removed.
+    Remove {
+        /// Its path.
+        path: TreePath,
+        /// Directories, too.
+        recursive: bool,
+    },
+    /// A file or directory gets another name, in place of what has it, as `rename(2)` does.
+    Rename {
+        /// Its path.
+        from: TreePath,
+        /// The new one, in a directory that exists.
+        to: TreePath,
+    },
+    /// Something must be so, or the batch does nothing.
+    Expect {
+        /// Of which path.
+        path: TreePath,
+        /// What.
+        that: Expect,
+    },
+    /// The path's version after the batch is asked for.
+    Version {
+        /// The path.
+        path: TreePath,
+    },
+}
+
+/// What a batch expects of a path, on what the operations before left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expect {
+    /// Nothing has it.
+    Absent,
+    /// Something has it.
+    Present,
+    /// Its file has this version. None that an operation before has changed does.
+    Version(SeqNo),
+    /// It is a regular file with these contents.
+    Contents(Bytes),
+}
+
+/// Why a batch was not applied. Nothing of it was.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct BatchError {
+    /// The operation that failed, counted from 0; `None` if it was the batch as a whole.
+    pub operation: Option<usize>,
+    /// How.
+    #[source]
+    pub error: Error,
+}
+
+/// What a staging file system has to tell the real one.
+#[derive(Debug, Default)]
+pub(super) struct Staging {
+    /// Files that have changed their place, in order.
+    pub settled: Mutex<Vec<Node>>,
+}
+
+impl FileSystem {
+    /// Applies a batch, and returns the versions that were asked for, in order; `None` for a path that nothing has.
+    /// The batch survives what any change that was answered does. What it makes belongs to `caller`.
+    ///
+    /// # Errors
+    /// Nothing was changed: see the module's header, and [`BatchError`]. [`Cause::Unexpected`] is the cause where an
+    /// expectation does not hold.
+    pub fn apply(
+        &self,
+        operations: &[Operation],
+        caller: Caller,
+    ) -> std::result::Result<Vec<Option<SeqNo>>, BatchError> {
+        let whole = |error| BatchError { operation: None, error };
+        if operations.len() > MAX_OPERATIONS {
+            let cause = Cause::TooMany { what: "operations", count: operations.len(), limit: MAX_OPERATIONS };
+            return Err(whole(cause.of("batch", Subject::FileSystem)));
+        }
+        let bytes = operations.iter().map(Operation::len).sum();
+        self.admit(bytes).context("batch", || Subject::FileSystem).map_err(whole)?;
+        let _rename = self.locks.rename();
+        let _names = self.locks.names.exclusive_every();
+        let _inodes = self.locks.inodes.exclusive_every();
+        let staging = self.stage().context("batch", || Subject::FileSystem).map_err(whole)?;
+        let tree = Tree::new(&staging).on_behalf_of(caller);
+        let mut asked: Vec<&TreePath> = Vec::new();
+        for (at, operation) in operations.iter().enumerate() {
+            let done = operation.run(&tree, &mut asked);
+            done.map_err(|error| BatchError { operation: Some(at), error })?;
+        }
+        self.take_over(&staging).context("batch", || Subject::FileSystem).map_err(whole)?;
+        // Another stage reads what the real one now holds, without its locks.
+        let after = self.stage().context("batch", || Subject::FileSystem).map_err(whole)?;
+        asked.iter().map(|path| Tree::new(&after).version(path)).collect::<Result<_>>().map_err(whole)
+    }
+
+    /// A file system on a staged volume over this one's.
+    fn stage(&self) -> Outcome<FileSystem> {
+        Ok(FileSystem {
+            store: self.store.clone(),
+            options: self.options.clone(),
+            access_times: AtomicAccessTimes::new(AccessTimes::Kept),
+            control: Control::new(self.options.owner),
+            volume: self.volume.stage(MAX_BYTES)?,
+            locks: Locks::default(),
+            inodes: Inodes::new(),
+            numbers: self.numbers.clone(),
+            written: Written::new(),
+            removals: Removals::new(),
+            staging: Some(Staging::default()),
+        })
+    }
+
+    /// Makes what was done in a staging file system. All locks are held.
+    fn take_over(&self, staged: &FileSystem) -> Outcome<()> {
+        let batch = staged.volume.staged_batch();
+        let seq = self.volume.write_admitted(batch)?;
+        self.written.take_over(&staged.written, seq);
+        let settled = staged.staging.iter().flat_map(|staging| std::mem::take(&mut *staging.settled.lock()));
+        settled.for_each(|node| self.settle(node));
+        Ok(())
+    }
+}
+
+impl Operation {
+    /// About what it writes, in bytes.
+    fn len(&self) -> usize {
+        match self {
+            Operation::Put { contents, .. } => contents.len(),
+            _ => 0,
+        }
+    }
+
+    fn run<'a>(&'a self, tree: &Tree<'_>, asked: &mut Vec<&'a TreePath>) -> Result<()> {
+        match self {
+            Operation::Put { path, contents } => {
+                let mut rest = &contents[..];
+                tree.write(path, |piece| {
+                    let len = rest.len().min(piece.len());
+                    piece[..len].copy_from_slice(&rest[..len]);
+                    rest = &rest[len..];
+                    Ok::<usize, Error>(len)
+                })
+            }
+            Operation::MakeDir { path } => tree.make_dir(path),
+            Operation::Remove { path, recursive } => tree.remove(path, *recursive),
+            Operation::Rename { from, to } => tree.rename(from, to),
+            Operation::Expect { path, that } => that.check(tree, path),
+            Operation::Version { path } => {
+                asked.push(path);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Expect {
+    fn check(&self, tree: &Tree<'_>, path: &TreePath) -> Result<()> {
+        let found = tree.version(path)?;
+        let unexpected = |expected: String, found: String| {
+            Err(path.error("expect", Cause::Unexpected { expected, found }))
+        };
+        let text = |version: Option<SeqNo>| version.map_or("absent".to_string(), |v| format!("version {v}"));
+        match (self, found) {
+            (Expect::Absent, None) | (Expect::Present, Some(_)) => Ok(()),
+            (Expect::Absent, found) => unexpected(text(None), text(found)),
+            (Expect::Present, None) => unexpected("present".to_string(), text(None)),
+            (Expect::Version(expected), found) if found == Some(*expected) => Ok(()),
+            (Expect::Version(expected), found) => unexpected(text(Some(*expected)), text(found)),
+            (Expect::Contents(_), None) => unexpected("other contents".to_string(), text(None)),
+            (Expect::Contents(expected), Some(_)) => {
+                let mut rest = Some(&expected[..]);
+                tree.read(path, |piece| {
+                    rest = rest.and_then(|rest| rest.strip_prefix(piece));
+                    Ok::<(), Error>(())
+                })?;
+                match rest {
+                    Some([]) => Ok(()),
+                    _ => unexpected("these contents".to_string(), "others".to_string()),
+                }
+            }
+        }
+    }
+}

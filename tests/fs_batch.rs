@@ -1,0 +1,285 @@
+//! Batches: all of it or nothing, versions, and what others see of it.
+
+mod fs_common;
+
+use fs_common::audit::{audit, tree};
+use fs_common::{Fixture, USER, contents, file, names, number};
+use lsmfs::disk::sim::SimDisk;
+use lsmfs::fs::batch::{BatchError, Expect, MAX_BYTES, Operation};
+use lsmfs::fs::errno::errno;
+use lsmfs::fs::tree::{Tree, TreePath};
+use lsmfs::fs::{Caller, FileSystem, FsOptions, ROOT, engine_options};
+use lsmfs::lsm::{Options, Store};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+fn path(text: &str) -> TreePath {
+    TreePath::parse(text.as_bytes()).unwrap()
+}
+
+fn put(at: &str, contents: impl Into<Vec<u8>>) -> Operation {
+    Operation::Put { path: path(at), contents: contents.into().into() }
+}
+
+fn mkdir(at: &str) -> Operation {
+    Operation::MakeDir { path: path(at) }
+}
+
+fn rm(at: &str, recursive: bool) -> Operation {
+    Operation::Remove { path: path(at), recursive }
+}
+
+fn mv(from: &str, to: &str) -> Operation {
+    Operation::Rename { from: path(from), to: path(to) }
+}
+
+fn expect(at: &str, that: Expect) -> Operation {
+    Operation::Expect { path: path(at), that }
+}
+
+fn version(at: &str) -> Operation {
+    Operation::Version { path: path(at) }
+}
+
+/// Batches of a user.
+trait ApplyAll {
+    fn apply_all(&self, operations: &[Operation]) -> Result<Vec<Option<u64>>, BatchError>;
+}
+
+impl ApplyAll for FileSystem {
+    fn apply_all(&self, operations: &[Operation]) -> Result<Vec<Option<u64>>, BatchError> {
+        self.apply(operations, USER)
+    }
+}
+
+fn failed(done: Result<Vec<Option<u64>>, BatchError>) -> (Option<usize>, i32) {
+    let failed = done.unwrap_err();
+    (failed.operation, errno(&failed.error))
+}
+
+fn read(f: &Fixture, at: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    Tree::new(&f.fs)
+        .read(&path(at), |piece| Ok::<(), lsmfs::fs::Error>(out.extend_from_slice(piece)))
+        .unwrap();
+    out
+}
+
+#[test]
+fn operations_see_those_before_them() {
+    let mut f = Fixture::new();
+    file(&f.fs, "old", b"old");
+    let big = vec![7; 200_000];
+    f.fs.apply_all(&[
+        put("d/e/f", &b"one"[..]),
+        expect("d/e/f", Expect::Contents("one".into())),
+        put("d/e/f", big.clone()),
+        mv("d/e", "d/moved"),
+        expect("d/e", Expect::Absent),
+        mkdir("d/e"),
+        mv("old", "d/e/old"),
+        put("gone", &b"x"[..]),
+        rm("gone", false),
+    ])
+    .unwrap();
+    let check = |f: &Fixture| {
+        assert_eq!(read(f, "d/moved/f"), big);
+        assert_eq!((read(f, "d/e/old"), names(&f.fs, ROOT)), (b"old".to_vec(), vec!["d".to_string()]));
+        audit(f);
+    };
+    check(&f);
+    f.kill();
+    check(&f);
+}
+
+#[test]
+fn a_batch_that_fails_changes_nothing_and_names_the_operation() {
+    let f = Fixture::new();
+    file(&f.fs, "a", b"a");
+    f.fs.mkdir(ROOT, b"d", 0o755, USER).unwrap();
+    file(&f.fs, "b", &[1; 100_000]);
+    let before = tree(&f);
+    let undone = [put("new/x", &b"x"[..]), rm("b", false), mv("a", "d/a")];
+    for (last, number) in [
+        (rm("missing", false), libc::ENOENT),
+        (rm("d", false), libc::EISDIR),
+        (mkdir("new/x"), libc::EEXIST),
+        (mkdir("d/a/under"), libc::ENOTDIR),
+        (mv("d", "d/a/d"), libc::ENOTDIR),
+        (mv("d", "d/d"), libc::EINVAL),
+        (put(".lsmfs/x", &b""[..]), libc::EPERM),
+        (expect("a", Expect::Present), libc::ECANCELED),
+        (expect("d/a", Expect::Absent), libc::ECANCELED),
+        (expect("d/a", Expect::Contents("b".into())), libc::ECANCELED),
+        (expect("d/a", Expect::Contents("".into())), libc::ECANCELED),
+        (expect("d/a", Expect::Version(1)), libc::ECANCELED),
+    ] {
+        let operations = [&undone[..], &[last]].concat();
+        assert_eq!(failed(f.fs.apply_all(&operations)), (Some(3), number), "{operations:?}");
+        assert_eq!(tree(&f), before);
+    }
+    audit(&f);
+}
+
+#[test]
+fn versions_change_with_every_change_and_with_nothing_else() {
+    let mut f = Fixture::small_memtables();
+    let of = |f: &Fixture, at: &str| Tree::new(&f.fs).version(&path(at)).unwrap();
+    assert_eq!(of(&f, "a"), None);
+    let ino = file(&f.fs, "a", b"1").ino;
+    let mut seen = vec![of(&f, "a").unwrap()];
+    let changes: [&dyn Fn(&FileSystem); 5] = [
+        &|fs| assert_eq!(fs.write(ino, 0, b"2").unwrap(), 1),
+        &|fs| assert_eq!(fs.write(ino, 500_000, b"2").unwrap(), 1),
+        &|fs| assert_eq!(fs.setattr(ino, &fs_common::size(9), USER).unwrap().size, 9),
+        &|fs| assert_eq!(fs.link(ino, ROOT, b"b").unwrap().nlink, 2),
+        &|fs| assert_eq!(fs.write(ino, 70_000, b"2").unwrap(), 1),
+    ];
+    for change in changes {
+        change(&f.fs);
+        let new = of(&f, "a").unwrap();
+        assert!(new > *seen.last().unwrap());
+        seen.push(new);
+    }
+    let (file_version, root_version) = (of(&f, "a"), of(&f, "/"));
+    for n in 0..400 {
+        file(&f.fs, &format!("other{n}"), &[1; 500]);
+    }
+    assert!(of(&f, "/") > root_version);
+    f.store.flush().unwrap();
+    f.store.compact().unwrap();
+    assert_eq!(of(&f, "a"), file_version);
+    f.reopen();
+    assert_eq!(of(&f, "a"), file_version);
+    f.kill();
+    assert_eq!(of(&f, "a"), file_version);
+}
+
+#[test]
+fn compare_and_swap_takes_one_of_many() {
+    let f = Fixture::new();
+    f.fs.apply_all(&[put("counter", &b"0"[..])]).unwrap();
+    let count = |f: &Fixture| -> u32 { String::from_utf8(read(f, "counter")).unwrap().parse().unwrap() };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut done = 0;
+                while done < 25 {
+                    let seen = Tree::new(&f.fs).version(&path("counter")).unwrap().unwrap();
+                    let next = count(&f) + 1;
+                    let swapped = f.fs.apply_all(&[
+                        expect("counter", Expect::Version(seen)),
+                        put("counter", next.to_string()),
+                        version("counter"),
+                        version("no such"),
+                    ]);
+                    match swapped {
+                        Ok(versions) => {
+                            assert!(versions[0] > Some(seen) && versions[1].is_none());
+                            done += 1;
+                        }
+                        Err(failed) => assert_eq!(errno(&failed.error), libc::ECANCELED, "{failed}"),
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(count(&f), 100);
+}
+
+#[test]
+fn nobody_sees_a_part_of_a_batch_and_open_files_live_on() {
+    let f = Fixture::new();
+    f.fs.apply_all(&[put("a/x", &b"0"[..]), put("b/x", &b"0"[..])]).unwrap();
+    let open = f.fs.lookup(ROOT, b"a").unwrap().unwrap();
+    let held = f.fs.lookup(open.ino, b"x").unwrap().unwrap().ino;
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 1..200u32 {
+                let text = n.to_string().into_bytes();
+                f.fs.apply_all(&[put("a/x", text.clone()), rm("b", true), put("b/x", text)]).unwrap();
+                file(&f.fs, "beside", b"written by the mount");
+                f.fs.unlink(ROOT, b"beside").unwrap();
+            }
+            done.store(true, Ordering::Release);
+        });
+        scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                // One moment, as a batch sees it.
+                let b = f.fs.apply_all(&[version("a/x"), version("b/x")]).unwrap();
+                assert!(b[1] > b[0], "{b:?}: b was written after a, in the same batch");
+            }
+        });
+    });
+    assert_eq!(contents(&f.fs, held), b"0", "the file that was replaced is still open");
+    f.fs.forget(held, 1);
+    f.fs.forget(open.ino, 1);
+    assert_eq!(number(f.fs.getattr(held)), libc::ESTALE);
+    audit(&f);
+}
+
+#[test]
+fn a_batch_has_bounds_and_a_snapshot_takes_none() {
+    let f = Fixture::new();
+    let large = vec![0xA5; MAX_BYTES / 2];
+    let error = f.fs.apply_all(&[put("a", large.clone()), put("b", large)]).unwrap_err();
+    assert!(error.to_string().contains(&MAX_BYTES.to_string()), "{error}");
+    assert_eq!(names(&f.fs, ROOT), [""; 0]);
+    let main = f.store.volume("main").unwrap();
+    let snapshot = f.store.create_snapshot(&main, "s").unwrap();
+    let old = FileSystem::open_volume(f.store.clone(), snapshot, FsOptions::default()).unwrap();
+    assert_eq!(failed(old.apply_all(&[mkdir("a")])), (None, libc::EROFS));
+}
+
+/// Opens what is on a disk, if it can be opened.
+fn open(sim: &Arc<SimDisk>) -> Option<Fixture> {
+    let options = Options { background: false, ..engine_options() };
+    let store = Arc::new(Store::open(sim.clone(), options.clone()).ok()?);
+    let fs_options = FsOptions { owner: Caller::new(0, 0), ..FsOptions::default() };
+    let fs = Arc::new(FileSystem::open(store.clone(), "main", fs_options).ok()?);
+    Some(Fixture { sim: sim.clone(), store, fs, options })
+}
+
+/// A power cut at the nth operation of the disk, for every n of a batch: all of it is there or nothing.
+#[test]
+fn a_power_cut_leaves_all_of_a_batch_or_nothing() {
+    let apply = |f: &Fixture| -> Result<(), ()> {
+        let operations = [
+            mv("dir", "renamed"),
+            put("renamed/large", vec![3; 150_000]),
+            put("new/file", vec![4; 90_000]),
+            rm("doomed", true),
+        ];
+        f.fs.apply_all(&operations).map_err(drop)?;
+        f.store.sync().map_err(drop)
+    };
+    let prepare = |seed| {
+        let f = open(&Arc::new(SimDisk::new(seed))).unwrap();
+        f.fs.apply_all(&[put("dir/large", vec![1; 150_000]), put("doomed/x", vec![2; 150_000])]).unwrap();
+        f.store.sync().unwrap();
+        f
+    };
+    let (before, after, changes) = {
+        let f = prepare(1);
+        let (before, start) = (tree(&f), f.sim.ops().changes());
+        apply(&f).unwrap();
+        (before, tree(&f), f.sim.ops().changes() - start)
+    };
+    assert!(changes >= 3, "{changes}");
+    let mut seen = [0, 0];
+    for at in 1..=changes + 1 {
+        for seed in 0..4 {
+            let f = prepare(seed);
+            f.sim.crash_at_op(f.sim.ops().changes() + at);
+            let done = apply(&f);
+            let f = open(&Arc::new(f.sim.crash())).unwrap();
+            let found = tree(&f);
+            assert!(found == before || found == after, "operation {at}: {:?}", found.keys());
+            assert!(done.is_err() || found == after, "operation {at}: it was synced");
+            seen[usize::from(found == after)] += 1;
+            audit(&f);
+        }
+    }
+    assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
+}

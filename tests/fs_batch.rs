@@ -59,9 +59,11 @@ fn failed(done: Result<Vec<Option<u64>>, BatchError>) -> (Option<usize>, i32) {
 
 fn read(f: &Fixture, at: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    Tree::new(&f.fs)
-        .read(&path(at), |piece| Ok::<(), lsmfs::fs::Error>(out.extend_from_slice(piece)))
-        .unwrap();
+    let read = Tree::new(&f.fs).read(&path(at), |piece| {
+        out.extend_from_slice(piece);
+        Ok::<(), lsmfs::fs::Error>(())
+    });
+    read.unwrap();
     out
 }
 

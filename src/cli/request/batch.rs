@@ -7,7 +7,7 @@ use crate::cli::request::Job;
 use crate::cli::words::{read_line, words};
 use crate::fs::batch::{BatchError, Expect, MAX_BYTES, MAX_OPERATIONS, Operation};
 use crate::fs::tree::TreePath;
-use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{BufRead, BufReader, BufWriter, Write};
 
 /// Applies a batch, and makes it durable.
 pub fn apply(job: &mut Job<'_>, volume: &str) -> Result<()> {
@@ -106,7 +106,9 @@ fn number(word: &[u8]) -> Result<u64> {
 /// Contents that stand behind a line, and the line's end behind them.
 fn contents(len: u64, input: &mut dyn BufRead) -> Result<Vec<u8>> {
     if len > MAX_BYTES as u64 {
-        return Err(CliError::Refused(format!("contents of {len} bytes: a batch writes at most {MAX_BYTES}")));
+        return Err(CliError::Refused(format!(
+            "contents of {len} bytes: a batch writes at most {MAX_BYTES}"
+        )));
     }
     let mut contents = vec![0; len as usize + 1];
     input.read_exact(&mut contents).map_err(|error| CliError::system("read the contents", error))?;
@@ -136,7 +138,8 @@ mod tests {
 
     #[test]
     fn lines_become_operations() {
-        let text = "# a comment\n\nput \"a b\" x\\n\nexpect a/b version 7\nput z << 3\n\n#\n\nrm -r d\nversion c";
+        let text =
+            "# a comment\n\nput \"a b\" x\\n\nexpect a/b version 7\nput z << 3\n\n#\n\nrm -r d\nversion c";
         let lines = Lines::read(&mut text.as_bytes()).unwrap();
         assert_eq!(
             lines.operations,

@@ -15,4 +15,6 @@
 pub mod cli;
 pub mod disk;
 pub mod fs;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod lsm;

@@ -2,7 +2,7 @@
 
 mod engine_common;
 
-use engine_common::{Rng, assert_no_leaks, cut_power};
+use engine_common::{Rng, assert_no_leaks, crash_seeds, cut_power};
 
 use lsmfs::disk::sim::SimDisk;
 use lsmfs::lsm::{Batch, Error, Options, Store};
@@ -132,16 +132,12 @@ fn check(disk: &Arc<SimDisk>, history: &History, context: &str) -> Store {
     store
 }
 
-/// Seeds, 2 unless `LSMFS_CRASH_SEEDS` says more (a long run by hand).
-fn seeds() -> u64 {
-    std::env::var("LSMFS_CRASH_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(2)
-}
-
 /// A power cut at every operation of a workload with blobs and their garbage collection, and again while
 /// the store recovers from the first.
 #[test]
 fn a_power_cut_at_any_operation_leaves_a_prefix_of_history() {
-    for seed in 0..seeds() {
+    let (seeds, mut points) = (crash_seeds(2), 0);
+    for seed in seeds.clone() {
         let disk = Arc::new(SimDisk::new(seed));
         work(&disk, seed, &mut fresh()).unwrap();
         for at in 1..=disk.ops().changes() {
@@ -160,8 +156,10 @@ fn a_power_cut_at_any_operation_leaves_a_prefix_of_history() {
             while store.step().unwrap() {}
             drop(store);
             drop(check(&disk, &history, &format!("{context}, reopened")));
+            points += 2;
         }
     }
+    println!("{points} power cuts, half of them in recoveries; seeds {seeds:?}");
 }
 
 /// A process that dies (and a system that lives) keeps everything that was answered.

@@ -3,7 +3,7 @@
 
 mod engine_common;
 
-use engine_common::{Rng, assert_no_leaks, contents};
+use engine_common::{Rng, assert_no_leaks, contents, crash_seeds};
 use lsmfs::disk::Disk;
 use lsmfs::disk::sim::{Op, SimDisk};
 use lsmfs::lsm::{Batch, Error, Options, Store};
@@ -96,7 +96,8 @@ fn fresh() -> History {
 /// store recovers from the first.
 #[test]
 fn a_power_cut_at_any_operation_leaves_a_prefix_of_history() {
-    for seed in 0..seeds() {
+    let (seeds, mut points) = (crash_seeds(2), 0);
+    for seed in seeds.clone() {
         let disk = Arc::new(SimDisk::new(seed));
         work(&disk, seed, &mut fresh()).unwrap();
         assert!(disk.ops().get(Op::Reuse) > 0, "log segments are recycled");
@@ -115,13 +116,10 @@ fn a_power_cut_at_any_operation_leaves_a_prefix_of_history() {
             assert_no_leaks(&disk, &store, &context);
             drop(store);
             drop(check(&disk, &history, &format!("{context}, reopened")));
+            points += 2;
         }
     }
-}
-
-/// Seeds, 2 unless `LSMFS_CRASH_SEEDS` says more (a long run by hand).
-fn seeds() -> u64 {
-    std::env::var("LSMFS_CRASH_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(2)
+    println!("{points} power cuts, half of them in recoveries; seeds {seeds:?}");
 }
 
 /// A process that dies (and a system that lives) keeps everything that was answered.

@@ -2,7 +2,7 @@
 
 mod engine_common;
 
-use engine_common::{Rng, assert_no_leaks, cut_power, files, kill, sim, stepped, try_put};
+use engine_common::{Rng, assert_no_leaks, crash_seeds, cut_power, files, kill, sim, stepped, try_put};
 use lsmfs::disk::sim::SimDisk;
 use lsmfs::lsm::options::Compression;
 use lsmfs::lsm::{Batch, Error, Options, Store, Volume};
@@ -384,7 +384,8 @@ fn volumes_behave_as_their_model_through_restarts() {
 /// store recovers from the first.
 #[test]
 fn a_power_cut_at_any_operation_leaves_a_prefix_of_history() {
-    for seed in 0..seeds() {
+    let (seeds, mut points) = (crash_seeds(3), 0);
+    for seed in seeds.clone() {
         let disk = Arc::new(SimDisk::new(seed));
         work(&disk, seed, 90, &mut History::new()).unwrap();
         for at in 1..=disk.ops().changes() {
@@ -401,13 +402,10 @@ fn a_power_cut_at_any_operation_leaves_a_prefix_of_history() {
             assert_no_leaks(&disk, &store, &context);
             drop(store);
             drop(check(&disk, &history, &format!("{context}, reopened")));
+            points += 2;
         }
     }
-}
-
-/// Seeds, 3 unless `LSMFS_CRASH_SEEDS` says more (a long run by hand).
-fn seeds() -> u64 {
-    std::env::var("LSMFS_CRASH_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(3)
+    println!("{points} power cuts, half of them in recoveries; seeds {seeds:?}");
 }
 
 /// A process that dies (and a system that lives) keeps everything that was answered.

@@ -10,6 +10,8 @@ mod check;
 pub mod control;
 mod engine;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod kv;
 mod log;
 mod memory;

@@ -4,7 +4,7 @@
 //! a pipe or a file come plain lines: only what was asked for is printed, and errors name their line. After an
 //! error the session goes on.
 
-mod command;
+pub(super) mod command;
 mod input;
 mod records;
 

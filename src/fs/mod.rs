@@ -38,6 +38,8 @@ pub mod figures;
 mod file;
 pub mod filesystem;
 pub mod fuse;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod host;
 mod inode;
 mod keys;

@@ -30,6 +30,8 @@ pub mod check;
 mod compaction;
 pub mod error;
 mod flush;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod iter;
 pub mod key;
 mod levels;

@@ -83,6 +83,17 @@ pub fn assert_no_leaks(disk: &SimDisk, store: &Store, context: &str) {
     assert_eq!(manifest.len(), 2, "{context}: one generation of the manifest");
 }
 
+/// The seeds of a crash test: 0 up to `default`, unless `LSMFS_CRASH_SEEDS` says how many, or which (`20..30`):
+/// a long run by hand.
+pub fn crash_seeds(default: u64) -> std::ops::Range<u64> {
+    let Ok(told) = std::env::var("LSMFS_CRASH_SEEDS") else { return 0..default };
+    let number = |text: &str| text.parse().unwrap_or_else(|e| panic!("LSMFS_CRASH_SEEDS={told}: {e}"));
+    match told.split_once("..") {
+        Some((from, to)) => number(from)..number(to),
+        None => 0..number(&told),
+    }
+}
+
 /// A small generator of numbers: the same for a seed, everywhere.
 pub struct Rng(pub u64);
 

@@ -26,6 +26,9 @@
 //!
 //! Waiting for another process has no event to wait on here, so this module polls, with a bound.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
+
 use super::{DiskError, LOCK_FILE, OpenError, Result};
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, Mode, OFlags};

@@ -62,7 +62,7 @@ pub fn at(path: &Path) -> io::Result<Option<Entry>> {
 }
 
 /// Lines that do not parse are left out: the kernel may add forms that are of no use here.
-fn parse(table: &[u8]) -> Vec<Entry> {
+pub(in crate::fs) fn parse(table: &[u8]) -> Vec<Entry> {
     table.split(|&byte| byte == b'\n').filter_map(parse_line).collect()
 }
 

@@ -61,6 +61,8 @@
 
 mod format;
 pub(crate) mod found;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod gc;
 pub(crate) mod live;
 pub(crate) mod output;

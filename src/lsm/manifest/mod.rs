@@ -56,15 +56,15 @@ const EDITS_LIMIT: u64 = 1 << 20;
 /// File numbers reserved at once.
 const FILE_BLOCK: u64 = 256;
 
-fn edits_framing(state: &State) -> Framing {
+pub(crate) fn edits_framing(state: &State) -> Framing {
     Framing { magic: b"lsmfsedt", store: state.store }
 }
 
-fn snapshot_name(generation: u64) -> String {
+pub(crate) fn snapshot_name(generation: u64) -> String {
     format!("manifest-{generation:06}")
 }
 
-fn edits_name(generation: u64) -> String {
+pub(crate) fn edits_name(generation: u64) -> String {
     format!("edits-{generation:06}")
 }
 
@@ -154,14 +154,19 @@ fn snapshot_checksum(header: &[u8], edits: &[u8]) -> [u8; 8] {
 fn encode_snapshot(state: &State, generation: u64) -> Vec<u8> {
     let mut edits = Vec::new();
     state.to_edits().iter().for_each(|edit| edit.encode(&mut edits));
+    frame_snapshot(&edits, generation)
+}
+
+/// Encoded edits as a snapshot.
+pub(crate) fn frame_snapshot(edits: &[u8], generation: u64) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     out.extend_from_slice(&VERSION.to_be_bytes());
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(&generation.to_be_bytes());
     out.extend_from_slice(&(edits.len() as u64).to_be_bytes());
-    let sum = snapshot_checksum(&out, &edits);
+    let sum = snapshot_checksum(&out, edits);
     out.extend_from_slice(&sum);
-    out.extend_from_slice(&edits);
+    out.extend_from_slice(edits);
     out
 }
 

@@ -37,6 +37,8 @@ mod data_cursor;
 pub mod filter;
 mod footer;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod index;
 pub mod iter;
 pub mod meta;

@@ -350,7 +350,10 @@ fn work(disk: &Arc<SimDisk>, seed: u64, steps: usize, history: &mut History) -> 
             }
         }
     }
-    assert_eq!(models(&store), *history.states.last().unwrap(), "seed {seed}");
+    // A cut may have been in what is tried again later, and told nobody.
+    if !disk.is_crashed() {
+        assert_eq!(models(&store), *history.states.last().unwrap(), "seed {seed}");
+    }
     store.close()?;
     history.synced = history.states.len() - 1;
     Ok(())

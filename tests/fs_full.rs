@@ -48,8 +48,14 @@ struct Full {
 
 impl Full {
     fn new(capacity: u64) -> Full {
-        let f = Fixture::with(options());
+        Full::with(options(), capacity)
+    }
+
+    fn with(options: Options, capacity: u64) -> Full {
+        let mut f = Fixture::with(options);
         f.sim.set_capacity(capacity);
+        // A store looks at the size of its disk when it opens.
+        f.reopen();
         Full { f, files: BTreeMap::new() }
     }
 
@@ -90,7 +96,7 @@ impl Full {
             if full {
                 return;
             }
-            assert!(n < first + 10_000, "the disk never fills");
+            assert!(n < first + 100_000, "the disk never fills");
         }
     }
 
@@ -112,7 +118,7 @@ impl Full {
 
 #[test]
 fn removing_frees_room_and_writing_resumes() {
-    for (len, capacity) in [(200_000, 4 << 20), (40_000, 4 << 20)] {
+    for (len, capacity) in [(200_000, 4 << 20), (40_000, 4 << 20), (1000, 4 << 20)] {
         let mut full = Full::new(capacity);
         full.fill(0, len);
         full.assert_all_there();
@@ -136,6 +142,35 @@ fn removing_frees_room_and_writing_resumes() {
         full.f.kill();
         full.assert_all_there();
     }
+}
+
+/// With settings made for large disks: all pieces are made to fit the disk. Small files stand in tables, whose room
+/// comes back by merges only.
+#[test]
+fn removing_small_files_frees_a_small_disk_whatever_the_settings() {
+    let mut full = Full::with(Options { background: false, ..engine_options() }, 12 << 20);
+    let len = 3000;
+    full.fill(0, len);
+    let count = full.files.len();
+    assert!(count * len > 4 << 20, "{count} files");
+    full.assert_all_there();
+    // A part of them first, then all.
+    for n in (0..count).filter(|n| n % 3 > 0) {
+        full.remove(&format!("file{n}"));
+    }
+    for n in 0..count / 3 {
+        assert!(full.write_in_the_end(100_000 + n as u64, len), "{n} of {count} again");
+    }
+    full.assert_all_there();
+    let names: Vec<String> = full.files.keys().cloned().collect();
+    names.iter().for_each(|name| full.remove(name));
+    for n in 0..count * 3 / 4 {
+        assert!(full.write_in_the_end(200_000 + n as u64, len), "{n} of {count} after all were removed");
+    }
+    full.assert_all_there();
+    audit(&full.f);
+    full.f.reopen();
+    full.assert_all_there();
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The engine's settings.
 
+use crate::lsm::compaction::leveled;
 use crate::lsm::table::PrefixRule;
 use std::time::Duration;
 
@@ -106,7 +107,45 @@ pub struct Options {
     pub background: bool,
 }
 
+/// However small the disk is, memtables, tables and other pieces have this size.
+const SMALLEST_PIECE: u64 = 8 << 10;
+
 impl Options {
+    /// The room, in bytes, that a full disk must still give, so that what is deleted gives room back: the tables of
+    /// all memtables of a volume, and the outputs of a leveled compaction's largest step, while its inputs are
+    /// there.
+    pub(crate) fn working_room(&self) -> u64 {
+        let memtables = self.memtable_stall_size.saturating_add(self.memtable_size) as u64;
+        let l0 = (self.memtable_size as u64).saturating_mul(self.l0_compaction_trigger as u64);
+        let below = self.level_base_size.saturating_mul(leveled::SINGLE_LEVEL_BASES);
+        memtables.saturating_add(l0).saturating_add(below)
+    }
+
+    /// The settings for a disk that can set `room` bytes aside: memtables, tables and all other pieces are made
+    /// smaller in proportion, so that their [`Options::working_room`] is no more than that.
+    pub(crate) fn within(mut self, room: u64) -> Options {
+        let wanted = self.working_room();
+        if wanted <= room {
+            return self;
+        }
+        let scale = |size: u64| {
+            let scaled = u128::from(size) * u128::from(room) / u128::from(wanted.max(1));
+            u64::try_from(scaled).unwrap_or(size).max(size.min(SMALLEST_PIECE))
+        };
+        for size in [&mut self.memtable_size, &mut self.memtable_stall_size, &mut self.memtable_budget] {
+            *size = usize::try_from(scale(*size as u64)).unwrap_or(*size);
+        }
+        let sizes = [
+            &mut self.log_limit,
+            &mut self.log_segment_size,
+            &mut self.table_size,
+            &mut self.level_base_size,
+            &mut self.blob_file_size,
+        ];
+        sizes.into_iter().for_each(|size| *size = scale(*size));
+        self
+    }
+
     /// Does a tail of this length go to a blob file?
     pub(crate) fn separates(&self, tail_len: usize) -> bool {
         self.blob_min > 0 && tail_len >= self.blob_min

@@ -2,8 +2,11 @@
 //!
 //! A delete is a write: a record in the log, later a table, an edit of the manifest, and a compaction which
 //! writes before it frees. So while the disk is nearly full the store keeps a *reserve*: blocks that nothing is
-//! written to ([`Disk::set_reserve`]), enough for the memtables of a moment and a compaction's step.
+//! written to ([`Disk::set_reserve`]), enough for the tables of all memtables and a compaction's largest step
+//! ([`Options::working_room`]).
 //!
+//! - The reserve is at most an eighth of the disk ([`ONE_IN`]). On a disk for which that is too little, memtables,
+//!   tables and so the steps of all work are smaller ([`fitted`]).
 //! - Where there is plenty of room ([`PLENTY`] times the reserve) nothing is kept aside.
 //! - A small part of it, the *last*, is for opens: a store must not need room that nobody can give.
 //! - When a write that frees room ([`Batch::frees_room`]), a flush or a compaction finds the disk full, the
@@ -46,14 +49,19 @@ pub(crate) struct Reserve {
     wanted: AtomicBool,
 }
 
+/// The settings for a store on this disk: no work needs more room at once than can be kept aside.
+pub(crate) fn fitted(options: Options, disk: &dyn Disk) -> Options {
+    match disk.space() {
+        Ok(space) => options.within(space.total / ONE_IN),
+        Err(_) => options,
+    }
+}
+
 impl Reserve {
     pub fn new(disk: Arc<dyn Disk>, options: &Options) -> Reserve {
-        // What may wait for its flush, and the step of a compaction that takes one of those up.
-        let memtables = options.memtable_stall_size.saturating_add(options.memtable_size);
-        let most = memtables as u64;
         Reserve {
             disk,
-            most,
+            most: options.working_room(),
             held: AtomicBool::new(false),
             low: AtomicBool::new(false),
             wanted: AtomicBool::new(false),

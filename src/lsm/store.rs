@@ -29,7 +29,7 @@ use crate::lsm::metrics::{MeteredDisk, Metrics};
 use crate::lsm::obsolete::Obsolete;
 use crate::lsm::readonly::ReadOnly;
 use crate::lsm::recover::recover;
-use crate::lsm::reserve::Reserve;
+use crate::lsm::reserve::{self, Reserve};
 use crate::lsm::shape::Told;
 use crate::lsm::snapshot::Snapshots;
 use crate::lsm::syncs::{Done, Syncs, run_syncs};
@@ -112,6 +112,7 @@ impl Store {
         let graveyard = Arc::new(Graveyard::default());
         let read_only = ReadOnly::default();
         let cache = Arc::new(BlockCache::new(options.cache_size));
+        let options = reserve::fitted(options, &*disk);
         let reserve = Reserve::new(disk.clone(), &options);
         let recovered = recover(&disk, &options, &graveyard, &cache, &read_only)?;
         let shared = Arc::new(Shared {

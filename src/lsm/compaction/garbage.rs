@@ -77,9 +77,13 @@ fn shadowing(shared: &Shared, levels: &Levels, total: u64) -> Result<Option<Job>
 fn sink(shared: &Shared, levels: &Levels, n: usize, table: &Arc<LiveTable>) -> Job {
     let targets = leveled::targets(levels, &shared.options);
     match n {
-        0 => leveled::from_l0(levels, &targets, Reason::Garbage),
+        0 => leveled::from_l0(levels, &targets, l0_step(shared), Reason::Garbage),
         _ => leveled::down(levels, &targets, n, table, Reason::Garbage),
     }
+}
+
+fn l0_step(shared: &Shared) -> usize {
+    leveled::l0_step(&shared.options, shared.reserve.wants_room())
 }
 
 /// The tables that hold older records than one table does.
@@ -138,7 +142,7 @@ fn scattered(shared: &Shared, levels: &Levels) -> Option<Job> {
         CompactionMode::Tiered => tiered::merge(levels, Reason::Garbage),
         _ => {
             let targets = leveled::targets(levels, &shared.options);
-            leveled::from_l0(levels, &targets, Reason::Garbage)
+            leveled::from_l0(levels, &targets, l0_step(shared), Reason::Garbage)
         }
     })
 }

@@ -5,6 +5,9 @@
 //! L0 directly. So all levels above the bottom together are about a ninth of it, whatever the size: dead
 //! versions cannot cost more space than that for long. A small volume has L0 and the bottom only.
 //!
+//! On a disk without room to spare a step takes no more of L0 than makes one due, the oldest of it: what it writes
+//! must fit into the room that is kept aside ([`Options::working_room`]).
+//!
 //! The most urgent of: too many tables in L0; a level over its target; a table that is mostly
 //! tombstones (a directory just emptied); bottom tables whose tombstones no snapshot needs any more.
 
@@ -20,7 +23,7 @@ const MANY_TOMBSTONES: u64 = 1000;
 
 /// A bottom of up to this many base levels takes L0 directly. Merging L0 into a level between would
 /// move every byte twice, and that level's tables, few and wide, overlap most of such a bottom.
-const SINGLE_LEVEL_BASES: u64 = 3;
+pub(crate) const SINGLE_LEVEL_BASES: u64 = 3;
 
 /// L0 is small while it holds less than one part in this many of a full memtable.
 const SMALL_ONE_IN: u64 = 2;
@@ -52,20 +55,32 @@ pub(crate) fn targets(levels: &Levels, options: &Options) -> Targets {
     Targets { base, bytes }
 }
 
+/// What a choice depends on besides the levels.
+#[derive(Debug)]
+pub(crate) struct Now {
+    /// What older snapshots need is kept.
+    pub oldest_snapshot: SeqNo,
+    /// Are there other volumes, whose forks may have cut memtables short?
+    pub forked: bool,
+    /// Is the disk full?
+    pub scarce: bool,
+}
+
 /// The most urgent job, if any is due.
 ///
 /// Each fork of a volume that is written cuts its memtable short. Tables of L0 that are small all together become
 /// one table of L0 first: merged down, each few of them would take all of the next level with them.
-pub(crate) fn pick(levels: &Levels, options: &Options, oldest_snapshot: SeqNo, forked: bool) -> Option<Job> {
+pub(crate) fn pick(levels: &Levels, options: &Options, now: &Now) -> Option<Job> {
     let targets = targets(levels, options);
+    let from_l0 = |reason| from_l0(levels, &targets, l0_step(options, now.scarce), reason);
     let l0 = levels.level(0);
     let is_small = levels.size(0) < options.memtable_size as u64 / SMALL_ONE_IN;
-    if forked && is_small && l0.len() >= options.l0_compaction_trigger.max(2) {
+    if now.forked && is_small && l0.len() >= options.l0_compaction_trigger.max(2) {
         let inputs = l0.iter().map(|table| (0, table.clone())).collect();
         return Some(Job { inputs, output_level: 0, reason: Reason::Runs });
     }
     if l0.len() >= options.l0_compaction_trigger {
-        return Some(from_l0(levels, &targets, Reason::Runs));
+        return Some(from_l0(Reason::Runs));
     }
     let over = (1..MAX_LEVEL)
         .filter(|n| levels.size(*n) > targets.bytes[*n])
@@ -74,14 +89,14 @@ pub(crate) fn pick(levels: &Levels, options: &Options, oldest_snapshot: SeqNo, f
         return cheapest(levels, n).map(|table| down(levels, &targets, n, table, Reason::Size));
     }
     if l0.iter().any(|table| is_mostly_tombstones(table)) {
-        return Some(from_l0(levels, &targets, Reason::Tombstones));
+        return Some(from_l0(Reason::Tombstones));
     }
     for n in 1..MAX_LEVEL {
         if let Some(table) = levels.level(n).iter().find(|table| is_mostly_tombstones(table)) {
             return Some(down(levels, &targets, n, table, Reason::Tombstones));
         }
     }
-    let freed = |table: &&Arc<LiveTable>| table.tombstones > 0 && table.largest_seq <= oldest_snapshot;
+    let freed = |table: &&Arc<LiveTable>| table.tombstones > 0 && table.largest_seq <= now.oldest_snapshot;
     levels.level(MAX_LEVEL).iter().find(freed).map(|table| Job {
         inputs: vec![(MAX_LEVEL, table.clone())],
         output_level: MAX_LEVEL,
@@ -97,9 +112,16 @@ fn is_mostly_tombstones(table: &LiveTable) -> bool {
     table.tombstones >= MANY_TOMBSTONES && table.tombstones * 2 >= table.entries
 }
 
-/// All of L0: its tables overlap, and what is older must go down first.
-pub(super) fn from_l0(levels: &Levels, targets: &Targets, reason: Reason) -> Job {
-    let inputs: Vec<Input> = levels.level(0).iter().map(|table| (0, table.clone())).collect();
+/// The tables of L0 that one step takes at most.
+pub(super) fn l0_step(options: &Options, scarce: bool) -> usize {
+    if scarce { options.l0_compaction_trigger.max(1) } else { usize::MAX }
+}
+
+/// All of L0, or its oldest `most` tables: they overlap, and what is older must go down first.
+pub(super) fn from_l0(levels: &Levels, targets: &Targets, most: usize, reason: Reason) -> Job {
+    let newest_first = levels.level(0);
+    let oldest = &newest_first[newest_first.len().saturating_sub(most)..];
+    let inputs: Vec<Input> = oldest.iter().map(|table| (0, table.clone())).collect();
     // Levels above the base may still hold tables, from when the volume was larger.
     let shallowest = (1..=targets.base).find(|n| !levels.level(*n).is_empty()).unwrap_or(targets.base);
     Job { inputs, output_level: shallowest, reason }.with_overlapped(levels)

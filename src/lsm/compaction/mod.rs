@@ -112,11 +112,11 @@ pub(crate) struct Compacting {
     pub running: Running,
 }
 
-/// The job that is due, if any. `forked`: are there other volumes, whose forks may have cut memtables short?
-fn pick(levels: &Levels, options: &Options, oldest_snapshot: u64, forked: bool) -> Option<Job> {
+/// The job that is due, if any.
+fn pick(levels: &Levels, options: &Options, now: &leveled::Now) -> Option<Job> {
     match options.compaction {
         CompactionMode::None => None,
-        CompactionMode::Leveled => leveled::pick(levels, options, oldest_snapshot, forked),
+        CompactionMode::Leveled => leveled::pick(levels, options, now),
         CompactionMode::Tiered => tiered::pick(levels, options),
     }
 }
@@ -128,8 +128,12 @@ impl Volume {
         let shared = self.shared();
         let oldest = shared.snapshots.stripes(&shared.commits).first().copied().unwrap_or(0);
         let levels = self.tree().levels.clone();
-        let forked = shared.volumes().len() > 1;
-        let due = || pick(&levels, &shared.options, oldest, forked);
+        let now = leveled::Now {
+            oldest_snapshot: oldest,
+            forked: shared.volumes().len() > 1,
+            scarce: shared.reserve.wants_room(),
+        };
+        let due = || pick(&levels, &shared.options, &now);
         let job = match Some(()).filter(|()| !self.is_idle_fork()).and_then(|()| due()) {
             Some(job) => Some(job),
             None => garbage::pick(shared, &levels)?,

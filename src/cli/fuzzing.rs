@@ -1,10 +1,13 @@
 //! What fuzzing puts into what the command line reads and prints (see [`crate::fuzzing`]).
 
+use crate::cli::control::frame::{Kind, receive, send};
 use crate::cli::print::escape;
+use crate::cli::request::Request;
 use crate::cli::shell::command::Command;
 use crate::fuzzing::Target;
 
-pub(crate) const TARGETS: &[(&str, Target)] = &[("shell_line", shell_line), ("escape", escapes)];
+pub(crate) const TARGETS: &[(&str, Target)] =
+    &[("shell_line", shell_line), ("escape", escapes), ("control", control)];
 
 fn shell_line(input: &[u8]) {
     match Command::parse(input) {
@@ -21,5 +24,25 @@ fn escapes(input: &[u8]) {
     match Command::parse(line.as_bytes()) {
         Ok(Some(Command::Put { value, .. })) => assert_eq!(value, input),
         other => panic!("{line}: {other:?}"),
+    }
+}
+
+/// What a client sends over the control socket: frames, and the requests in them.
+fn control(input: &[u8]) {
+    let mut rest = input;
+    while let Ok(Some((kind, payload))) = receive(&mut rest) {
+        let mut again = Vec::new();
+        send(&mut again, kind, [&payload, b""]).expect("memory takes it");
+        assert_eq!(receive(&again[..]).expect("it was just sent"), Some((kind, payload.clone())));
+        if kind == Kind::Request {
+            request(payload.get(1..).unwrap_or_default());
+        }
+    }
+    request(input);
+}
+
+fn request(bytes: &[u8]) {
+    if let Ok(request) = Request::decode(bytes) {
+        assert_eq!(Request::decode(&request.encode()).expect("what was encoded decodes"), request);
     }
 }

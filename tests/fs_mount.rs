@@ -2,7 +2,7 @@
 
 use lsmfs::disk::real::RealDisk;
 use lsmfs::fs::fuse::{ServeOptions, Session, Stopper};
-use lsmfs::fs::{FileSystem, FsOptions};
+use lsmfs::fs::{FileSystem, FsOptions, Views};
 use lsmfs::lsm::Store;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -40,7 +40,7 @@ impl Mounted {
         );
         let data = CString::new(data).unwrap();
         mount("lsmfs", &dir, "fuse.lsmfs", MountFlags::empty(), data.as_c_str()).unwrap();
-        let session = match Session::start(fs.clone(), device, &ServeOptions::default()) {
+        let session = match Session::start(Views::alone(fs.clone()), device, &ServeOptions::default()) {
             Ok(session) => session,
             Err(e) => {
                 let _ = unmount(&dir, UnmountFlags::DETACH);

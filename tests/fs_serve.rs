@@ -6,8 +6,8 @@ mod fs_common;
 use fs_common::Fixture;
 use fs_common::gate::{Gate, PATIENCE, wait_until};
 use lsmfs::disk::sim::Op;
-use lsmfs::fs::ROOT;
 use lsmfs::fs::fuse::{ServeOptions, Session};
+use lsmfs::fs::{ROOT, Views};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::ffi::CString;
@@ -45,7 +45,7 @@ impl Mounted {
         let data = format!("fd={fd},rootmode=40000,user_id=0,group_id=0,default_permissions");
         let data = CString::new(data).unwrap();
         mount("lsmfs", dir.path(), "fuse.lsmfs", MountFlags::empty(), data.as_c_str()).unwrap();
-        let session = Session::start(store.fs.clone(), device, options);
+        let session = Session::start(Views::alone(store.fs.clone()), device, options);
         if session.is_err() {
             let _ = unmount(dir.path(), UnmountFlags::DETACH);
         }

@@ -11,9 +11,9 @@ use crate::cli::error::{CliError, Result};
 use crate::cli::memory;
 use crate::cli::request::{Job, Request};
 use crate::cli::store::{self, OpenStore};
-use crate::fs::Caller;
 use crate::fs::fuse::{ServeOptions, Session, Stopper};
 use crate::fs::mount::{self, MountError, MountOptions, OwnMount, Unmount};
+use crate::fs::{Caller, Views};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::{self, Read, Write};
@@ -132,13 +132,13 @@ fn serve_open(
     // Somebody may have mounted here while the store was opened.
     mount::clear_dead(dir)?;
     let files = store.files(options.volume.as_deref().unwrap_or(store::MAIN))?;
-    files.set_access_times(options.access_times());
+    let views = Views::of_volume(files, options.access_times());
     let mounted = mount::mount(store.path(), dir, options)?;
     let mut service = Service { own: mounted.own, events, stopper: None };
     let said = store.disk().lock().set_mount(Some(dir)).map_err(|error| CliError::Open(error.into()));
     let server = take_commands(store);
     let announced = said.and_then(|()| {
-        let session = Session::start(files.share(), mounted.device, &serve_options(options))?;
+        let session = Session::start(views, mounted.device, &serve_options(options))?;
         service.stopper = Some(session.stopper());
         thread::spawn(move || {
             let ran = catch_unwind(AssertUnwindSafe(|| session.run()));

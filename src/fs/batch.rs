@@ -32,12 +32,14 @@ use crate::fs::error::{Cause, Context, Error, Result, Subject};
 use crate::fs::filesystem::FileSystem;
 use crate::fs::inode::Inodes;
 use crate::fs::lock::Locks;
+use crate::fs::news::{Gathered, Seats};
 use crate::fs::node::{Node, Outcome};
 use crate::fs::sweep::Removals;
 use crate::fs::tree::{Tree, TreePath};
 use crate::lsm::SeqNo;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use std::sync::Arc;
 
 /// The most operations in a batch.
 pub const MAX_OPERATIONS: usize = 1 << 20;
@@ -131,6 +133,20 @@ impl FileSystem {
         operations: &[Operation],
         caller: Caller,
     ) -> std::result::Result<Vec<Option<SeqNo>>, BatchError> {
+        let news = Gathered::new();
+        let versions = self.try_apply(operations, caller, &news)?;
+        news.tell(self);
+        self.wait_until_told();
+        Ok(versions)
+    }
+
+    /// Does so, and gathers what the mounts are to be told.
+    fn try_apply(
+        &self,
+        operations: &[Operation],
+        caller: Caller,
+        news: &Arc<Gathered>,
+    ) -> std::result::Result<Vec<Option<SeqNo>>, BatchError> {
         let whole = |error| BatchError { operation: None, error };
         if operations.len() > MAX_OPERATIONS {
             let cause = Cause::TooMany { what: "operations", count: operations.len(), limit: MAX_OPERATIONS };
@@ -143,6 +159,7 @@ impl FileSystem {
         let _inodes = self.locks.inodes.exclusive_every();
         let staging = self.stage().context("batch", || Subject::FileSystem).map_err(whole)?;
         let tree = Tree::new(&staging).on_behalf_of(caller);
+        let _seat = news.listen_to(&staging);
         let mut asked: Vec<&TreePath> = Vec::new();
         for (at, operation) in operations.iter().enumerate() {
             let done = operation.run(&tree, &mut asked);
@@ -168,6 +185,7 @@ impl FileSystem {
             written: Written::new(),
             removals: Removals::new(),
             staging: Some(Staging::default()),
+            seats: Seats::default(),
         })
     }
 

@@ -1,7 +1,8 @@
 //! `.lsmfs`: the store's figures as files in the mount.
 //!
 //! The root has a directory of this name that answers to lookups and does not show in listings. In
-//! it are `stats` and `stats.json`, which are read-only and their owner's alone. Nothing can be made,
+//! it are `stats` and `stats.json`, which are read-only and their owner's alone, and `snapshots`, of which only the
+//! name is here: what is in it is the business of who shows the volume (`views.rs`). Nothing can be made,
 //! changed, renamed or removed there, nor under that name.
 //!
 //! A figure is rendered when it is looked up, and that rendering is an inode of its own: it keeps its
@@ -11,7 +12,7 @@
 //! a rendering that nobody has read yet is found again for [`UNREAD_FOR`].
 //!
 //! Their inode numbers are those from [`INO_LIMIT`] to 2^40, which no file gets: the first is the
-//! directory's, the others go round among the renderings.
+//! directory's, the second that of `snapshots`, the others go round among the renderings.
 //!
 //! Lock: the renderings that somebody knows, a leaf.
 
@@ -31,7 +32,13 @@ use std::time::{Duration, Instant};
 pub const NAME: &[u8] = b".lsmfs";
 
 /// The directory's inode number.
-const DIR: Ino = INO_LIMIT;
+pub(super) const DIR: Ino = INO_LIMIT;
+
+/// The inode number of its directory of snapshots, in which whoever shows the volume has them (`views.rs`).
+pub(super) const SNAPSHOTS: Ino = DIR + 1;
+
+/// That directory's name.
+const SNAPSHOTS_NAME: &[u8] = b"snapshots";
 
 /// The end of the renderings' inode numbers.
 const END: Ino = 1 << 40;
@@ -43,16 +50,17 @@ const LIVING_MAX: usize = 4096;
 const UNREAD_FOR: Duration = Duration::from_secs(1);
 
 const DIR_MODE: u32 = 0o500;
+const SNAPSHOTS_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o400;
 
-/// Is it the directory, or a rendering?
+/// Is it the directory, that of snapshots, or a rendering?
 pub(super) fn is_control(ino: Ino) -> bool {
     ino >= DIR
 }
 
 /// Is it a rendering, which the name that led to it will not lead to again?
 pub(super) fn is_rendering(ino: Ino) -> bool {
-    ino > DIR
+    ino > SNAPSHOTS
 }
 
 /// Is the name the directory's, or in it?
@@ -110,6 +118,7 @@ struct Living {
 #[derive(Debug)]
 pub(super) struct Control {
     dir: Record,
+    snapshots: Record,
     owner: Caller,
     living: Mutex<Living>,
 }
@@ -118,21 +127,23 @@ impl Control {
     /// The directory of an owner.
     pub fn new(owner: Caller) -> Control {
         let dir = Record::new(FileKind::Directory, DIR, DIR_MODE, owner, Timestamp::now());
-        let living = Living { known: HashMap::new(), last: DIR, unread: Default::default() };
-        Control { dir, owner, living: Mutex::new(living) }
+        let snapshots = Record::new(FileKind::Directory, SNAPSHOTS, SNAPSHOTS_MODE, owner, Timestamp::now());
+        let living = Living { known: HashMap::new(), last: SNAPSHOTS, unread: Default::default() };
+        Control { dir, snapshots, owner, living: Mutex::new(living) }
     }
 
     /// The attributes of the directory or of a rendering.
     pub fn record(&self, ino: Ino) -> Outcome<Record> {
         match ino {
             DIR => Ok(self.dir.clone()),
+            SNAPSHOTS => Ok(self.snapshots.clone()),
             _ => self.known(ino, |rendering| rendering.record.clone()),
         }
     }
 
     /// A part of a rendering.
     pub fn read(&self, ino: Ino, offset: u64, len: usize) -> Outcome<Bytes> {
-        if ino == DIR {
+        if ino <= SNAPSHOTS {
             return Err(Cause::IsDirectory);
         }
         let contents = self.known(ino, |rendering| rendering.contents.clone())?;
@@ -178,7 +189,7 @@ impl Control {
         let mut ino = living.last;
         loop {
             // Far more numbers than may be known at once: this ends.
-            ino = if ino + 1 < END { ino + 1 } else { DIR + 1 };
+            ino = if ino + 1 < END { ino + 1 } else { SNAPSHOTS + 1 };
             if !living.known.contains_key(&ino) {
                 break;
             }
@@ -197,12 +208,21 @@ impl FileSystem {
     pub(super) fn lookup_control(&self, parent: Ino, name: &[u8]) -> Outcome<Option<Attr>> {
         match parent {
             ROOT => Ok(Some(Attr::from(&self.control.dir))),
+            DIR if name == SNAPSHOTS_NAME && self.has_snapshots() => {
+                Ok(Some(Attr::from(&self.control.snapshots)))
+            }
             DIR => match FIGURES.iter().find(|(known, _)| *known == name) {
                 Some((_, figure)) => self.reference(*figure).map(Some),
                 None => Ok(None),
             },
+            SNAPSHOTS => Ok(None),
             _ => Err(Cause::NotDirectory),
         }
+    }
+
+    /// A snapshot has none itself.
+    fn has_snapshots(&self) -> bool {
+        !self.volume.is_snapshot()
     }
 
     /// Lists the directory, as [`FileSystem::readdir`] or, if `count` is set, as
@@ -213,18 +233,21 @@ impl FileSystem {
         count: bool,
         add: &mut dyn FnMut(DirEntry<'_>) -> bool,
     ) -> Outcome<()> {
-        let dots = [(&b"."[..], DIR), (b"..", ROOT)];
+        let snapshots = Attr::from(&self.control.snapshots);
+        let directories =
+            [(&b"."[..], DIR, None), (b"..", ROOT, None), (SNAPSHOTS_NAME, SNAPSHOTS, Some(snapshots))];
         let skipped = usize::try_from(cookie).unwrap_or(usize::MAX);
-        for (at, (name, ino)) in dots.into_iter().enumerate().skip(skipped) {
+        for (at, (name, ino, attr)) in directories.into_iter().enumerate().skip(skipped) {
             let cookie = at as u64 + 1;
-            if add(DirEntry { name, ino, kind: FileKind::Directory, cookie, attr: None }) {
+            let shown = attr.is_none() || self.has_snapshots();
+            if shown && add(DirEntry { name, ino, kind: FileKind::Directory, cookie, attr }) {
                 return Ok(());
             }
         }
-        let figures = FIGURES.into_iter().enumerate().skip(skipped.saturating_sub(dots.len()));
+        let figures = FIGURES.into_iter().enumerate().skip(skipped.saturating_sub(directories.len()));
         for (at, (name, figure)) in figures {
             let attr = self.reference(figure)?;
-            let cookie = (dots.len() + at) as u64 + 1;
+            let cookie = (directories.len() + at) as u64 + 1;
             let full = add(DirEntry { name, ino: attr.ino, kind: attr.kind, cookie, attr: Some(attr) });
             if full || !count {
                 self.control.forget(attr.ino, 1);
@@ -322,7 +345,7 @@ mod tests {
             keep(&control, b"").unwrap();
         }
         assert!(matches!(keep(&control, b""), Err(Cause::System { .. })));
-        control.forget(DIR + 1, 1);
+        control.forget(SNAPSHOTS + 1, 1);
         keep(&control, b"").unwrap();
     }
 }

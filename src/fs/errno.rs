@@ -25,6 +25,8 @@ pub fn errno(error: &Error) -> i32 {
         Cause::TooManyLinks => libc::EMLINK,
         Cause::ReadOnly => libc::EROFS,
         Cause::NoInodes => libc::ENOSPC,
+        Cause::OtherVolume => libc::EXDEV,
+        Cause::Mounted(_) => libc::EBUSY,
         Cause::Stale => libc::ESTALE,
         Cause::BadRecord { .. } => libc::EIO,
         Cause::System { errno, .. } => errno.raw_os_error(),
@@ -41,6 +43,10 @@ fn engine_errno(error: &lsm::Error) -> i32 {
         },
         lsm::Error::IsSnapshot(_) => libc::EROFS,
         lsm::Error::ReadOnly(_) => libc::EROFS,
+        // It was deleted while somebody worked in it.
+        lsm::Error::NoVolume(_) => libc::ESTALE,
+        lsm::Error::VolumeExists(_) => libc::EEXIST,
+        lsm::Error::BadVolumeName(_) => libc::EINVAL,
         _ => libc::EIO,
     }
 }

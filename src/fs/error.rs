@@ -31,6 +31,8 @@ pub enum Subject {
     Name(Ino, Box<[u8]>),
     /// A path from the root.
     Path(Box<[u8]>),
+    /// The volume or snapshot of this name.
+    Volume(String),
 }
 
 impl Subject {
@@ -45,6 +47,7 @@ impl fmt::Display for Subject {
         match self {
             Subject::FileSystem => write!(f, "file system"),
             Subject::Inode(ino) => write!(f, "inode {ino}"),
+            Subject::Volume(name) => write!(f, "{}", name.escape_debug()),
             Subject::Path(path) => write!(f, "{}", String::from_utf8_lossy(path).escape_debug()),
             Subject::Name(dir, name) => write!(f, "\"{}\" in inode {dir}", name.escape_ascii()),
         }
@@ -112,6 +115,12 @@ pub enum Cause {
     /// Every inode number was used.
     #[error("no inode numbers left")]
     NoInodes,
+    /// From one volume into another.
+    #[error("not in the same volume")]
+    OtherVolume,
+    /// The volume is mounted.
+    #[error("mounted on {0}: unmount it first")]
+    Mounted(String),
     /// Nobody looked up this inode, or it was forgotten.
     #[error("stale inode number")]
     Stale,

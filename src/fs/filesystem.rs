@@ -5,17 +5,19 @@
 //! gives back with [`FileSystem::forget`]; an inode number is valid while it is referenced. The root
 //! always is.
 
+use crate::disk::Space;
 use crate::fs::access::{AccessTimes, AtomicAccessTimes};
 use crate::fs::attr::{Attr, Caller, FileKind, INO_LIMIT, Ino, NAME_MAX, ROOT, Timestamp};
 use crate::fs::batch::Staging;
 use crate::fs::change::{Change, Written};
 use crate::fs::control::{self, Control};
-use crate::fs::entry::{CHUNK_SIZE, Record};
+use crate::fs::entry::{CHUNK_SIZE, Entry, Record};
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::inode::Inodes;
 use crate::fs::keys;
 use crate::fs::lock::Locks;
-use crate::fs::node::Outcome;
+use crate::fs::news::Seats;
+use crate::fs::node::{Outcome, decode_entry};
 use crate::fs::number::Numbers;
 use crate::fs::sweep::Removals;
 use crate::lsm::{Options, Store, Volume};
@@ -65,6 +67,22 @@ pub struct StatFs {
     pub name_max: u32,
 }
 
+impl StatFs {
+    /// On a disk with this room, when so many inode numbers were used.
+    pub(super) fn new(space: &Space, used: u64) -> StatFs {
+        let block = u64::from(BLOCK_SIZE);
+        StatFs {
+            block_size: BLOCK_SIZE,
+            blocks: space.total / block,
+            free: space.free / block,
+            available: space.available / block,
+            files: INO_LIMIT,
+            files_free: INO_LIMIT - used,
+            name_max: NAME_MAX as u32,
+        }
+    }
+}
+
 /// The files and directories of one volume.
 #[derive(Debug)]
 pub struct FileSystem {
@@ -80,6 +98,8 @@ pub struct FileSystem {
     pub(super) removals: Removals,
     /// Is it the stage of a batch?
     pub(super) staging: Option<Staging>,
+    /// Those who are told of changes that others make.
+    pub(super) seats: Seats,
 }
 
 /// Chunks of a file that are written whole, or nearly, go to blob files: this many bytes at least.
@@ -124,6 +144,7 @@ impl FileSystem {
             written: Written::new(),
             removals: Removals::new(),
             staging: None,
+            seats: Seats::default(),
         };
         if fs.find_record(0, b"")?.is_none() {
             fs.admit(0)?;
@@ -133,6 +154,27 @@ impl FileSystem {
             fs.reclaim_leftovers()?;
         }
         Ok(fs)
+    }
+
+    /// The attributes of a volume's root, without opening it; `None` if it was never opened.
+    pub(super) fn root_of(volume: &Volume) -> Result<Option<Attr>> {
+        let key = keys::entry(0, b"");
+        let read = || match volume.get_head(&key)? {
+            None => Ok(None),
+            Some(head) => match decode_entry(&key, &head)? {
+                Entry::File(record) => Ok(Some(Attr::from(&record))),
+                Entry::Link(_) => Err(Cause::bad_record(&key, "a root that is a link")),
+            },
+        };
+        read().context("stat", || Subject::Volume(volume.name()))
+    }
+
+    /// Does something while nothing can be made in the root, which holds nothing.
+    pub(super) fn while_empty(&self, work: impl FnOnce() -> Outcome<()>) -> Outcome<()> {
+        let _names = self.locks.names.exclusive(ROOT);
+        let _inode = self.locks.inodes.exclusive(ROOT);
+        self.check_empty(&mut Change::new(self), ROOT)?;
+        work()
     }
 
     /// Writes the root's entry: `e` 0 and no name.
@@ -210,16 +252,7 @@ impl FileSystem {
     /// The room that is left.
     pub fn statfs(&self) -> Result<StatFs> {
         let space = self.store.space().context("statfs", || Subject::FileSystem)?;
-        let block = u64::from(BLOCK_SIZE);
-        Ok(StatFs {
-            block_size: BLOCK_SIZE,
-            blocks: space.total / block,
-            free: space.free / block,
-            available: space.available / block,
-            files: INO_LIMIT,
-            files_free: INO_LIMIT - self.numbers.used(),
-            name_max: NAME_MAX as u32,
-        })
+        Ok(StatFs::new(&space, self.numbers.used()))
     }
 
     /// Ends the file system's own work; the store stays open and is the caller's to close. What is

@@ -1,9 +1,9 @@
-//! The kernel's face: each request becomes one call of [`FileSystem`].
+//! The kernel's face: each request becomes one call of [`Views`].
 //!
 //! What is agreed with the kernel, and why:
 //!
-//! - This process is the only writer, so names, absent names and attributes stay valid for ever; the
-//!   kernel sees every change pass through itself. The store's figures (`control.rs`) are looked up each
+//! - This process is the only writer, so names, absent names and attributes stay valid for ever: the kernel sees
+//!   every change pass through itself, or is told of it (`notices.rs`). The store's figures (`control.rs`) are looked up each
 //!   time.
 //! - OPEN and FLUSH are answered with `ENOSYS`, once: from then on opening and closing a file costs no
 //!   request and keeps its pages cached. `FUSE_ATOMIC_O_TRUNC` is not asked for, so that `O_TRUNC` comes
@@ -37,7 +37,6 @@ mod notices;
 mod readers;
 mod requests;
 
-use crate::fs::FileSystem;
 use crate::fs::attr::{Attr, Ino};
 use crate::fs::control;
 use crate::fs::errno::errno_logged;
@@ -45,15 +44,15 @@ use crate::fs::error::{Cause, Error, Result, Subject};
 use crate::fs::fuse::answer::{Claim, Refuse, Reply};
 use crate::fs::fuse::notices::{Notice, Notices};
 use crate::fs::fuse::readers::Readers;
-use crate::fs::readdir::DirHandle;
+use crate::fs::views::{self, OpenDir, Views};
 use fuser::{Config, Errno, FileHandle, Generation, InitFlags, ReplyEmpty, SessionACL};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// How long the kernel may keep what it was told: for ever (136 years).
@@ -61,7 +60,7 @@ const TTL: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// How long the kernel may keep what it was told of an inode.
 fn ttl(ino: Ino) -> &'static Duration {
-    if control::is_rendering(ino) { &Duration::ZERO } else { &TTL }
+    if control::is_rendering(views::inner(ino)) { &Duration::ZERO } else { &TTL }
 }
 
 /// Inode numbers are never used again.
@@ -123,18 +122,20 @@ pub struct Session {
     stopped: Arc<AtomicBool>,
     readers: Arc<Readers>,
     notices: Arc<Notices>,
-    fs: Arc<FileSystem>,
+    fs: Arc<Views>,
 }
 
 impl Session {
     /// Takes up a mount whose device descriptor is `device`, and agrees with the kernel on how to talk.
     /// When this returns, requests are queued by the kernel; [`Session::run`] answers them.
-    pub fn start(fs: Arc<FileSystem>, device: OwnedFd, options: &ServeOptions) -> Result<Session> {
+    pub fn start(fs: Arc<Views>, device: OwnedFd, options: &ServeOptions) -> Result<Session> {
         let stopped = Arc::new(AtomicBool::new(false));
         let threads = options.threads.max(1);
         let watched = device.try_clone().map_err(|e| failed("start serving", &e))?;
         let readers = Readers::new(watched, threads, options.timeout, options.linger);
         let notices = Arc::new(Notices::new(options.inodes));
+        let audience: Weak<Notices> = Arc::downgrade(&notices);
+        fs.set_audience(audience);
         let face = Face {
             fs: fs.clone(),
             stopped: stopped.clone(),
@@ -192,13 +193,13 @@ fn failed(what: &'static str, e: &io::Error) -> Error {
     Cause::System { what, errno }.of("mount", Subject::FileSystem)
 }
 
-/// The file system as fuser calls it.
+/// What is shown, as fuser calls it.
 #[derive(Debug)]
 struct Face {
-    fs: Arc<FileSystem>,
+    fs: Arc<Views>,
     stopped: Arc<AtomicBool>,
     xattrs: bool,
-    dirs: Mutex<HashMap<u64, Arc<DirHandle>>>,
+    dirs: Mutex<HashMap<u64, Arc<OpenDir>>>,
     next_dir: AtomicU64,
     readers: Arc<Readers>,
     notices: Arc<Notices>,
@@ -209,7 +210,7 @@ impl Face {
     fn ask<T>(
         &self,
         op: &'static str,
-        question: impl FnOnce(&FileSystem) -> Result<T>,
+        question: impl FnOnce(&Views) -> Result<T>,
     ) -> std::result::Result<T, Errno> {
         if self.stopped.load(Ordering::Acquire) {
             return Err(Errno::EIO);
@@ -226,18 +227,18 @@ impl Face {
     }
 
     /// Does what nobody waits for.
-    fn quietly(&self, op: &'static str, work: impl FnOnce(&FileSystem)) {
+    fn quietly(&self, op: &'static str, work: impl FnOnce(&Views)) {
         let _ = self.ask(op, |fs| {
             work(fs);
             Ok(())
         });
     }
 
-    fn dir(&self, handle: FileHandle) -> Option<Arc<DirHandle>> {
+    fn dir(&self, handle: FileHandle) -> Option<Arc<OpenDir>> {
         self.dirs.lock().get(&handle.0).cloned()
     }
 
-    fn add_dir(&self, dir: DirHandle) -> FileHandle {
+    fn add_dir(&self, dir: OpenDir) -> FileHandle {
         let handle = self.next_dir.fetch_add(1, Ordering::Relaxed);
         self.dirs.lock().insert(handle, Arc::new(dir));
         FileHandle(handle)
@@ -253,7 +254,7 @@ impl Face {
         &self,
         op: &'static str,
         reply: R,
-        question: impl FnOnce(&FileSystem) -> Result<R::Answer>,
+        question: impl FnOnce(&Views) -> Result<R::Answer>,
     ) {
         self.serve_or(op, reply, question, |_| ());
     }
@@ -263,7 +264,7 @@ impl Face {
         &self,
         op: &'static str,
         reply: R,
-        question: impl FnOnce(&FileSystem) -> Result<R::Answer>,
+        question: impl FnOnce(&Views) -> Result<R::Answer>,
         late: impl FnOnce(R::Answer),
     ) {
         let answer = |reply: R, answer| match answer {
@@ -278,7 +279,7 @@ impl Face {
         &self,
         claim: &Arc<Claim<R>>,
         op: &'static str,
-        question: impl FnOnce(&FileSystem) -> Result<T>,
+        question: impl FnOnce(&Views) -> Result<T>,
         answer: impl FnOnce(R, std::result::Result<T, Errno>),
         late: impl FnOnce(T),
     ) {

@@ -4,17 +4,28 @@
 //! with it, mounts and commands alike, shares one [`FileSystem`]. It is opened for the first who asks and closed
 //! when the last has let go, so that a volume that nobody uses costs nothing here.
 //!
+//! Which volumes and snapshots there are changes through here too ([`changes`]), for mounts show them, and what is
+//! mounted by itself must not be taken away.
+//!
 //! # Locks
-//! A slot is locked over the opening and the closing of its file system. `slots` comes after that and is a leaf.
+//! `mounted` comes first: it is held over changes that take a volume away. A slot is locked over the opening and the
+//! closing of its file system. `slots` and `mounts` come after that and are leaves.
 
+mod changes;
+
+pub(super) use changes::{NewRoot, volume_name};
+
+use crate::fs::attr::Caller;
 use crate::fs::error::{Cause, Context, Result, Subject};
-use crate::fs::filesystem::{FileSystem, FsOptions};
+use crate::fs::filesystem::{FileSystem, FsOptions, StatFs};
+use crate::fs::news;
+use crate::fs::views::Views;
 use crate::lsm::manifest::VolumeId;
 use crate::lsm::{self, Store, Volume};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Between a volume's name and a snapshot's.
 pub const SNAPSHOT_MARK: char = '@';
@@ -25,6 +36,23 @@ pub struct Host {
     store: Arc<Store>,
     options: FsOptions,
     slots: Mutex<HashMap<VolumeId, Arc<Mutex<Slot>>>>,
+    /// Volumes and snapshots that are mounted by themselves, and where.
+    mounted: Mutex<HashMap<VolumeId, String>>,
+    /// What mounts show.
+    mounts: Mutex<Vec<Weak<Views>>>,
+}
+
+/// While this lives a volume, or a snapshot, is mounted by itself, and is not taken away.
+#[derive(Debug)]
+pub struct Claim {
+    host: Arc<Host>,
+    volume: VolumeId,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.host.mounted.lock().remove(&self.volume);
+    }
 }
 
 /// A volume that somebody uses, or is about to.
@@ -48,12 +76,63 @@ pub struct Files {
 impl Host {
     /// For an open store, whose file systems are opened with `options`.
     pub fn new(store: Arc<Store>, options: FsOptions) -> Arc<Host> {
-        Arc::new(Host { store, options, slots: Mutex::default() })
+        let (slots, mounted, mounts) = Default::default();
+        Arc::new(Host { store, options, slots, mounted, mounts })
     }
 
     /// The engine.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
+    }
+
+    /// Who owns the store.
+    pub(super) fn owner(&self) -> Caller {
+        self.options.owner
+    }
+
+    /// Notes that a volume, or a snapshot, is mounted by itself at a place.
+    ///
+    /// # Errors
+    /// [`Cause::Mounted`] if it is already.
+    pub fn claim(self: &Arc<Self>, volume: &Volume, place: &str) -> Result<Claim> {
+        let mut mounted = self.mounted.lock();
+        let claimed = match mounted.get(&volume.id()) {
+            Some(place) => Err(Cause::Mounted(place.clone())),
+            None => volume.check_open().map_err(Cause::from),
+        };
+        claimed.context("mount", || Subject::Volume(volume.name()))?;
+        mounted.insert(volume.id(), place.to_string());
+        Ok(Claim { host: self.clone(), volume: volume.id() })
+    }
+
+    /// From now on a mount shows the store.
+    pub(super) fn watch(&self, views: &Arc<Views>) {
+        let mut mounts = self.mounts.lock();
+        mounts.retain(|mount| mount.strong_count() > 0);
+        mounts.push(Arc::downgrade(views));
+    }
+
+    /// Does something with all mounts but `by`.
+    fn each_mount(&self, by: Option<&Views>, mut tell: impl FnMut(&Views)) {
+        let mounts: Vec<Arc<Views>> = self.mounts.lock().iter().filter_map(Weak::upgrade).collect();
+        let is_by = |views: &Views| by.is_some_and(|by| std::ptr::eq(by, views));
+        mounts.iter().filter(|views| !is_by(views)).for_each(|views| tell(views));
+    }
+
+    /// Waits until all mounts have heard what was said of volumes and snapshots.
+    fn wait_until_told(&self) {
+        self.each_mount(None, |views| news::wait_until_heard(views.audience().as_deref()));
+    }
+
+    /// As [`FileSystem::fsync_then`].
+    pub fn fsync_then(&self, done: Box<dyn FnOnce(Result<()>) + Send>) {
+        self.store.sync_then(Box::new(move |synced| done(synced.context("fsync", || Subject::FileSystem))));
+    }
+
+    /// The room that is left in the store.
+    pub fn statfs(&self) -> Result<StatFs> {
+        let space = self.store.space().context("statfs", || Subject::FileSystem)?;
+        Ok(StatFs::new(&space, 0))
     }
 
     /// The volume of that name, or the snapshot: `VOLUME@SNAPSHOT`.
@@ -104,6 +183,11 @@ impl Host {
 }
 
 impl Files {
+    /// The store that they are in.
+    pub(super) fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
     /// To be kept by who lives no longer than this.
     pub fn share(&self) -> Arc<FileSystem> {
         self.files.clone()

@@ -7,6 +7,8 @@
 //! |---|---|
 //! | [`filesystem`] | opening and closing, what belongs to the whole |
 //! | [`host`] | an open store, and those of its volumes that somebody uses |
+//! | [`views`] | what one mount shows: a volume, or all, and their snapshots |
+//! | [`news`] | what mounts are told of changes by others |
 //! | [`attr`], [`entry`], `keys` | attributes; the bytes of records; the keys they stand under |
 //! | `inode`, `node`, `change` | what the outside knows; a file in hand; one request's batch |
 //! | `lock` | all locks and their order |
@@ -46,6 +48,7 @@ mod keys;
 mod link;
 mod lock;
 pub mod mount;
+pub mod news;
 mod node;
 mod number;
 pub mod readdir;
@@ -56,6 +59,7 @@ mod setattr;
 mod sweep;
 pub mod tree;
 mod truncate;
+pub mod views;
 mod xattr;
 
 pub use access::AccessTimes;
@@ -63,9 +67,9 @@ pub use allocate::{Allocate, Seek};
 pub use attr::{Attr, Caller, FileKind, Ino, NAME_MAX, ROOT, SetAttr, SetTime, Timestamp};
 pub use error::{Cause, Error, Result, Subject};
 pub use filesystem::{FileSystem, FsOptions, StatFs, engine_options};
-pub use host::{Files, Host};
+pub use host::{Claim, Files, Host};
 pub use keys::readable as readable_key;
-pub use number::restore_volume;
 pub use readdir::{DirEntry, DirHandle};
 pub use rename::RenameMode;
+pub use views::Views;
 pub use xattr::XattrMode;

@@ -5,6 +5,9 @@
 //! written, removed, listed and scanned. Contents pass through in pieces, however large they are.
 //! Symbolic links are not followed: where they lead is a mount's business.
 //!
+//! The store may be mounted: each change is told to the mounts ([`crate::fs::news`]), and when a call that changes
+//! something returns they show it.
+//!
 //! Callbacks fail with an error type of their own, which takes a file system's error too.
 
 mod names;
@@ -120,6 +123,8 @@ impl<'a> Tree<'a> {
             let (dir, start) = (parent.attr.ino, &piece[..len]);
             let attr = self.fs.create_whole(dir, name, FILE_MODE, start, self.caller).on("write", path)?;
             drop(Held { fs: self.fs, attr });
+            self.fs.tell_name(dir, name);
+            self.fs.wait_until_told();
             return Ok(());
         }
         let new = Unfinished::create(self, parent.attr.ino).on("write", path)?;
@@ -129,7 +134,9 @@ impl<'a> Tree<'a> {
             offset += len as u64;
             len = if ended { 0 } else { source(&mut piece)? };
         }
-        Ok(new.finish(name, old.as_ref().map(|old| &old.attr)).on("write", path)?)
+        let finished = new.finish(name, old.as_ref().map(|old| &old.attr)).on("write", path);
+        self.fs.wait_until_told();
+        Ok(finished?)
     }
 
     /// Removes a file, or with `recursive` a directory and all below it.
@@ -140,14 +147,34 @@ impl<'a> Tree<'a> {
         let parent = self.hold("remove", &parents).on("remove", path)?;
         let found = self.child(&parent, name).on("remove", path)?;
         let held = found.ok_or_else(|| path.error("remove", Cause::NotFound))?;
-        if held.attr.kind != FileKind::Directory {
-            return self.fs.unlink(parent.attr.ino, name).on("remove", path);
-        }
-        if !recursive {
-            return Err(path.error("remove", Cause::IsDirectory));
-        }
-        self.empty(held, path)?;
-        self.fs.rmdir(parent.attr.ino, name).on("remove", path)
+        let removed = match held.attr.kind {
+            FileKind::Directory if !recursive => Err(path.error("remove", Cause::IsDirectory)),
+            FileKind::Directory => {
+                let dir = held.attr.ino;
+                self.empty(held, path)
+                    .and_then(|()| self.rmdir(parent.attr.ino, name, dir).on("remove", path))
+            }
+            _ => self.unlink(parent.attr.ino, name, held.attr.ino).on("remove", path),
+        };
+        self.fs.wait_until_told();
+        removed
+    }
+
+    /// Removes a file's name, and says so.
+    fn unlink(&self, dir: Ino, name: &[u8], ino: Ino) -> Result<()> {
+        self.fs.unlink(dir, name)?;
+        self.fs.tell_name(dir, name);
+        // It may have other names, or be open.
+        self.fs.tell_inode(ino);
+        Ok(())
+    }
+
+    /// Removes an empty directory, and says so.
+    fn rmdir(&self, dir: Ino, name: &[u8], ino: Ino) -> Result<()> {
+        self.fs.rmdir(dir, name)?;
+        self.fs.tell_name(dir, name);
+        self.fs.tell_inode(ino);
+        Ok(())
     }
 
     /// Removes all that lies below a directory.
@@ -157,8 +184,8 @@ impl<'a> Tree<'a> {
             let Some((dir, name)) = walk.entry() else { break };
             match step {
                 Step::Entry(attr) if attr.kind == FileKind::Directory => walk.enter()?,
-                Step::Entry(_) => self.fs.unlink(dir, name).on("remove", &walk.path)?,
-                Step::Left => self.fs.rmdir(dir, name).on("remove", &walk.path)?,
+                Step::Entry(attr) => self.unlink(dir, name, attr.ino).on("remove", &walk.path)?,
+                Step::Left(ino) => self.rmdir(dir, name, ino).on("remove", &walk.path)?,
             }
         }
         Ok(())
@@ -225,6 +252,7 @@ impl<'a> Tree<'a> {
                 Some(next) => next,
                 None => {
                     let attr = self.fs.mkdir(held.attr.ino, name, DIR_MODE, self.caller)?;
+                    self.fs.tell_name(held.attr.ino, name);
                     Held { fs: self.fs, attr }
                 }
             };
@@ -319,6 +347,10 @@ impl<'a> Unfinished<'a> {
         }
         let Some(own) = &self.name else { return Ok(()) };
         fs.rename(self.dir, own.as_bytes(), self.dir, name, RenameMode::Replace)?;
+        fs.tell_name(self.dir, own.as_bytes());
+        fs.tell_name(self.dir, name);
+        // It may have other names, or be open.
+        old.into_iter().for_each(|old| fs.tell_inode(old.ino));
         self.name = None;
         Ok(())
     }
@@ -329,6 +361,7 @@ impl Drop for Unfinished<'_> {
         if let Some(name) = self.name.take() {
             // Should this fail too, the file is left, and whoever caused the drop is told why.
             let _ = self.file.fs.unlink(self.dir, name.as_bytes());
+            self.file.fs.tell_name(self.dir, name.as_bytes());
         }
     }
 }

@@ -3,42 +3,41 @@
 use crate::cli::error::Result;
 use crate::cli::print::{escape, written};
 use crate::cli::request::Job;
-use crate::fs::restore_volume;
+use crate::fs;
 use crate::lsm::{self, Store};
 
-/// Does `work` on the engine, and makes it durable.
-fn change(job: &Job<'_>, work: impl FnOnce(&Store) -> lsm::Result<()>) -> Result<()> {
-    let store = job.store.engine();
-    job.engine(work(store).and_then(|()| store.sync()))
+/// Makes a change durable.
+fn keep<T>(job: &Job<'_>, changed: fs::Result<T>) -> Result<()> {
+    changed?;
+    job.store.sync()
 }
 
 pub fn create(job: &Job<'_>, name: &str) -> Result<()> {
-    change(job, |store| store.create_volume(name).map(drop))
+    keep(job, job.store.host().create_volume(name))
 }
 
 pub fn rename(job: &Job<'_>, name: &str, new_name: &str) -> Result<()> {
-    change(job, |store| store.rename_volume(name, new_name))
+    keep(job, job.store.host().rename_volume(name, new_name))
 }
 
 pub fn delete(job: &Job<'_>, name: &str) -> Result<()> {
-    change(job, |store| store.delete_volume(name))
+    keep(job, job.store.host().delete_volume(name))
 }
 
 pub fn fork(job: &Job<'_>, from: &str, to: &str) -> Result<()> {
-    let from = job.engine(job.store.host().volume(from))?;
-    change(job, |store| store.fork(&from, to).map(drop))
+    keep(job, job.store.host().fork(from, to))
 }
 
 pub fn create_snapshot(job: &Job<'_>, volume: &str, name: &str) -> Result<()> {
-    change(job, |store| store.create_snapshot(&*store.volume(volume)?, name).map(drop))
+    keep(job, job.store.host().create_snapshot(volume, name))
 }
 
 pub fn delete_snapshot(job: &Job<'_>, volume: &str, name: &str) -> Result<()> {
-    change(job, |store| store.delete_snapshot(&*store.volume(volume)?, name))
+    keep(job, job.store.host().delete_snapshot(volume, name))
 }
 
 pub fn restore(job: &Job<'_>, volume: &str, snapshot: &str) -> Result<()> {
-    change(job, |store| restore_volume(store, volume, snapshot).map(drop))
+    keep(job, job.store.host().restore(volume, snapshot))
 }
 
 /// Prints the names of volumes, and after each those of its snapshots.

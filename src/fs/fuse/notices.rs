@@ -1,10 +1,14 @@
 //! What the kernel is told without having asked, and what waits to be done off the requests' threads.
 //!
+//! Late answers change what the kernel believes, and so do commands, which come here with their news
+//! ([`Audience`]) after the change is visible. A lookup that was answered with the older state is over before the
+//! kernel takes the news in: it does both under the directory's lock, or drops attributes that are older.
+//!
 //! A thread of its own, which holds no lock: the kernel takes the directory's lock to forget a name, and
 //! whoever holds that one may be waiting for us.
 //!
 //! The kernel keeps every inode that it has ever been told of until it wants the memory back. Past a number
-//! of them this thread has it forget the names of those that nobody asked for of late ([`FileSystem::coldest`]);
+//! of them this thread has it forget the names of those that nobody asked for of late ([`Views::coldest`]);
 //! it then forgets the inodes too, unless they are in use. (To a program that has such a file open, the
 //! kernel shows its name as deleted in `/proc`; nothing else changes.) Each look at one shard of the table is
 //! followed by the notices for what it found. A round ends when so many were told of that a sixteenth of
@@ -13,19 +17,26 @@
 //!
 //! Lock: one mutex, held to look and to change; a leaf.
 
-use crate::fs::FileSystem;
 use crate::fs::attr::Ino;
 use crate::fs::inode::Inodes;
+use crate::fs::news::Audience;
+use crate::fs::views::Views;
 use fuser::{INodeNo, Notifier};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Between two rounds.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// News that may wait to be told, before who brings more waits too.
+const NEWS_MAX: usize = 4096;
+
+/// How long who brings news waits for room at most: should the kernel be stuck, memory is the lesser evil.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Something to be told or done.
 #[derive(Debug)]
@@ -34,6 +45,8 @@ pub(super) enum Notice {
     Name(Ino, Box<[u8]>),
     /// What it believes of an inode, and of its contents, may be wrong.
     Inode(Ino),
+    /// What it believes of an inode's attributes may be wrong.
+    Attributes(Ino),
     /// References to give back, where there was no thread to do it.
     Forget(Ino, u64),
 }
@@ -48,6 +61,8 @@ pub(super) struct Notices {
     crowd: AtomicUsize,
     queue: Mutex<Queue>,
     wake: Condvar,
+    /// Who brought news waits here.
+    told: Condvar,
     /// There are too many inodes, and nobody has looked after them yet.
     crowded: AtomicBool,
 }
@@ -55,6 +70,9 @@ pub(super) struct Notices {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Notice>,
+    /// Notices in all, and of those how many were told.
+    pushed: u64,
+    told: u64,
     crowded: bool,
     ended: bool,
 }
@@ -67,13 +85,27 @@ impl Notices {
             crowd: AtomicUsize::new(inodes_max),
             queue: Mutex::default(),
             wake: Condvar::new(),
+            told: Condvar::new(),
             crowded: AtomicBool::new(false),
         }
     }
 
-    /// Adds one.
+    /// Adds one. Never waits.
     pub fn push(&self, notice: Notice) {
-        self.queue.lock().waiting.push_back(notice);
+        self.queue.lock().push(notice);
+        self.wake.notify_one();
+    }
+
+    /// Adds what somebody brings who can wait while there is much.
+    fn bring<const N: usize>(&self, notices: [Notice; N]) {
+        let deadline = Instant::now() + ROOM_TIMEOUT;
+        let mut queue = self.queue.lock();
+        while queue.waiting.len() >= NEWS_MAX && !queue.ended {
+            if self.told.wait_until(&mut queue, deadline).timed_out() {
+                break;
+            }
+        }
+        notices.into_iter().for_each(|notice| queue.push(notice));
         self.wake.notify_one();
     }
 
@@ -89,16 +121,19 @@ impl Notices {
     pub fn end(&self) {
         self.queue.lock().ended = true;
         self.wake.notify_one();
+        self.told.notify_all();
     }
 
     /// The thread: until the mount is gone.
-    pub fn run(&self, fs: &FileSystem, kernel: &Notifier) {
+    pub fn run(&self, fs: &Views, kernel: &Notifier) {
         let mut queue = self.queue.lock();
         while !queue.ended {
             if let Some(notice) = queue.waiting.pop_front() {
                 drop(queue);
                 tell(fs, kernel, &notice);
                 queue = self.queue.lock();
+                queue.told += 1;
+                self.told.notify_all();
             } else if std::mem::take(&mut queue.crowded) {
                 drop(queue);
                 let before = fs.referenced();
@@ -121,7 +156,7 @@ impl Notices {
     }
 
     /// Has the kernel forget what nobody used of late.
-    fn make_room(&self, fs: &FileSystem, kernel: &Notifier) {
+    fn make_room(&self, fs: &Views, kernel: &Notifier) {
         let wanted = self.inodes_max - self.inodes_max / 16;
         let mut excess = fs.referenced().saturating_sub(wanted);
         for _ in 0..2 * Inodes::TURN {
@@ -136,10 +171,41 @@ impl Notices {
     }
 }
 
-fn tell(fs: &FileSystem, kernel: &Notifier, notice: &Notice) {
+impl Queue {
+    fn push(&mut self, notice: Notice) {
+        self.pushed += 1;
+        self.waiting.push_back(notice);
+    }
+}
+
+impl Audience for Notices {
+    fn name(&self, parent: Ino, name: &[u8]) {
+        // The name first: where the kernel knows nothing of it, it keeps the directory's attributes.
+        self.bring([Notice::Name(parent, name.into()), Notice::Attributes(parent)]);
+    }
+
+    fn inode(&self, ino: Ino) {
+        self.bring([Notice::Inode(ino)]);
+    }
+
+    fn heard(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let mut queue = self.queue.lock();
+        let all = queue.pushed;
+        while queue.told < all && !queue.ended {
+            if self.told.wait_until(&mut queue, deadline).timed_out() {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+fn tell(fs: &Views, kernel: &Notifier, notice: &Notice) {
     let told = match notice {
         Notice::Name(parent, name) => kernel.inval_entry(INodeNo(*parent), OsStr::from_bytes(name)),
         Notice::Inode(ino) => kernel.inval_inode(INodeNo(*ino), 0, 0),
+        Notice::Attributes(ino) => kernel.inval_inode(INodeNo(*ino), -1, 0),
         Notice::Forget(ino, count) => {
             fs.forget(*ino, *count);
             Ok(())

@@ -1,6 +1,5 @@
 //! The requests, one function each: translate, ask, answer.
 
-use crate::fs::FileSystem;
 use crate::fs::allocate::Seek;
 use crate::fs::attr::{Attr, Ino, SetAttr};
 use crate::fs::error::Result;
@@ -11,6 +10,7 @@ use crate::fs::fuse::convert::{
 };
 use crate::fs::fuse::{Face, GENERATION, MAX_BACKGROUND, MAX_WRITE, WANTED, ttl};
 use crate::fs::readdir::DirEntry;
+use crate::fs::views::Views;
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, INodeNo, InitFlags, IoctlFlags,
     KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr,
@@ -31,7 +31,7 @@ impl Face {
         parent: INodeNo,
         name: &OsStr,
         reply: ReplyEntry,
-        make: impl FnOnce(&FileSystem) -> Result<Attr>,
+        make: impl FnOnce(&Views) -> Result<Attr>,
     ) {
         let late = |made| self.found_late(parent.0, name.as_bytes(), made);
         self.serve_or(op, reply, |fs| make(fs).map(Some), late);
@@ -170,7 +170,7 @@ impl Filesystem for Face {
         let Some(mode) = rename_mode(flags) else { return reply.error(Errno::EINVAL) };
         let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
         let late = |()| self.forget_names(&[(parent.0, name), (new_parent.0, new_name)]);
-        let rename = |fs: &FileSystem| fs.rename(parent.0, name, new_parent.0, new_name, mode);
+        let rename = |fs: &Views| fs.rename(parent.0, name, new_parent.0, new_name, mode);
         self.serve_or("rename", reply, rename, late);
     }
 
@@ -190,7 +190,7 @@ impl Filesystem for Face {
     ) {
         let name = name.as_bytes();
         let late = |made| self.found_late(parent.0, name, Some(made));
-        let create = |fs: &FileSystem| fs.create(parent.0, name, mode, maker(request, umask));
+        let create = |fs: &Views| fs.create(parent.0, name, mode, maker(request, umask));
         self.serve_or("create", reply, create, late);
     }
 
@@ -235,7 +235,7 @@ impl Filesystem for Face {
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let write = |fs: &FileSystem| match flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
+        let write = |fs: &Views| match flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
             true => fs.write_clearing_setid(ino.0, offset, data),
             false => fs.write(ino.0, offset, data),
         };
@@ -265,7 +265,7 @@ impl Filesystem for Face {
     }
 
     fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let open = |fs: &FileSystem| fs.opendir(ino.0).map(|dir| self.add_dir(dir));
+        let open = |fs: &Views| fs.opendir(ino.0).map(|dir| self.add_dir(dir));
         self.serve_or("opendir", reply, open, |handle| self.remove_dir(handle));
     }
 
@@ -285,7 +285,7 @@ impl Filesystem for Face {
             // Where the reply is taken nothing more is wanted.
             claim.with(|reply| reply.add(ino, entry.cookie, kind, name)).unwrap_or(true)
         };
-        let list = |fs: &FileSystem| fs.readdir(&dir, offset, &mut add);
+        let list = |fs: &Views| fs.readdir(&dir, offset, &mut add);
         let answer = |reply: ReplyDirectory, listed| match listed {
             Ok(()) => reply.ok(),
             Err(e) => reply.error(e),
@@ -303,7 +303,7 @@ impl Filesystem for Face {
     ) {
         let Some(dir) = self.dir(handle) else { return reply.error(Errno::EBADF) };
         let claim = Claim::new("readdirplus", reply);
-        let list = |fs: &FileSystem| {
+        let list = |fs: &Views| {
             // Each counts as looked up, also if the listing comes too late.
             let mut referenced = Vec::new();
             fs.readdir_plus(&dir, offset, &mut |entry| {
@@ -341,8 +341,8 @@ impl Filesystem for Face {
         reply.ok();
     }
 
-    fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        self.serve("statfs", reply, FileSystem::statfs);
+    fn statfs(&self, _request: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        self.serve("statfs", reply, |fs| fs.statfs(ino.0));
     }
 
     fn setxattr(
@@ -359,7 +359,7 @@ impl Filesystem for Face {
             return reply.error(Errno::ENOSYS);
         }
         let Some(mode) = xattr_mode(flags) else { return reply.error(Errno::EINVAL) };
-        let set = |fs: &FileSystem| fs.setxattr(ino.0, name.as_bytes(), value, mode, caller(request));
+        let set = |fs: &Views| fs.setxattr(ino.0, name.as_bytes(), value, mode, caller(request));
         self.serve_or("setxattr", reply, set, |()| self.forget_inode(ino.0));
     }
 
@@ -381,7 +381,7 @@ impl Filesystem for Face {
         if !self.xattrs {
             return reply.error(Errno::ENOSYS);
         }
-        let remove = |fs: &FileSystem| fs.removexattr(ino.0, name.as_bytes());
+        let remove = |fs: &Views| fs.removexattr(ino.0, name.as_bytes());
         self.serve_or("removexattr", reply, remove, |()| self.forget_inode(ino.0));
     }
 
@@ -424,7 +424,7 @@ impl Filesystem for Face {
         reply: ReplyEmpty,
     ) {
         let Some((what, keep_size)) = allocation(mode) else { return reply.error(Errno::EOPNOTSUPP) };
-        let allocate = |fs: &FileSystem| fs.allocate(ino.0, offset, len, what, keep_size, caller(request));
+        let allocate = |fs: &Views| fs.allocate(ino.0, offset, len, what, keep_size, caller(request));
         self.serve_or("fallocate", reply, allocate, |()| self.forget_inode(ino.0));
     }
 
@@ -461,7 +461,7 @@ impl Filesystem for Face {
         reply: ReplyWrite,
     ) {
         let (from, to) = ((from.0, from_offset), (to.0, to_offset));
-        let copy = |fs: &FileSystem| fs.copy_range(from, to, len, caller(request));
+        let copy = |fs: &Views| fs.copy_range(from, to, len, caller(request));
         self.serve_or("copy_file_range", reply, copy, |_| self.forget_inode(to.0));
     }
 }

@@ -15,6 +15,8 @@ impl Tree<'_> {
         let parent = self.make_dirs(&parents).on("mkdir", path)?;
         let made = self.fs.mkdir(parent.attr.ino, name, DIR_MODE, self.caller).on("mkdir", path)?;
         self.fs.forget(made.ino, 1);
+        self.fs.tell_name(parent.attr.ino, name);
+        self.fs.wait_until_told();
         Ok(())
     }
 
@@ -28,8 +30,15 @@ impl Tree<'_> {
         if new_dir.attr.kind != FileKind::Directory {
             return Err(to.error("rename", Cause::NotDirectory));
         }
+        let moved = self.child(&old_dir, old).on("rename", from)?;
+        let replaced = self.child(&new_dir, new).on("rename", to)?;
         let (old_dir, new_dir) = (old_dir.attr.ino, new_dir.attr.ino);
-        self.fs.rename(old_dir, old, new_dir, new, RenameMode::Replace).on("rename", from)
+        self.fs.rename(old_dir, old, new_dir, new, RenameMode::Replace).on("rename", from)?;
+        self.fs.tell_name(old_dir, old);
+        self.fs.tell_name(new_dir, new);
+        moved.iter().chain(&replaced).for_each(|held| self.fs.tell_inode(held.attr.ino));
+        self.fs.wait_until_told();
+        Ok(())
     }
 
     /// The version of a path ([`crate::fs::batch`]); `None` if nothing has it.

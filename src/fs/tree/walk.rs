@@ -70,8 +70,8 @@ impl<'a> Listing<'a> {
 pub(super) enum Step {
     /// A file or a directory; the walk's path is its path.
     Entry(Attr),
-    /// The end of a directory that was entered; the walk's path is its path.
-    Left,
+    /// The end of a directory that was entered, of this inode; the walk's path is its path.
+    Left(Ino),
 }
 
 /// A walk in the order of paths. It goes below a directory only where it is told to.
@@ -103,9 +103,9 @@ impl<'a> Walk<'a> {
             self.at_entry = true;
             return Ok(Some(Step::Entry(child.attr)));
         }
-        self.levels.pop();
+        let left = self.levels.pop();
         self.at_entry = true;
-        Ok((!self.levels.is_empty()).then_some(Step::Left))
+        Ok(left.filter(|_| !self.levels.is_empty()).map(|left| Step::Left(left.dir.attr.ino)))
     }
 
     /// Goes below the directory that the walk has just come to.

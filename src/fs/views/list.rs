@@ -1,0 +1,131 @@
+//! Listing: directories of files, and those of volumes and of snapshots.
+//!
+//! The names of volumes and snapshots are those of the moment when the directory was opened; what was deleted since
+//! is left out.
+
+use crate::fs::attr::{FileKind, Ino, ROOT};
+use crate::fs::control;
+use crate::fs::error::{Cause, Context, Result, Subject};
+use crate::fs::readdir::{DirEntry, DirHandle};
+use crate::fs::views::{Place, Views};
+use crate::lsm::Volume;
+use std::sync::Arc;
+
+/// An open directory.
+#[derive(Debug)]
+pub struct OpenDir {
+    ino: Ino,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Files(DirHandle),
+    /// With the inode number of what `..` means.
+    Volumes(Ino, Vec<Arc<Volume>>),
+}
+
+impl Views {
+    /// Opens a directory for listing.
+    pub fn opendir(&self, ino: Ino) -> Result<OpenDir> {
+        let store = self.host.store();
+        let volumes = |parent, volumes: crate::lsm::Result<Vec<Arc<Volume>>>| {
+            let mut volumes = volumes.map_err(Cause::from).context("opendir", || Subject::Inode(ino))?;
+            volumes.sort_by_key(|volume| volume.name());
+            Ok(Kind::Volumes(parent, volumes))
+        };
+        let kind = match self.place(ino)? {
+            Place::Top(_) => volumes(ROOT, store.volumes())?,
+            Place::Snapshots(view) => volumes(view.bits | control::DIR, store.snapshots(&view.volume))?,
+            Place::File(view, inner) => Kind::Files(self.files(&view)?.opendir(inner)?),
+        };
+        Ok(OpenDir { ino, kind })
+    }
+
+    /// As [`FileSystem::readdir`](crate::fs::FileSystem::readdir).
+    pub fn readdir(
+        &self,
+        dir: &OpenDir,
+        cookie: u64,
+        add: &mut dyn FnMut(DirEntry<'_>) -> bool,
+    ) -> Result<()> {
+        self.list(dir, cookie, false, add)
+    }
+
+    /// As [`FileSystem::readdir_plus`](crate::fs::FileSystem::readdir_plus).
+    pub fn readdir_plus(
+        &self,
+        dir: &OpenDir,
+        cookie: u64,
+        add: &mut dyn FnMut(DirEntry<'_>) -> bool,
+    ) -> Result<()> {
+        self.list(dir, cookie, true, add)
+    }
+
+    /// Lists a directory; with `count` a reference is counted to each entry that has attributes and was taken.
+    fn list(
+        &self,
+        dir: &OpenDir,
+        cookie: u64,
+        count: bool,
+        add: &mut dyn FnMut(DirEntry<'_>) -> bool,
+    ) -> Result<()> {
+        let listed = match &dir.kind {
+            Kind::Volumes(parent, volumes) => {
+                return self.list_volumes((dir.ino, *parent), volumes, cookie, count, add);
+            }
+            Kind::Files(listed) => listed,
+        };
+        let view = match self.place(dir.ino)? {
+            Place::File(view, _) | Place::Snapshots(view) => view,
+            Place::Top(_) => return Err(Cause::Stale.of("readdir", Subject::Inode(dir.ino))),
+        };
+        let fs = self.files(&view)?;
+        let mut show = |entry: DirEntry<'_>| {
+            let counted = count && entry.attr.is_some();
+            let (ino, attr) = (entry.ino | view.bits, entry.attr.map(|attr| view.show(attr)));
+            let full = add(DirEntry { ino, attr, ..entry });
+            if counted && !full {
+                self.count(&view, fs);
+            }
+            full
+        };
+        match count {
+            true => fs.readdir_plus(listed, cookie, &mut show),
+            false => fs.readdir(listed, cookie, &mut show),
+        }
+    }
+
+    fn list_volumes(
+        &self,
+        (ino, parent): (Ino, Ino),
+        volumes: &[Arc<Volume>],
+        cookie: u64,
+        count: bool,
+        add: &mut dyn FnMut(DirEntry<'_>) -> bool,
+    ) -> Result<()> {
+        let dots = [(&b"."[..], ino), (b"..", parent)];
+        let skipped = usize::try_from(cookie).unwrap_or(usize::MAX);
+        for (at, (name, ino)) in dots.into_iter().enumerate().skip(skipped) {
+            let cookie = at as u64 + 1;
+            if add(DirEntry { name, ino, kind: FileKind::Directory, cookie, attr: None }) {
+                return Ok(());
+            }
+        }
+        for (at, volume) in volumes.iter().enumerate().skip(skipped.saturating_sub(dots.len())) {
+            // What cannot be read is left out, as what is gone: its name answers with the reason.
+            let Ok(attr) = self.enter(volume) else { continue };
+            let name = volume.name();
+            let cookie = (dots.len() + at) as u64 + 1;
+            let (name, kind) = (name.as_bytes(), FileKind::Directory);
+            let full = add(DirEntry { name, ino: attr.ino, kind, cookie, attr: Some(attr) });
+            if full || !count {
+                self.forget(attr.ino, 1);
+            }
+            if full {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,15 +1,15 @@
 //! What one mount shows: a volume, or all of them, and the snapshots of each.
 //!
-//! The kernel knows inodes by a number of 64 bits, one space for the whole mount; each volume counts its own from
-//! 1. So every volume and every snapshot that a mount shows is a *view* with a number, and what the kernel sees is
+//! The kernel knows inodes by a number of 64 bits, one space for the whole mount, and each volume counts its own from
+//! one. So every volume and every snapshot that a mount shows is a *view* with a number, and what the kernel sees is
 //! view (24 bits) ‖ inode (40 bits): else `cp`, `diff`, `rsync -H` and the page cache would take a file and its
 //! older self, or its fork, for one. View 0 is what stands at the root: the mounted volume, or, in a mount of all
-//! volumes, the directory of their names ([`top`]). The number of another view is that of its volume in the store,
-//! so that it lasts.
+//! volumes, the directory of their names (`top`). The number of another view is that of its volume in the store, so
+//! that it lasts.
 //!
 //! Here is the same face that [`FileSystem`] has, for the numbers of the mount: what is about files is handed on to
-//! the view's file system ([`files`]), what is about names of volumes and snapshots is a change of the store
-//! ([`names`], [`crate::fs::host`]). Nothing leads from one view into another but those names: a rename or a link
+//! the view's file system (`files`), what is about names of volumes and snapshots is a change of the store
+//! (`names`, [`crate::fs::host`]). Nothing leads from one view into another but those names: a rename or a link
 //! across is refused as across file systems, and `mv` copies.
 //!
 //! # Life of a view

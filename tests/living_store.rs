@@ -79,6 +79,19 @@ fn whole_directories_come_and_go() {
 }
 
 #[test]
+fn a_batch_is_seen_at_once() {
+    let mount = Mount::new();
+    let dir = mount.dir();
+    sh(&dir, "mkdir -p d/sub; echo old > d/a; echo b > d/b; ln d/b linked; ls -lR > /dev/null");
+    assert!(!dir.join("d/new").exists() && !dir.join("moved").exists());
+    let store = mount.place.store();
+    let batch = b"put d/new first\nput d/a second\nmv d/sub moved\nmv d/b d/c\nrm linked\n";
+    common::lsmfs_fed(["batch", store.to_str().unwrap()], batch).ok();
+    let listed = sh(&dir, "cat d/new d/a; find . | sort; stat -c %h d/c");
+    assert_eq!(listed, "firstsecond.\n./d\n./d/a\n./d/c\n./d/new\n./moved\n1\n");
+}
+
+#[test]
 fn writers_through_the_mount_and_by_command_agree() {
     let mount = Mount::new();
     let dir = mount.dir();

@@ -23,7 +23,7 @@ fn it_answers_by_name_and_is_not_listed() {
     assert_eq!(fs.getattr(dir.ino).unwrap(), dir);
     assert_eq!(control(fs), dir, "the directory is one");
     assert_eq!(names(fs, ROOT), [""; 0]);
-    assert_eq!(names(fs, dir.ino), ["stats", "stats.json"]);
+    assert_eq!(names(fs, dir.ino), ["snapshots", "stats", "stats.json"]);
     assert_eq!(fs.lookup(dir.ino, b"nothing").unwrap(), None);
     let other = fs.mkdir(ROOT, b"dir", 0o755, USER).unwrap();
     assert_eq!(fs.lookup(other.ino, NAME).unwrap(), None, "only the root has it");
@@ -72,16 +72,16 @@ fn a_listing_counts_what_it_shows() {
     // The second figure does not fit.
     fs.readdir_plus(&handle, 0, &mut |entry| {
         shown.push((entry.name.to_vec(), entry.ino));
-        shown.len() == 4
+        shown.len() == 5
     })
     .unwrap();
     let shown_names: Vec<&[u8]> = shown.iter().map(|(name, _)| name.as_slice()).collect();
-    assert_eq!(shown_names, [&b"."[..], b"..", b"stats", b"stats.json"]);
+    assert_eq!(shown_names, [&b"."[..], b"..", b"snapshots", b"stats", b"stats.json"]);
     assert_eq!((shown[0].1, shown[1].1), (control(fs).ino, ROOT));
-    assert!(fs.getattr(shown[2].1).is_ok());
-    assert_eq!(number(fs.getattr(shown[3].1)), libc::ESTALE);
+    assert!(fs.getattr(shown[3].1).is_ok());
+    assert_eq!(number(fs.getattr(shown[4].1)), libc::ESTALE);
     let mut rest = Vec::new();
-    fs.readdir(&handle, 3, &mut |entry| {
+    fs.readdir(&handle, 4, &mut |entry| {
         rest.push((entry.name.to_vec(), entry.ino));
         false
     })

@@ -24,10 +24,10 @@ fn programs_read_the_figures() {
     assert!(figures(&mount)["writes"]["batches"].as_u64().unwrap() > 40);
     assert_eq!(
         sh(&mount.dir(), "ls .lsmfs; ls -A; find . | sort | head -2"),
-        "stats\nstats.json\nd\n.\n./d\n"
+        "snapshots\nstats\nstats.json\nd\n.\n./d\n"
     );
     let shown = sh(&mount.dir(), "stat -c '%a %F' .lsmfs .lsmfs/stats; ls -l .lsmfs | wc -l");
-    assert_eq!(shown, "500 directory\n400 regular file\n3\n");
+    assert_eq!(shown, "500 directory\n400 regular file\n4\n");
     sh(&mount.dir(), "cp .lsmfs/stats.json copy; grep -q open_ns copy; tar -cf t.tar .lsmfs");
     assert_eq!(sh(&mount.dir(), "tar -tf t.tar"), ".lsmfs/\n.lsmfs/stats\n.lsmfs/stats.json\n");
 }
@@ -94,7 +94,7 @@ fn nothing_there_can_be_changed() {
     }
     assert_eq!(fs::create_dir(dir.join(".lsmfs/d")).unwrap_err().raw_os_error(), Some(libc::EPERM));
     assert_eq!(fs::remove_dir(dir.join(".lsmfs")).unwrap_err().raw_os_error(), Some(libc::EPERM));
-    assert_eq!(sh(&dir, "ls -A; ls -A .lsmfs; cat plain"), "plain\nstats\nstats.json\nx");
+    assert_eq!(sh(&dir, "ls -A; ls -A .lsmfs; cat plain"), "plain\nsnapshots\nstats\nstats.json\nx");
     mount.remount();
     assert_eq!(sh(&dir, "ls -A"), "plain\n");
 }

@@ -29,7 +29,10 @@ fn programs_read_the_figures() {
     let shown = sh(&mount.dir(), "stat -c '%a %F' .lsmfs .lsmfs/stats; ls -l .lsmfs | wc -l");
     assert_eq!(shown, "500 directory\n400 regular file\n4\n");
     sh(&mount.dir(), "cp .lsmfs/stats.json copy; grep -q open_ns copy; tar -cf t.tar .lsmfs");
-    assert_eq!(sh(&mount.dir(), "tar -tf t.tar"), ".lsmfs/\n.lsmfs/snapshots/\n.lsmfs/stats\n.lsmfs/stats.json\n");
+    assert_eq!(
+        sh(&mount.dir(), "tar -tf t.tar"),
+        ".lsmfs/\n.lsmfs/snapshots/\n.lsmfs/stats\n.lsmfs/stats.json\n"
+    );
 }
 
 #[test]

@@ -4,93 +4,20 @@
 mod fs_common;
 
 use fs_common::Fixture;
-use fs_common::gate::{Gate, PATIENCE, wait_until};
-use lsmfs::disk::sim::Op;
-use lsmfs::fs::fuse::{ServeOptions, Session};
-use lsmfs::fs::{ROOT, Views};
+use fs_common::gate::{PATIENCE, wait_until};
+use fs_common::mounted::Mounted;
+use lsmfs::disk::sim::{Fault, Op};
+use lsmfs::fs::ROOT;
+use lsmfs::fs::fuse::ServeOptions;
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
-
-/// A mounted store on a simulated disk.
-struct Mounted {
-    store: Fixture,
-    dir: tempfile::TempDir,
-    /// Where the kernel tells of its connections, and the number of this one.
-    connections: tempfile::TempDir,
-    device: u64,
-    gates: Vec<Arc<Gate>>,
-    server: Option<JoinHandle<lsmfs::fs::Result<()>>>,
-}
-
-impl Mounted {
-    /// `None` if this process may not mount.
-    fn new(store: Fixture, options: &ServeOptions) -> Option<Mounted> {
-        if !rustix::process::getuid().is_root() || !Path::new("/dev/fuse").exists() {
-            eprintln!("skipped: needs root and /dev/fuse");
-            return None;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap();
-        let fd = device.as_raw_fd();
-        let data = format!("fd={fd},rootmode=40000,user_id=0,group_id=0,default_permissions");
-        let data = CString::new(data).unwrap();
-        mount("lsmfs", dir.path(), "fuse.lsmfs", MountFlags::empty(), data.as_c_str()).unwrap();
-        let session = Session::start(Views::alone(store.fs.clone()), device, options);
-        if session.is_err() {
-            let _ = unmount(dir.path(), UnmountFlags::DETACH);
-        }
-        let session = session.unwrap();
-        let server = Some(thread::spawn(move || session.run()));
-        let device = fs::metadata(dir.path()).unwrap().dev();
-        let connections = tempfile::tempdir().unwrap();
-        mount("fusectl", connections.path(), "fusectl", MountFlags::empty(), c"").unwrap();
-        Some(Mounted { store, dir, connections, device, gates: Vec::new(), server })
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// From now on these operations of the disk hang until the gate is opened.
-    fn hang(&mut self, op: Op) -> Arc<Gate> {
-        let gate = Gate::shut_at(&self.store.sim, op);
-        self.gates.push(gate.clone());
-        gate
-    }
-
-    /// The number of requests that are not answered, as the kernel counts.
-    fn unanswered(&self) -> usize {
-        let path = self.connections.path().join(self.device.to_string()).join("waiting");
-        fs::read_to_string(path).unwrap().trim().parse().unwrap()
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        self.store.sim.clear_hooks();
-        self.gates.iter().for_each(|gate| gate.set(false));
-        let _ = unmount(self.connections.path(), UnmountFlags::DETACH);
-        let unmounted = unmount(self.dir.path(), UnmountFlags::DETACH);
-        if let (Ok(()), Some(server)) = (unmounted, self.server.take()) {
-            let served = server.join();
-            if !thread::panicking() {
-                served.unwrap().unwrap();
-                self.store.fs.close().unwrap();
-                self.store.store.close().unwrap();
-            }
-        }
-    }
-}
 
 fn errno<T: std::fmt::Debug>(result: io::Result<T>) -> i32 {
     result.unwrap_err().raw_os_error().unwrap()
@@ -221,7 +148,7 @@ fn the_kernel_forgets_what_it_does_not_use() {
     }
     assert_eq!(kept.metadata().unwrap().ino(), fs::metadata(m.path("kept")).unwrap().ino());
     assert_eq!(fs::metadata(m.path("dir")).unwrap().ino(), dir_ino);
-    assert_eq!(fs::read_dir(m.dir.path()).unwrap().count(), 4002);
+    assert_eq!(fs::read_dir(m.root()).unwrap().count(), 4002);
 }
 
 /// A file opened past the kernel's cache: each read is a request.
@@ -294,5 +221,27 @@ fn writers_that_wait_for_room_hold_up_nobody_else() {
         }
         gate.set(false);
     });
-    assert_eq!(fs::read_dir(m.dir.path()).unwrap().count(), 6);
+    assert_eq!(fs::read_dir(m.root()).unwrap().count(), 6);
+}
+
+/// The disk forgot something: nothing is promised any more, and everybody is told.
+#[test]
+fn a_failed_sync_makes_the_mount_read_only() {
+    let mut store = Fixture::new();
+    fs_common::file(&store.fs, "old", &[7; 100_000]);
+    store.reopen();
+    let Some(m) = Mounted::new(store, &options()) else { return };
+    let file = File::create(m.path("f")).unwrap();
+    file.write_all_at(b"contents", 0).unwrap();
+    m.store.sim.fail(Fault::new(Op::Sync, libc::EIO).on(".log").times(1));
+    assert_eq!(errno(file.sync_all()), libc::EIO);
+    // The disk works again, and yet: what it lost it does not say.
+    assert_eq!(errno(file.sync_all()), libc::EROFS);
+    assert_eq!(errno(file.write_at(b"more", 0)), libc::EROFS);
+    assert_eq!(errno(File::create(m.path("new"))), libc::EROFS);
+    assert_eq!(errno(fs::remove_file(m.path("old"))), libc::EROFS);
+    assert_eq!(fs::read(m.path("f")).unwrap(), b"contents");
+    assert_eq!(fs::read(m.path("old")).unwrap(), [7; 100_000]);
+    drop(file);
+    drop(m.cut_power());
 }

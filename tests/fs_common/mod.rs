@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod gate;
+pub mod mounted;
 
 use lsmfs::disk::Disk;
 use lsmfs::disk::sim::SimDisk;
@@ -36,7 +37,12 @@ impl Fixture {
     }
 
     pub fn with(options: Options) -> Fixture {
-        let sim = Arc::new(SimDisk::new(1));
+        Fixture::on(SimDisk::new(1), options)
+    }
+
+    /// What there is on a disk.
+    pub fn on(sim: SimDisk, options: Options) -> Fixture {
+        let sim = Arc::new(sim);
         let (store, fs) = open(&sim, &options);
         Fixture { sim, store, fs, options }
     }

@@ -2,7 +2,7 @@
 
 use crate::cli::control::client::{self, Sent};
 use crate::cli::error::{CliError, Result};
-use crate::cli::print::output;
+use crate::cli::print::{output, written};
 use crate::cli::request::{Job, Request};
 use crate::cli::store::{self, LOCK_WAIT, OpenStore};
 use crate::disk::OpenError;
@@ -41,11 +41,14 @@ pub fn run(store: &Path, request: &Request) -> Result<()> {
 
 /// Has a request executed; prints on standard output.
 pub fn run_fed(store: &Path, request: &Request, input: &mut dyn Read) -> Result<()> {
+    run_to(store, request, input, &mut output())
+}
+
+/// Has a request executed; prints on `out`.
+pub fn run_to(store: &Path, request: &Request, input: &mut dyn Read, out: &mut dyn Write) -> Result<()> {
     Access::open(store, request.makes_store())?.finish_after(|store| {
-        let mut out = output();
-        let done = store.run(request, input, &mut out);
-        let flushed = out.flush().map_err(|error| CliError::system("write to standard output", error));
-        done.and(flushed)
+        let done = store.run(request, input, out);
+        done.and(written(out.flush()))
     })
 }
 

@@ -78,7 +78,12 @@ impl CliError {
 
     /// Has who reads our output gone away?
     pub fn is_broken_pipe(&self) -> bool {
-        matches!(self, CliError::System { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+        let source = match self {
+            CliError::System { source, .. } => source,
+            CliError::Files(crate::fs::Error { cause: Cause::Output(source), .. }) => source,
+            _ => return false,
+        };
+        source.kind() == io::ErrorKind::BrokenPipe
     }
 
     /// Tells the user, in one line, and picks the exit status.

@@ -10,8 +10,10 @@ mod check;
 pub mod control;
 mod engine;
 mod error;
+mod export;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod import;
 mod kv;
 mod log;
 mod memory;
@@ -60,6 +62,8 @@ enum Command {
     Ls(kv::LsArgs),
     Scan(kv::ScanArgs),
     Batch(batch::BatchArgs),
+    Import(import::ImportArgs),
+    Export(export::ExportArgs),
     Volume(volume::VolumeArgs),
     Fork(volume::ForkArgs),
     Snapshot(volume::SnapshotArgs),
@@ -83,6 +87,8 @@ pub fn main() -> ExitCode {
         Command::Ls(args) => kv::ls(&args),
         Command::Scan(args) => kv::scan(&args),
         Command::Batch(args) => batch::run(&args),
+        Command::Import(args) => import::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Volume(args) => volume::volume(&args),
         Command::Fork(args) => volume::fork(&args),
         Command::Snapshot(args) => volume::snapshot(&args),

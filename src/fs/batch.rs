@@ -29,14 +29,14 @@ use crate::fs::attr::Caller;
 use crate::fs::change::Written;
 use crate::fs::control::Control;
 use crate::fs::error::{Cause, Context, Error, Result, Subject};
-use crate::fs::filesystem::FileSystem;
+use crate::fs::filesystem::{FileSystem, FsOptions};
 use crate::fs::inode::Inodes;
 use crate::fs::lock::Locks;
 use crate::fs::news::{Gathered, Seats};
 use crate::fs::node::{Node, Outcome};
 use crate::fs::sweep::Removals;
 use crate::fs::tree::{Tree, TreePath};
-use crate::lsm::SeqNo;
+use crate::lsm::{SeqNo, Volume};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -171,14 +171,26 @@ impl FileSystem {
         asked.iter().map(|path| Tree::new(&after).version(path)).collect::<Result<_>>().map_err(whole)
     }
 
+    /// What the files are at this moment, to be read however long it takes.
+    pub(super) fn frozen(&self) -> Result<FileSystem> {
+        let volume = self.volume.pinned().context("open", || Subject::FileSystem)?;
+        let frozen = self.over(volume);
+        Ok(FileSystem { options: FsOptions { read_only: true, ..frozen.options }, ..frozen })
+    }
+
     /// A file system on a staged volume over this one's.
     fn stage(&self) -> Outcome<FileSystem> {
-        Ok(FileSystem {
+        Ok(self.over(self.volume.stage(MAX_BYTES)?))
+    }
+
+    /// A file system that is this one but for its volume, and knows no inode.
+    fn over(&self, volume: Arc<Volume>) -> FileSystem {
+        FileSystem {
             store: self.store.clone(),
             options: self.options.clone(),
             access_times: AtomicAccessTimes::new(AccessTimes::Kept),
             control: Control::new(self.options.owner),
-            volume: self.volume.stage(MAX_BYTES)?,
+            volume,
             locks: Locks::default(),
             inodes: Inodes::new(),
             numbers: self.numbers.clone(),
@@ -186,7 +198,7 @@ impl FileSystem {
             removals: Removals::new(),
             staging: Some(Staging::default()),
             seats: Seats::default(),
-        })
+        }
     }
 
     /// Makes what was done in a staging file system. All locks are held.

@@ -7,11 +7,12 @@ use crate::lsm;
 pub fn errno(error: &Error) -> i32 {
     match &error.cause {
         Cause::NotFound => libc::ENOENT,
-        Cause::Exists => libc::EEXIST,
+        Cause::Exists | Cause::NameTaken(_) => libc::EEXIST,
         Cause::NotDirectory => libc::ENOTDIR,
         Cause::IsDirectory => libc::EISDIR,
         Cause::NotEmpty => libc::ENOTEMPTY,
-        Cause::Invalid(_) => libc::EINVAL,
+        Cause::Invalid(_) | Cause::Archive(_) => libc::EINVAL,
+        Cause::Output(e) => e.raw_os_error().unwrap_or(libc::EIO),
         Cause::NotPermitted(_) => libc::EPERM,
         Cause::NotAllowed => libc::EACCES,
         Cause::NotSupported => libc::EOPNOTSUPP,

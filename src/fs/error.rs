@@ -1,8 +1,10 @@
 //! What can go wrong with files: the operation, the file, and why.
 
+use crate::fs::archive::ArchiveError;
 use crate::fs::attr::Ino;
 use crate::lsm;
-use std::fmt;
+use std::sync::Arc;
+use std::{fmt, io};
 
 /// A failed operation on files.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -140,6 +142,15 @@ pub enum Cause {
         /// Its answer.
         errno: rustix::io::Errno,
     },
+    /// A name that an import brings is there already.
+    #[error("{0} exists already")]
+    NameTaken(String),
+    /// An archive cannot be read.
+    #[error("{0}")]
+    Archive(Arc<ArchiveError>),
+    /// What is written does not go out.
+    #[error("write: {0}")]
+    Output(Arc<io::Error>),
     /// A batch expected something else.
     #[error("expected {expected}, found {found}")]
     Unexpected {
@@ -161,6 +172,18 @@ pub enum Cause {
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] lsm::Error),
+}
+
+impl From<ArchiveError> for Cause {
+    fn from(error: ArchiveError) -> Cause {
+        Cause::Archive(Arc::new(error))
+    }
+}
+
+impl From<io::Error> for Cause {
+    fn from(error: io::Error) -> Cause {
+        Cause::Output(Arc::new(error))
+    }
 }
 
 impl Cause {

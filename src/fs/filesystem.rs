@@ -151,6 +151,7 @@ impl FileSystem {
             fs.make_root()?;
         }
         if !fs.options.read_only {
+            fs.remove_interrupted_imports()?;
             fs.reclaim_leftovers()?;
         }
         Ok(fs)

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! e directory (8) name    an entry: see entry.rs. The root's own entry is `e` 0 and no name
+//! b inode (8)             inode numbers from this one up to another are an import's that is under way
 //! d inode (8) chunk (4)   a chunk of a file's contents: the head is empty, the tail is the bytes
 //! d inode (8) chunk (4) 0    which of the chunk's pages are stored, if not all are
 //! i inode (8)             a file that has, or had, several names: its entries only point here
@@ -27,7 +28,11 @@ const CHUNK: u8 = b'd';
 const INODE: u8 = b'i';
 const PARENT: u8 = b'p';
 const ORPHAN: u8 = b'o';
+const IMPORT: u8 = b'b';
 const XATTR: u8 = b'x';
+
+/// The first bytes of the keys that an inode has, in their order.
+pub(super) const OF_INODES: [u8; 6] = [CHUNK, ENTRY, INODE, ORPHAN, PARENT, XATTR];
 
 /// The length of a first byte and an inode number.
 pub(super) const PREFIX_LEN: usize = 9;
@@ -41,7 +46,8 @@ pub(super) type ChunkKey = [u8; PREFIX_LEN + 4];
 /// A page map's key.
 pub(super) type PageMapKey = [u8; PREFIX_LEN + 5];
 
-fn prefix(first: u8, ino: Ino) -> Prefix {
+/// The key of a first byte and an inode number.
+pub(super) fn prefix(first: u8, ino: Ino) -> Prefix {
     let mut key = [first; PREFIX_LEN];
     key[1..].copy_from_slice(&ino.to_be_bytes());
     key
@@ -157,7 +163,23 @@ pub(super) fn orphan_ino(key: &[u8]) -> Option<Ino> {
     Some(Ino::from_be_bytes(*ino))
 }
 
-/// The inode number in any key but a counter's.
+/// The key of a block of inode numbers that are an import's.
+pub(super) fn import(ino: Ino) -> Prefix {
+    prefix(IMPORT, ino)
+}
+
+/// The bounds of the blocks of imports: the first is included, the second is not.
+pub(super) fn imports() -> ([u8; 1], [u8; 1]) {
+    ([IMPORT], [IMPORT + 1])
+}
+
+/// The first inode number in the key of an import's block.
+pub(super) fn import_ino(key: &[u8]) -> Option<Ino> {
+    let rest = key.strip_prefix(&[IMPORT])?;
+    Some(Ino::from_be_bytes(rest.try_into().ok()?))
+}
+
+/// The inode number in any key but a counter's or an import's.
 pub(super) fn ino_of(key: &[u8]) -> Option<Ino> {
     let (first, rest) = key.split_first()?;
     let known = matches!(*first, ENTRY | CHUNK | INODE | PARENT | ORPHAN | XATTR);
@@ -185,7 +207,7 @@ pub fn readable(key: &[u8]) -> String {
         (CHUNK, Some(number), _) => format!("{kind} {ino} {number}"),
         (ENTRY | XATTR, ..) => format!("{kind} {ino} {}", name(rest)),
         (INODE, _, Some((dir, of))) => format!("{kind} {ino} {} {}", Ino::from_be_bytes(*dir), name(of)),
-        (CHUNK | PARENT | ORPHAN | INODE, ..) if rest.is_empty() => format!("{kind} {ino}"),
+        (CHUNK | PARENT | ORPHAN | INODE | IMPORT, ..) if rest.is_empty() => format!("{kind} {ino}"),
         _ => key.escape_ascii().to_string(),
     }
 }
@@ -238,6 +260,7 @@ mod tests {
             &inode_name(4, 1, b"link"),
             &xattr(5, b"user.a"),
             &chunks(7).1,
+            &import(70),
             INODE_COUNTER,
             b"\x01",
         ];
@@ -251,6 +274,7 @@ mod tests {
             r#"i 4 1 "link""#,
             r#"x 5 "user.a""#,
             "d 8",
+            "b 70",
             "sino",
             r"\x01",
         ];

@@ -19,6 +19,7 @@
 //! | [`control`], [`figures`] | the store's figures as files, and as text |
 //! | [`check`] | whether all records fit together, and mending them |
 //! | [`error`], [`errno`] | what can go wrong, and the system's number for it |
+//! | [`import`], [`export`], [`archive`], [`pack`] | whole trees at once, as tar archives |
 //! | [`fuse`] | the kernel's face |
 //! | [`mount`] | making and ending mounts |
 //! | [`tree`], [`batch`] | whole files by their paths, for who has no mount; many changes in one step |
@@ -26,6 +27,7 @@
 mod access;
 mod acl;
 mod allocate;
+pub mod archive;
 pub mod attr;
 pub mod batch;
 mod change;
@@ -36,6 +38,7 @@ mod dir;
 pub mod entry;
 pub mod errno;
 pub mod error;
+pub mod export;
 pub mod figures;
 mod file;
 pub mod filesystem;
@@ -43,6 +46,7 @@ pub mod fuse;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 pub mod host;
+pub mod import;
 mod inode;
 mod keys;
 mod link;
@@ -51,6 +55,7 @@ pub mod mount;
 pub mod news;
 mod node;
 mod number;
+pub mod pack;
 pub mod readdir;
 mod reclaim;
 mod remove;

@@ -11,6 +11,7 @@ use crate::fs::error::Cause;
 use crate::fs::keys;
 use crate::lsm::{self, Batch, Store, Volume};
 use parking_lot::Mutex;
+use std::ops;
 use std::sync::Arc;
 
 /// Numbers reserved at a time.
@@ -28,6 +29,8 @@ pub(super) struct Numbers {
 struct Range {
     next: Ino,
     end: Ino,
+    /// Where the next block starts, as the volume's counter says.
+    counter: Ino,
 }
 
 impl Numbers {
@@ -44,24 +47,32 @@ impl Numbers {
                 next
             }
         };
-        Ok(Numbers { volume, range: Mutex::new(Range { next, end: next }) })
+        Ok(Numbers { volume, range: Mutex::new(Range { next, end: next, counter: next }) })
     }
 
     /// A number that nothing has had before.
     pub fn take(&self) -> Result<Ino, Cause> {
         let mut range = self.range.lock();
         if range.next == range.end {
-            let end = INO_LIMIT.min(range.end + BLOCK);
-            if end == range.end {
-                return Err(Cause::NoInodes);
-            }
-            self.write(end)?;
-            range.end = end;
+            let block = range.block(BLOCK)?;
+            self.write(Batch::new(), block.end)?;
+            *range = Range { next: block.start, end: block.end, counter: block.end };
         }
         let ino = range.next;
         range.next += 1;
         debug_assert!(ino > ROOT && ino < INO_LIMIT);
         Ok(ino)
+    }
+
+    /// A block of `len` numbers, or as many as there are, for an import, with a record that says so.
+    pub fn reserve_import(&self, len: u64) -> Result<ops::Range<Ino>, Cause> {
+        let mut range = self.range.lock();
+        let block = range.block(len)?;
+        let mut batch = Batch::new();
+        batch.put(&keys::import(block.start), &encode_counter(block.end));
+        self.write(batch, block.end)?;
+        range.counter = block.end;
+        Ok(block)
     }
 
     /// Numbers that were handed out or skipped.
@@ -72,19 +83,28 @@ impl Numbers {
     /// Gives back what was reserved and not used.
     pub fn give_back(&self) -> Result<(), Cause> {
         let mut range = self.range.lock();
-        if range.next < range.end {
-            self.write(range.next)?;
-            range.end = range.next;
+        // Not what others were reserved after.
+        if range.next < range.end && range.end == range.counter {
+            self.write(Batch::new(), range.next)?;
+            (range.end, range.counter) = (range.next, range.next);
         }
         Ok(())
     }
 
-    fn write(&self, next: Ino) -> Result<(), Cause> {
-        let mut batch = Batch::new();
+    /// Moves the counter, in a batch with what else is to be written.
+    fn write(&self, mut batch: Batch, next: Ino) -> Result<(), Cause> {
         batch.put(keys::INODE_COUNTER, &encode_counter(next));
         // Within a change that was admitted.
         self.volume.write_admitted(batch)?;
         Ok(())
+    }
+}
+
+impl Range {
+    /// The next block, of up to `len` numbers.
+    fn block(&self, len: u64) -> Result<ops::Range<Ino>, Cause> {
+        let end = INO_LIMIT.min(self.counter.saturating_add(len));
+        if end > self.counter { Ok(self.counter..end) } else { Err(Cause::NoInodes) }
     }
 }
 
@@ -121,6 +141,22 @@ mod tests {
         killed.give_back().unwrap();
         killed.give_back().unwrap();
         assert_eq!(Numbers::open(at).unwrap().take().unwrap(), ROOT + 2 + 2 * BLOCK);
+        store.close().unwrap();
+    }
+
+    #[test]
+    fn an_imports_numbers_are_nobody_elses() {
+        let (store, at) = volume(SimDisk::new(1));
+        let numbers = Numbers::open(at.clone()).unwrap();
+        assert_eq!(numbers.take().unwrap(), ROOT + 1);
+        let block = numbers.reserve_import(10).unwrap();
+        assert_eq!(block, ROOT + 1 + BLOCK..ROOT + 11 + BLOCK);
+        assert_eq!(numbers.take().unwrap(), ROOT + 2, "the present block is used up first");
+        (2..BLOCK).for_each(|_| assert!(!block.contains(&numbers.take().unwrap())));
+        assert_eq!(numbers.take().unwrap(), block.end);
+        let after = numbers.reserve_import(5).unwrap();
+        numbers.give_back().unwrap();
+        assert_eq!(Numbers::open(at).unwrap().take().unwrap(), after.end, "only the last block is given back");
         store.close().unwrap();
     }
 

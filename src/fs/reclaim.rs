@@ -34,9 +34,15 @@ impl FileSystem {
     /// Gives back what files held that were unlinked and open when the last process ended. Before anything
     /// is unlinked in this one: later orphan records are of files that may be open.
     pub(super) fn reclaim_leftovers(&self) -> Outcome<()> {
-        let (mut from, to) = (Bound::Included(keys::orphans().0.to_vec()), keys::orphans().1);
+        let (from, to) = keys::orphans();
+        self.reclaim_orphans(&from, &to)
+    }
+
+    /// Gives back what the files held whose orphan records stand from one key up to another.
+    pub(super) fn reclaim_orphans(&self, from: &[u8], to: &[u8]) -> Outcome<()> {
+        let mut from = Bound::Included(from.to_vec());
         loop {
-            let mut scan = self.volume.scan(from.as_ref().map(Vec::as_slice), Bound::Excluded(&to))?;
+            let mut scan = self.volume.scan(from.as_ref().map(Vec::as_slice), Bound::Excluded(to))?;
             let mut inos = Vec::new();
             while inos.len() < ORPHANS_AT_ONCE && scan.next()? {
                 let ino = keys::orphan_ino(scan.key());

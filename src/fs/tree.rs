@@ -23,7 +23,8 @@ use crate::fs::{
 use bytes::Bytes;
 use path::OnPath;
 use std::result::Result as StdResult;
-use walk::{Held, Listing, Step, Walk};
+use walk::Listing;
+pub(in crate::fs) use walk::{Held, Step, Walk};
 
 /// The mode of files that are made.
 const FILE_MODE: u32 = 0o644;
@@ -235,7 +236,7 @@ impl<'a> Tree<'a> {
     }
 
     /// Looks a path up.
-    fn hold(&self, op: &'static str, path: &TreePath) -> Result<Held<'a>> {
+    pub(in crate::fs) fn hold(&self, op: &'static str, path: &TreePath) -> Result<Held<'a>> {
         let mut held = self.root().on(op, path)?;
         for name in &path.names {
             let next = self.child(&held, name).on(op, path)?;

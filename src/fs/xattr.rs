@@ -21,7 +21,7 @@ use bytes::Bytes;
 use std::ops::Bound;
 
 /// The longest value, in bytes (Linux's `XATTR_SIZE_MAX`).
-const VALUE_MAX: usize = 64 << 10;
+pub(super) const VALUE_MAX: usize = 64 << 10;
 
 /// The longest list of names, in bytes (Linux's `XATTR_LIST_MAX`).
 const LIST_MAX: usize = 64 << 10;
@@ -106,16 +106,28 @@ impl FileSystem {
             _ => {}
         }
         let mut change = Change::new(self);
-        match name {
-            acl::ACCESS => self.set_access_acl(&mut change, &mut node, value, caller)?,
-            acl::DEFAULT => self.set_default_acl(&mut change, &mut node, value)?,
-            _ => self.put_xattr(&mut change, &mut node, name, value)?,
-        }
+        self.lay_xattr(&mut change, &mut node, name, value, caller)?;
         node.record.ctime = Timestamp::now();
         change.save(&node);
         change.commit()?;
         self.inodes.not_bare(ino);
         Ok(())
+    }
+
+    /// Adds to a change what setting an attribute is, whatever it is.
+    pub(super) fn lay_xattr(
+        &self,
+        change: &mut Change<'_>,
+        node: &mut Node,
+        name: &[u8],
+        value: &[u8],
+        caller: Caller,
+    ) -> Outcome<()> {
+        match name {
+            acl::ACCESS => self.set_access_acl(change, node, value, caller),
+            acl::DEFAULT => self.set_default_acl(change, node, value),
+            _ => self.put_xattr(change, node, name, value),
+        }
     }
 
     /// Removes an extended attribute.
@@ -273,7 +285,7 @@ fn is_acl(name: &[u8]) -> bool {
 }
 
 /// Refuses names that no attribute has.
-fn check_xattr_name(name: &[u8]) -> Outcome<()> {
+pub(super) fn check_xattr_name(name: &[u8]) -> Outcome<()> {
     if name.len() > NAME_MAX {
         return Err(Cause::NameTooLong);
     }

@@ -32,6 +32,7 @@ pub mod error;
 mod flush;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+pub mod ingest;
 pub mod iter;
 pub mod key;
 mod levels;

@@ -3,7 +3,7 @@
 //! [`Volume::stage`] gives a volume that reads as the real one does at that moment. What is written to it goes to
 //! a memtable of its own, which lies over the real one's, and is kept; [`Volume::staged_batch`] hands all of it
 //! over as one batch, for the real volume to write: one record in the log, all of it or nothing. Dropped, a staged
-//! volume did nothing.
+//! volume did nothing. One that takes no writes ([`Volume::pinned`]) shows the volume at one moment.
 //!
 //! # What its user keeps
 //! Nobody else may write, between the staging and the write of the batch, what the batch depends on or writes.
@@ -65,9 +65,18 @@ impl Volume {
     /// # Errors
     /// [`Error::Closed`], [`Error::NoVolume`], [`Error::IsSnapshot`].
     pub fn stage(&self, limit: usize) -> Result<Arc<Volume>> {
-        if self.is_snapshot() {
-            return Err(Error::IsSnapshot(self.name()));
-        }
+        if self.is_snapshot() { Err(Error::IsSnapshot(self.name())) } else { self.staged_over(limit) }
+    }
+
+    /// A volume that stays as this one, or this snapshot, is now, and takes no writes.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::NoVolume`].
+    pub fn pinned(&self) -> Result<Arc<Volume>> {
+        self.staged_over(0)
+    }
+
+    fn staged_over(&self, limit: usize) -> Result<Arc<Volume>> {
         let (tree, seq) = self.open_read_point()?;
         let below: Vec<_> = tree.memtables().cloned().collect();
         let tree = Tree { memtable: Arc::default(), immutable: below, ..Tree::clone(&tree) };

@@ -1,7 +1,7 @@
 //! The executor: each request is a call.
 
 use crate::cli::error::{CliError, Result};
-use crate::cli::request::{Request, batch, files, stats, volumes};
+use crate::cli::request::{Request, archive, batch, files, stats, volumes};
 use crate::cli::store::OpenStore;
 use crate::fs::{Caller, Files};
 use crate::lsm;
@@ -39,6 +39,8 @@ impl Request {
             Request::Get { volume, path } => files::get(job, volume, path),
             Request::Version { volume, path } => files::version(job, volume, path),
             Request::Batch { volume } => batch::apply(job, volume),
+            Request::Import { volume, at, owners } => archive::import(job, volume, at, *owners),
+            Request::Export { volume, path } => archive::export(job, volume, path),
             Request::Put { volume, path } => files::put(job, volume, path),
             Request::Remove { volume, path, recursive, force } => {
                 files::remove(job, volume, path, *recursive, *force)

@@ -20,6 +20,7 @@
 //! Requests are JSON, so that a client and a daemon of different versions understand each other as far as they
 //! can: fields with `#[serde(default)]` may be added, and a request that the daemon does not know is refused.
 
+mod archive;
 mod batch;
 mod execute;
 pub mod files;
@@ -41,6 +42,10 @@ pub enum Request {
     Version { volume: String, path: TreePath },
     /// Apply the operations that the input holds, in one step.
     Batch { volume: String },
+    /// Import the tar archive that is the input into a directory.
+    Import { volume: String, at: TreePath, owners: bool },
+    /// Print a tar archive of a directory or file.
+    Export { volume: String, path: TreePath },
     /// Store the input under a path; makes missing directories.
     Put { volume: String, path: TreePath },
     /// Remove a file, or with `recursive` a directory and all below it. With `force` a path without a file is no
@@ -103,7 +108,7 @@ impl Request {
 
     /// Is the store made for it, where there is none?
     pub fn makes_store(&self) -> bool {
-        matches!(self, Request::Put { .. } | Request::Batch { .. } | Request::CreateVolume { .. })
+        matches!(self, Request::Put { .. } | Request::Batch { .. } | Request::Import { .. } | Request::CreateVolume { .. })
     }
 }
 

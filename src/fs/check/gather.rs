@@ -5,11 +5,12 @@ use crate::fs::attr::{FileKind, Ino, ROOT};
 use crate::fs::entry::{
     CHUNK_SIZE, Entry, PAGE_SIZE, Record, decode_counter, decode_page_map, decode_parent, pages_of,
 };
+use crate::fs::import::block as import_block;
 use crate::fs::keys;
 use crate::fs::node::{Outcome, check_name};
 use crate::lsm::{Scan, Volume};
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 
 /// A directory's entry.
 #[derive(Debug, Clone)]
@@ -84,6 +85,8 @@ pub(super) struct Gathered {
     pub with_attributes: Vec<Ino>,
     pub counter: Option<u64>,
     pub largest: Ino,
+    /// Inode numbers of imports that did not come to their end: the next open removes what has them.
+    imports: Vec<Range<Ino>>,
     pub records: u64,
 }
 
@@ -116,10 +119,24 @@ impl Gathered {
             }
             return Ok(());
         }
+        // These come before all others.
+        if keys::import_ino(key).is_some() {
+            match import_block(key, head) {
+                Ok(block) => {
+                    self.largest = self.largest.max(block.end - 1);
+                    self.imports.push(block);
+                }
+                Err(_) => self.bad(key, "an import's record makes no sense"),
+            }
+            return Ok(());
+        }
         let Some(ino) = keys::ino_of(key) else {
             self.bad(key, "not a key of files");
             return Ok(());
         };
+        if self.imports.iter().any(|block| block.contains(&ino)) {
+            return Ok(());
+        }
         self.largest = self.largest.max(ino);
         match key[0] {
             b'd' => self.chunk(ino, key, head),

@@ -1,7 +1,7 @@
 //! Directories, renames and versions by their paths.
 
 use super::path::{OnPath, TreePath};
-use super::{DIR_MODE, Tree};
+use super::{DIR_MODE, Held, Tree};
 use crate::fs::node::Outcome;
 use crate::fs::{Cause, FileKind, RenameMode, Result};
 use crate::lsm::SeqNo;
@@ -39,6 +39,21 @@ impl Tree<'_> {
         moved.iter().chain(&replaced).for_each(|held| self.fs.tell_inode(held.attr.ino));
         self.fs.wait_until_told();
         Ok(())
+    }
+
+    /// The deepest directory on the way to a path that exists, and the names that are missing below it.
+    pub(in crate::fs) fn deepest(&self, path: &TreePath) -> Result<(Held<'_>, Vec<Box<[u8]>>)> {
+        let mut held = self.hold("look up", &TreePath::default())?;
+        for (at, name) in path.names.iter().enumerate() {
+            match self.child(&held, name).on("look up", path)? {
+                Some(next) => held = next,
+                None => return Ok((held, path.names[at..].to_vec())),
+            }
+        }
+        match held.attr.kind {
+            FileKind::Directory => Ok((held, Vec::new())),
+            _ => Err(path.error("look up", Cause::NotDirectory)),
+        }
     }
 
     /// The version of a path ([`crate::fs::batch`]); `None` if nothing has it.

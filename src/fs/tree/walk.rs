@@ -9,7 +9,7 @@ const NAMES_AT_ONCE: usize = 256;
 
 /// A file that is referenced while this lives.
 #[derive(Debug)]
-pub(super) struct Held<'a> {
+pub(in crate::fs) struct Held<'a> {
     pub fs: &'a FileSystem,
     pub attr: Attr,
 }
@@ -67,7 +67,7 @@ impl<'a> Listing<'a> {
 
 /// What a walk comes to.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(in crate::fs) enum Step {
     /// A file or a directory; the walk's path is its path.
     Entry(Attr),
     /// The end of a directory that was entered, of this inode; the walk's path is its path.
@@ -76,7 +76,7 @@ pub(super) enum Step {
 
 /// A walk in the order of paths. It goes below a directory only where it is told to.
 #[derive(Debug)]
-pub(super) struct Walk<'a> {
+pub(in crate::fs) struct Walk<'a> {
     /// The path of the last step.
     pub path: TreePath,
     /// From the directory where the walk started to the one it is in.

@@ -33,7 +33,7 @@ use crate::lsm::levels::{Levels, LiveTable};
 use crate::lsm::options::CompactionMode;
 use crate::lsm::volume::Volume;
 use crate::lsm::{Options, Result};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 pub(crate) use progress::Progress;
 use progress::Running;
 use serde::Serialize;
@@ -110,6 +110,13 @@ pub(crate) struct Compacting {
     turn: Mutex<()>,
     /// The jobs that merge tables now.
     pub running: Running,
+}
+
+impl Compacting {
+    /// Keeps jobs of the volume from running.
+    pub fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock()
+    }
 }
 
 /// The job that is due, if any.

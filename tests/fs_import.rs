@@ -34,6 +34,9 @@ fn member(path: impl AsRef<[u8]>, kind: MemberKind) -> Member {
     }
 }
 
+/// What of a file is not zeros.
+type Pieces = Vec<(u64, Vec<u8>)>;
+
 /// An archive that is being made.
 struct Archive(Writer<Vec<u8>>);
 
@@ -88,7 +91,7 @@ fn read(f: &Fixture, at: &str) -> Vec<u8> {
 fn listed(archive: &[u8]) -> BTreeMap<Vec<u8>, (Member, Vec<u8>)> {
     let mut reader = Reader::new(archive);
     let mut found = BTreeMap::new();
-    while let Some(mut member) = reader.next().unwrap() {
+    while let Some(mut member) = reader.next_member().unwrap() {
         let mut data = vec![0; member.size as usize];
         let copied = reader.contents(|at, bytes| {
             data[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
@@ -117,9 +120,22 @@ fn rich() -> Vec<u8> {
         (b"system.posix_acl_access".to_vec(), acl.clone()),
         (b"user.a=b%".to_vec(), vec![b'\n'; 3000]),
     ];
-    archive.add(&Member { xattrs: vec![(b"user.root".to_vec(), b"r".to_vec())], mode: 0o711, ..member("./", MemberKind::Directory) }, b"");
+    archive.add(
+        &Member {
+            xattrs: vec![(b"user.root".to_vec(), b"r".to_vec())],
+            mode: 0o711,
+            ..member("./", MemberKind::Directory)
+        },
+        b"",
+    );
     archive.dir("./d/");
-    archive.add(&Member { xattrs: vec![(b"system.posix_acl_default".to_vec(), acl)], ..member("./d/e/", MemberKind::Directory) }, b"");
+    archive.add(
+        &Member {
+            xattrs: vec![(b"system.posix_acl_default".to_vec(), acl)],
+            ..member("./d/e/", MemberKind::Directory)
+        },
+        b"",
+    );
     archive.file("./empty", b"");
     archive.file("./small", b"small\n");
     archive.file("./d/inline", &[3; 4096]);
@@ -139,7 +155,8 @@ fn rich() -> Vec<u8> {
     archive.kind("./hard2", MemberKind::HardLink(b"./d/e/hard".to_vec()));
     archive.kind("./hard3", MemberKind::HardLink(b"./d/chunks".to_vec()));
     let extents = vec![(65_536, 4096), (1 << 30, 1000)];
-    let sparse = Member { size: (1 << 30) + 50_000, extents: Some(extents), ..member("./sparse", MemberKind::File) };
+    let sparse =
+        Member { size: (1 << 30) + 50_000, extents: Some(extents), ..member("./sparse", MemberKind::File) };
     archive.add(&sparse, &[9; 5096]);
     archive.end()
 }
@@ -162,7 +179,7 @@ fn what_is_imported_is_exported_again() {
         let small = |archive: &[u8]| {
             let mut found = BTreeMap::new();
             let mut reader = Reader::new(archive);
-            while let Some(mut member) = reader.next().unwrap() {
+            while let Some(mut member) = reader.next_member().unwrap() {
                 let mut data = Vec::new();
                 let copied = reader.contents(|at, bytes| {
                     // What is zeros in a page is as good as a hole.
@@ -181,7 +198,7 @@ fn what_is_imported_is_exported_again() {
         };
         let (mut wanted, mut found) = (small(&archive), small(&out));
         // Which of the names is the first is the order's affair; the others are links to it.
-        let links = |of: &mut BTreeMap<Vec<u8>, (Member, Vec<(u64, Vec<u8>)>)>| {
+        let links = |of: &mut BTreeMap<Vec<u8>, (Member, Pieces)>| {
             for name in ["./attributes", "./d/e/hard", "./hard2", "./hard3", "./d/chunks"] {
                 assert!(of.remove(name.as_bytes()).is_some(), "{name}");
             }
@@ -300,7 +317,10 @@ fn later_members_replace_earlier_ones() {
     archive.file("l/in", b"here");
     archive.dir("d");
     import(&f, &archive.end(), "/").unwrap();
-    assert_eq!((read(&f, "a"), read(&f, "d/x"), read(&f, "d/y")), (b"new".to_vec(), b"second".to_vec(), b"third".to_vec()));
+    assert_eq!(
+        (read(&f, "a"), read(&f, "d/x"), read(&f, "d/y")),
+        (b"new".to_vec(), b"second".to_vec(), b"third".to_vec())
+    );
     assert_eq!((read(&f, "l/in"), stat(&f, "d").mode), (b"here".to_vec(), 0o2750));
     assert_eq!(stat(&f, "d/y").nlink, 1);
     audit(&f);
@@ -404,7 +424,10 @@ fn an_export_shows_one_moment() {
     let (out, n) = (meddler.out, meddler.n);
     assert!(n > 0);
     let found = listed(&out);
-    assert_eq!(found.keys().map(|key| key.escape_ascii().to_string()).collect::<Vec<_>>(), ["./", "./a", "./x", "./y"]);
+    assert_eq!(
+        found.keys().map(|key| key.escape_ascii().to_string()).collect::<Vec<_>>(),
+        ["./", "./a", "./x", "./y"]
+    );
     assert_eq!((&found[&b"./x"[..]].1[..], &found[&b"./y"[..]].1[..]), (&b"1"[..], &b"1"[..]));
     // Of a snapshot, and of one file.
     let main = f.store.volume("main").unwrap();

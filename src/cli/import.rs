@@ -91,7 +91,9 @@ fn show(bar: &ProgressBar) {
         Some(_) => "{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}",
         None => "{spinner} {bytes}, {bytes_per_sec}",
     };
-    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar.set_style(
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()),
+    );
 }
 
 /// Counts what passes through.

@@ -158,7 +158,8 @@ impl<W: Write> Export<'_, W> {
     fn xattrs(&self, ino: Ino) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let listed = self.fs.listxattr(ino)?;
         let names = listed.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-        let read = |name: &[u8]| Ok(self.fs.getxattr(ino, name)?.map(|value| (name.to_vec(), value.to_vec())));
+        let read =
+            |name: &[u8]| Ok(self.fs.getxattr(ino, name)?.map(|value| (name.to_vec(), value.to_vec())));
         names.filter_map(|name| read(name).transpose()).collect()
     }
 

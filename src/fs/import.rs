@@ -77,12 +77,7 @@ impl FileSystem {
     ///
     /// # Errors
     /// Nothing was imported. [`Cause::Archive`] if it cannot be read, [`Cause::Exists`] if a name is taken.
-    pub fn import(
-        &self,
-        archive: impl Read,
-        at: &TreePath,
-        options: &ImportOptions,
-    ) -> Result<Imported> {
+    pub fn import(&self, archive: impl Read, at: &TreePath, options: &ImportOptions) -> Result<Imported> {
         let mut failed_at = None;
         let imported = self.try_import(archive, at, options, &mut failed_at);
         imported.context("import", || Subject::Path(failed_at.unwrap_or_else(|| at.to_bytes()).into()))
@@ -105,8 +100,10 @@ impl FileSystem {
         let mut builder = Builder::start(self, target, options)?;
         let built = (|| {
             builder.make_base(&missing)?;
-            while let Some(member) = reader.next()? {
-                builder.member(&member, &mut reader).inspect_err(|_| *failed_at = Some(member.path.clone()))?;
+            while let Some(member) = reader.next_member()? {
+                builder
+                    .member(&member, &mut reader)
+                    .inspect_err(|_| *failed_at = Some(member.path.clone()))?;
                 imported.count(&member);
             }
             Ok(())

@@ -156,7 +156,11 @@ mod tests {
         assert_eq!(numbers.take().unwrap(), block.end);
         let after = numbers.reserve_import(5).unwrap();
         numbers.give_back().unwrap();
-        assert_eq!(Numbers::open(at).unwrap().take().unwrap(), after.end, "only the last block is given back");
+        assert_eq!(
+            Numbers::open(at).unwrap().take().unwrap(),
+            after.end,
+            "only the last block is given back"
+        );
         store.close().unwrap();
     }
 

@@ -12,8 +12,8 @@ use crate::fs::Timestamp;
 use crate::fs::archive::{Member, MemberKind, Writer};
 use rustix::buffer::{SpareCapacity, spare_capacity};
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, SeekFrom, Stat, fgetxattr, flistxattr, fstat, lgetxattr, llistxattr,
-    major, minor, openat, readlinkat, seek, statat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, SeekFrom, Stat, fgetxattr, flistxattr, fstat, lgetxattr,
+    llistxattr, major, minor, openat, readlinkat, seek, statat,
 };
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -110,10 +110,12 @@ impl<W: Write> Pack<'_, W> {
                 continue;
             };
             let path = [&level.path[..], &name].concat();
-            let stat = statat(&level.fd, &*name, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| self.failed(&path, e))?;
+            let stat =
+                statat(&level.fd, &*name, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| self.failed(&path, e))?;
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
                 let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let fd = openat(&level.fd, &*name, flags, Mode::empty()).map_err(|e| self.failed(&path, e))?;
+                let fd =
+                    openat(&level.fd, &*name, flags, Mode::empty()).map_err(|e| self.failed(&path, e))?;
                 let path = [&path[..], b"/"].concat();
                 self.directory(&path, &fd, &stat)?;
                 levels.push(self.level(path, fd)?);
@@ -186,7 +188,7 @@ impl<W: Write> Pack<'_, W> {
         }
         let key = (stat.st_dev, stat.st_ino);
         let Some((first, left)) = self.links.get_mut(&key) else {
-            self.links.insert(key, (path.to_vec(), stat.st_nlink as u64 - 1));
+            self.links.insert(key, (path.to_vec(), stat.st_nlink - 1));
             return None;
         };
         *left -= 1;

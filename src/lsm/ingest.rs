@@ -49,6 +49,9 @@ use bytes::Bytes;
 use std::ops::Bound;
 use std::sync::Arc;
 
+/// Is shown a record (key, head, tail) before it is written; true if it takes it.
+pub type Divert<'a> = dyn FnMut(&[u8], &[u8], &[u8]) -> Result<bool> + 'a;
+
 /// What an ingestion has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ingested {
@@ -127,7 +130,7 @@ impl Ingest<'_> {
     ///
     /// # Errors
     /// Nothing was installed.
-    pub fn finish(self, divert: &mut dyn FnMut(&[u8], &[u8], &[u8]) -> Result<bool>) -> Result<Ingested> {
+    pub fn finish(self, divert: &mut Divert<'_>) -> Result<Ingested> {
         let Ingest { volume, shared, seq, sorter, appended, fences } = self;
         let mut sorted = Output::new(volume, seq);
         let merged = sorter.merge(&mut |key, head, tail| match divert(key, head, tail)? {

@@ -25,7 +25,8 @@
 //!
 //! # Locks
 //! `Directory` is a leaf. `Shared::naming` is held over each change of volumes, one at a time, and inside it
-//! `Shared::structure` and the commit lock; over the record's write to the log, never over a sync.
+//! `Shared::structure` and the commit lock; over the record's write to the log, never over a sync but when an
+//! ingestion is installed (`ingest.rs`).
 
 use crate::lsm::log::record::HEADER_LEN;
 use crate::lsm::manifest::{Edit, VolumeId};

@@ -108,7 +108,13 @@ impl Request {
 
     /// Is the store made for it, where there is none?
     pub fn makes_store(&self) -> bool {
-        matches!(self, Request::Put { .. } | Request::Batch { .. } | Request::Import { .. } | Request::CreateVolume { .. })
+        matches!(
+            self,
+            Request::Put { .. }
+                | Request::Batch { .. }
+                | Request::Import { .. }
+                | Request::CreateVolume { .. }
+        )
     }
 }
 

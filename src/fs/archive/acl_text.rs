@@ -112,7 +112,9 @@ mod tests {
             assert_eq!(parse(same.as_bytes()).as_ref(), Some(&list), "{same}");
         }
         assert_eq!(parse(b"user:root:r--"), parse(b"user:0:r--"));
-        for bad in ["user", "user::rwz", "nobody::r--", "user:no such user at all:r--", "mask:1:r--", ":a:r--"] {
+        for bad in
+            ["user", "user::rwz", "nobody::r--", "user:no such user at all:r--", "mask:1:r--", ":a:r--"]
+        {
             assert_eq!(parse(bad.as_bytes()), None, "{bad}");
         }
     }

@@ -52,7 +52,8 @@ pub fn number(field: &[u8]) -> Option<i64> {
             let mut rest = field[1..].iter();
             let ahead = rest.len().saturating_sub(7);
             // What does not fit 64 bits must be the sign alone.
-            let fits = field.len() <= 8 || (first == start && rest.by_ref().take(ahead).all(|b| i64::from(*b as i8) == start));
+            let fits = field.len() <= 8
+                || (first == start && rest.by_ref().take(ahead).all(|b| i64::from(*b as i8) == start));
             let start = if field.len() <= 8 { first } else { start };
             fits.then(|| rest.fold(start, |sum, byte| sum << 8 | i64::from(*byte)))
         }
@@ -76,7 +77,8 @@ pub fn put_number(field: &mut [u8], value: u64) -> bool {
 }
 
 fn sum(block: &Block) -> (i64, i64) {
-    let bytes = block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { b' ' } else { *byte });
+    let bytes =
+        block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { b' ' } else { *byte });
     bytes.fold((0, 0), |(sum, signed), byte| (sum + i64::from(byte), signed + i64::from(byte as i8)))
 }
 
@@ -89,7 +91,8 @@ impl Header {
         if stated != Some(sum) && stated != Some(signed) {
             return Err("not a header of a member: its checksum does not match");
         }
-        let field = |from: usize, to: usize| number(&block[from..to]).ok_or("a number in a header makes no sense");
+        let field =
+            |from: usize, to: usize| number(&block[from..to]).ok_or("a number in a header makes no sense");
         let is_ustar = &block[257..263] == b"ustar\0";
         let is_gnu = &block[257..263] == b"ustar ";
         let name = text(&block[..100]);

@@ -92,8 +92,12 @@ impl Pax {
         for (key, value) in &self.records {
             let mut decoded = None;
             let (name, value) = match key.as_slice() {
-                ACL_ACCESS => (XATTR_ACCESS, acl_text::parse(value).ok_or("an access control list makes no sense")?),
-                ACL_DEFAULT => (XATTR_DEFAULT, acl_text::parse(value).ok_or("an access control list makes no sense")?),
+                ACL_ACCESS => {
+                    (XATTR_ACCESS, acl_text::parse(value).ok_or("an access control list makes no sense")?)
+                }
+                ACL_DEFAULT => {
+                    (XATTR_DEFAULT, acl_text::parse(value).ok_or("an access control list makes no sense")?)
+                }
                 SELINUX => (&b"security.selinux"[..], value.clone()),
                 key => match key.strip_prefix(XATTR) {
                     Some(name) => (decoded.insert(decode_name(name)).as_slice(), value.clone()),
@@ -125,7 +129,8 @@ pub fn encode_name(name: &[u8]) -> Vec<u8> {
 fn decode_name(mut name: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     while let Some((&first, rest)) = name.split_first() {
-        let escaped = [(&b"%25"[..], b'%'), (b"%3D", b'=')].into_iter().find(|(text, _)| name.starts_with(text));
+        let escaped =
+            [(&b"%25"[..], b'%'), (b"%3D", b'=')].into_iter().find(|(text, _)| name.starts_with(text));
         match escaped {
             Some((text, byte)) => (out.push(byte), name = &name[text.len()..]).1,
             None => (out.push(first), name = rest).1,

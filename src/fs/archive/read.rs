@@ -80,7 +80,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// Afterwards the reader is of no use.
-    pub fn next(&mut self) -> Result<Option<Member>> {
+    pub fn next_member(&mut self) -> Result<Option<Member>> {
         self.skip_contents()?;
         let mut before = Before::default();
         loop {
@@ -101,7 +101,9 @@ impl<R: Read> Reader<R> {
                 b'g' => {
                     let pax = self.pax(&header, &mut before.bytes)?;
                     self.global.records.extend(pax.records);
-                    if self.global.records.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>() > META_MAX as usize {
+                    if self.global.records.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>()
+                        > META_MAX as usize
+                    {
                         return Err(self.bad("its global headers are too long"));
                     }
                 }
@@ -116,7 +118,9 @@ impl<R: Read> Reader<R> {
     fn meta(&mut self, header: &Header, sum: &mut u64) -> Result<Vec<u8>> {
         *sum = sum.saturating_add(header.len);
         if *sum > META_MAX {
-            return Err(self.bad(format!("the names and attributes of a member are longer than {META_MAX} bytes")));
+            return Err(
+                self.bad(format!("the names and attributes of a member are longer than {META_MAX} bytes"))
+            );
         }
         let mut bytes = vec![0; header.len.next_multiple_of(BLOCK as u64) as usize];
         self.fill(&mut bytes)?;
@@ -237,7 +241,8 @@ impl<R: Read> Reader<R> {
             MapError::Bad(what) => ArchiveError::Malformed { offset, what: what.to_string() },
         })?;
         let len = blocks * BLOCK as u64;
-        self.left = self.left.checked_sub(len).ok_or_else(|| self.bad("the map of a sparse file is too long"))?;
+        self.left =
+            self.left.checked_sub(len).ok_or_else(|| self.bad("the map of a sparse file is too long"))?;
         Ok(extents)
     }
 

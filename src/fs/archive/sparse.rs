@@ -27,7 +27,12 @@ pub type Extents = Vec<(u64, u64)>;
 pub const EXTENTS_MAX: usize = 4 << 20;
 
 /// The entries in a block of a GNU header, from `at` on; the map ends with one of length 0.
-pub fn gnu_entries(block: &Block, at: usize, count: usize, extents: &mut Extents) -> Result<(), &'static str> {
+pub fn gnu_entries(
+    block: &Block,
+    at: usize,
+    count: usize,
+    extents: &mut Extents,
+) -> Result<(), &'static str> {
     for entry in block[at..at + count * 24].chunks_exact(24) {
         if entry[0] == 0 {
             break;

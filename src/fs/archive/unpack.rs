@@ -27,7 +27,9 @@ pub fn unpacked<'a, R: Read + Send + 'a>(mut input: R) -> Result<Box<dyn Read + 
             offset: 0,
             what: format!("it is compressed with {name}: unpack it first, and import from standard input"),
         }),
-        None if gzip => Ok(Box::new(BufReader::with_capacity(BUFFER, flate2::bufread::MultiGzDecoder::new(whole)))),
+        None if gzip => {
+            Ok(Box::new(BufReader::with_capacity(BUFFER, flate2::bufread::MultiGzDecoder::new(whole))))
+        }
         None if zstd => {
             let decoder = zstd::stream::read::Decoder::with_buffer(whole).map_err(ArchiveError::Read)?;
             Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)))

@@ -137,7 +137,7 @@ impl<W: Write> Writer<W> {
     pub fn finish(mut self) -> io::Result<W> {
         self.end_member()?;
         self.put(&[0; 2 * BLOCK])?;
-        while self.offset % RECORD > 0 {
+        while !self.offset.is_multiple_of(RECORD) {
             self.put(&[0; BLOCK])?;
         }
         self.out.flush()?;

@@ -40,7 +40,14 @@ impl Top {
     }
 
     /// Takes a record that has the target's stand-in for its directory; false for any other.
-    pub fn take(&mut self, stand_in: Ino, target: Ino, key: &[u8], head: &[u8], tail: &[u8]) -> Outcome<bool> {
+    pub fn take(
+        &mut self,
+        stand_in: Ino,
+        target: Ino,
+        key: &[u8],
+        head: &[u8],
+        tail: &[u8],
+    ) -> Outcome<bool> {
         match key.first() {
             Some(b'e') if keys::ino_of(key) == Some(stand_in) => {
                 let name = keys::entry_name(key).unwrap_or_default();
@@ -66,7 +73,9 @@ impl Top {
             _ => return Ok(false),
         }
         if self.records.encoded_len() > TOP_MAX {
-            return Err(Cause::Invalid("too many names for a directory that exists: import them into a new one"));
+            return Err(Cause::Invalid(
+                "too many names for a directory that exists: import them into a new one",
+            ));
         }
         Ok(true)
     }

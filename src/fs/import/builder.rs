@@ -7,10 +7,10 @@
 //! The target directory stands in the import for itself under a number of its own, the *top*. What has that for its
 //! directory is not installed but handed over ([`Top`]), to be given its real place when the import appears.
 
+use super::ImportOptions;
 use super::appear::{DIRECT_MAX, Top};
 use super::contents::{Contents, Held};
 use super::leftover::ranges;
-use super::ImportOptions;
 use crate::fs::FileSystem;
 use crate::fs::acl::{self, Acl};
 use crate::fs::archive::{Member, MemberKind, Reader};
@@ -275,7 +275,8 @@ impl<'f> Builder<'f> {
         (record.uid, record.gid) = match self.options.owners {
             true => (member.uid, member.gid),
             false => {
-                record.mode &= if record.kind == FileKind::Directory { MODE_BITS } else { !(SETUID | SETGID) };
+                record.mode &=
+                    if record.kind == FileKind::Directory { MODE_BITS } else { !(SETUID | SETGID) };
                 (self.options.caller.uid, self.options.caller.gid)
             }
         };
@@ -297,7 +298,13 @@ impl<'f> Builder<'f> {
         Ok(())
     }
 
-    fn file(&mut self, dir: Ino, name: &[u8], member: &Member, reader: &mut Reader<impl Read>) -> Outcome<()> {
+    fn file(
+        &mut self,
+        dir: Ino,
+        name: &[u8],
+        member: &Member,
+        reader: &mut Reader<impl Read>,
+    ) -> Outcome<()> {
         let found = self.find(dir, name)?;
         self.claim(dir, name, found)?;
         let ino = self.number()?;

@@ -11,7 +11,9 @@ use std::ops::{Bound, Range};
 
 /// The ranges of keys of a block's inodes. The first of each is included, the second is not.
 pub(super) fn ranges(block: &Range<Ino>) -> impl Iterator<Item = (keys::Prefix, keys::Prefix)> {
-    keys::OF_INODES.map(|first| (keys::prefix(first, block.start), keys::prefix(first, block.end))).into_iter()
+    keys::OF_INODES
+        .map(|first| (keys::prefix(first, block.start), keys::prefix(first, block.end)))
+        .into_iter()
 }
 
 /// Adds to a batch that a block is no import's any more.

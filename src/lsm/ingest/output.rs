@@ -39,7 +39,8 @@ impl<'v> Output<'v> {
 
     /// Adds a record. `fences`: keys over which no table reaches, ascending.
     pub fn add(&mut self, fences: &[Bytes], key: &[u8], head: &[u8], tail: &[u8]) -> Result<()> {
-        let full = self.builder.as_ref().is_some_and(|b| b.estimated_size() >= self.shared.options.table_size);
+        let full =
+            self.builder.as_ref().is_some_and(|b| b.estimated_size() >= self.shared.options.table_size);
         if full || self.is_fenced(fences, key) {
             self.finish_table()?;
         }

@@ -23,6 +23,9 @@ const RECORD_OVERHEAD: usize = 120;
 /// Runs that are merged at once; when there are more, they become one. Each takes a few blocks and a handle.
 const MAX_RUNS: usize = 64;
 
+/// Is shown records with their kinds.
+type Show<'a> = dyn FnMut(Kind, &[u8], &[u8], &[u8]) -> Result<()> + 'a;
+
 /// Receives the records that are left.
 type Emit<'a> = dyn FnMut(&[u8], &[u8], &[u8]) -> Result<()> + 'a;
 
@@ -123,7 +126,7 @@ impl<'v> Sorter<'v> {
     }
 
     /// Shows the newest record of each key in the runs.
-    fn each_last(&self, show: &mut dyn FnMut(Kind, &[u8], &[u8], &[u8]) -> Result<()>) -> Result<()> {
+    fn each_last(&self, show: &mut Show<'_>) -> Result<()> {
         let runs = self.runs.levels.level(0).iter();
         let cursor = |run: &Arc<LiveTable>| LevelIter::uncached(&self.shared.tables, vec![run.clone()]);
         let mut merge = MergeIter::new(runs.map(cursor).collect());

@@ -109,17 +109,19 @@ impl FileSystem {
             Ok(())
         })();
         let blocks = builder.blocks();
-        let done = built.and_then(|()| {
-            let top = builder.finish()?;
-            self.appear(target, top)
-        });
-        if let Err(error) = done {
-            // Should this fail, too, the next open does it.
-            if let Err(e) = self.remove_import(&blocks) {
-                tracing::error!("what a failed import left is not removed before the next mount: {e}");
+        let done = built.and_then(|()| self.appear(target, builder.finish()?));
+        match done {
+            Ok(names) => names.iter().for_each(|name| self.tell_name(target, name)),
+            Err(error) => {
+                // Should this fail, too, the next open does it.
+                if let Err(e) = self.remove_import(&blocks) {
+                    tracing::error!("what a failed import left is not removed before the next mount: {e}");
+                }
+                return Err(error);
             }
-            return Err(error);
         }
+        self.tell_inode(target);
+        self.wait_until_told();
         self.reclaim_replaced(&blocks);
         Ok(imported)
     }

@@ -82,8 +82,8 @@ impl Top {
 }
 
 impl FileSystem {
-    /// Makes an import appear that is installed.
-    pub(super) fn appear(&self, target: Ino, top: Top) -> Outcome<()> {
+    /// Makes an import appear that is installed. Returns the names that the target directory gets.
+    pub(super) fn appear(&self, target: Ino, top: Top) -> Outcome<Vec<Box<[u8]>>> {
         self.admit(top.records.encoded_len())?;
         let now = Timestamp::now();
         let _names = self.locks.names.exclusive(target);
@@ -114,6 +114,6 @@ impl FileSystem {
         change.save(&dir);
         change.commit()?;
         self.inodes.not_bare(target);
-        Ok(())
+        Ok(top.names)
     }
 }

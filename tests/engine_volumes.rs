@@ -33,6 +33,8 @@ fn options() -> Options {
         level_base_size: 3000,
         blob_min: 100,
         blob_file_size: 4000,
+        memtable_budget: 12_000,
+        log_limit: 6000,
         background: false,
         ..Options::default()
     }

@@ -13,6 +13,7 @@ use crate::lsm::volume::Volume;
 use crate::lsm::{Error, Result};
 use parking_lot::{Condvar, Mutex};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The pause after a flush or compaction that failed; each further failure doubles it …
@@ -105,46 +106,25 @@ fn run(shared: &Shared, signal: &Signal, name: &str, work: impl Fn() -> Result<O
 }
 
 impl Shared {
-    /// Does up to `most` compactions that are due; says whether there was any.
-    pub(crate) fn compact_due(&self, most: usize) -> Result<bool> {
-        if let Err(e) = self.read_only.check() {
-            // Whoever waits for a compaction waits in vain.
-            self.volumes().iter().for_each(|volume| volume.stall.compacted(Some(e.clone())));
-            return Err(e);
-        }
-        let mut jobs = 0;
-        self.for_each_volume(|volume| {
-            while jobs < most && !self.is_closed() && self.caught(|| volume.compact_one())? {
-                jobs += 1;
-                // Not only when no job is due any more: until then all that the jobs read would be kept.
-                // What fails here is tried again.
-                let _ = self.reclaim_passed();
-            }
-            Ok(())
-        })?;
-        Ok(jobs > 0)
-    }
-
     /// Flushes until no volume wants it; says whether anything was done.
     pub(crate) fn flush_due(&self) -> Result<bool> {
-        let mut worked = self.keep_budget()?;
-        self.for_each_volume(|volume| {
-            while volume.wants_flush() {
-                worked |= volume.flush_one()?;
-            }
-            Ok(())
-        })?;
-        Ok(worked)
+        let frozen: Vec<Arc<Volume>> =
+            self.work.take_flushes().into_iter().filter_map(|id| self.by_id(id)).collect();
+        let flushed = self.flush_wanted(&frozen);
+        let left = frozen.iter().filter(|volume| !volume.tree().immutable.is_empty());
+        left.for_each(|volume| self.work.froze(volume.id()));
+        flushed
     }
 
-    /// Does `work` on every volume, whether or not it fails on some; the first error.
-    pub(crate) fn for_each_volume(&self, mut work: impl FnMut(&Volume) -> Result<()>) -> Result<()> {
-        let mut first = Ok(());
-        for volume in self.volumes().iter() {
-            let outcome = work(volume);
-            first = first.and(outcome);
+    fn flush_wanted(&self, frozen: &[Arc<Volume>]) -> Result<bool> {
+        let mut worked = self.keep_budget()?;
+        loop {
+            let wanting: Vec<Arc<Volume>> = frozen.iter().filter(|v| v.wants_flush()).cloned().collect();
+            if wanting.is_empty() {
+                return Ok(worked);
+            }
+            worked |= self.flush_earliest(&wanting)?;
         }
-        first
     }
 
     /// Does `work`; a panic in it is an error, and the store's last change.

@@ -1,22 +1,24 @@
 //! Flushing: frozen memtables become tables of L0.
 //!
-//! One flush of one volume, in order:
-//! 1. Take the *earliest* immutable memtable, once no batch is being inserted into it any more.
-//! 2. Sync the log past the memtable's highest sequence number, so that after a power cut no volume
+//! One flush, in order:
+//! 1. Take the *earliest* immutable memtable of a volume, or of each of several, once no batch is being inserted
+//!    into it any more.
+//! 2. Sync the log past their highest sequence number, so that after a power cut no volume
 //!    has writes that are younger than another's lost ones. A store that is read-only ends here:
 //!    a table that cannot be installed is not built, time and again.
-//! 3. Build its table, under no lock of the engine. The table's file and the directory are synced.
-//! 4. Log the edit in the manifest, then swap the tree: the memtable out and the table in, in one step, in
-//!    every volume that has the memtable ([`crate::lsm::shape`]).
+//! 3. Build the tables, under no lock of the engine. A memtable that was full becomes a file; those that were cut
+//!    short, by the budget or by a close, become tables of one pack ([`crate::lsm::table::pack`]). A file and the
+//!    directory are synced: once for a thousand small memtables.
+//! 4. Log the edit in the manifest, then swap the trees: the memtables out and the tables in, in one step, in
+//!    every volume that has them ([`crate::lsm::shape`]). This too is one commit for all of a pack.
 //! 5. Log segments that no memtable needs any more become obsolete (`obsolete.rs`).
 //!
-//! `num_memtable_limit` starts flushes; a writer that waits for room starts them too, and so does
-//! closing. A failed flush leaves everything as it was and is tried again.
+//! `num_memtable_limit` starts flushes; a writer that waits for room starts them too, and so do the budget
+//! (`budget.rs`) and closing. A failed flush leaves everything as it was and is tried again.
 //!
 //! # Locks
-//! `Volume::flush_turn` lets one flush of a volume run at a time; it is the outermost lock.
+//! `Shared::flush_turn` lets one flush run at a time; it is the outermost lock.
 
-use crate::lsm::Result;
 use crate::lsm::blob::{BlobOutput, LiveBlob};
 use crate::lsm::iter::stripes::keep_visible;
 use crate::lsm::key::KeyRef;
@@ -26,9 +28,23 @@ use crate::lsm::shape::Change;
 use crate::lsm::store::Shared;
 use crate::lsm::table::{TableBuilder, TableMeta};
 use crate::lsm::volume::Volume;
-use std::collections::BTreeSet;
+use crate::lsm::{Error, Result};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
+
+/// A memtable below one part in this many of a full one is small: it becomes a table of a pack.
+const SMALL_ONE_IN: usize = 2;
+/// The memtables of a pack hold one part in this many of what a table may: so each pack frees its room soon.
+const PACK_ONE_IN: u64 = 2;
+/// Volumes that are frozen under one hold of the locks.
+const FROZEN_AT_ONCE: usize = 64;
+
+/// A memtable to flush, and a volume that has it as its earliest.
+struct Source {
+    volume: Arc<Volume>,
+    memtable: Arc<Memtable>,
+}
 
 impl Volume {
     /// Has a flush of this volume work to do now?
@@ -45,60 +61,141 @@ impl Volume {
     }
 
     /// Flushes the earliest immutable memtable; false if there is none.
-    pub(crate) fn flush_one(&self) -> Result<bool> {
-        let _turn = self.flush_turn.lock();
-        let Some(memtable) = self.tree().immutable.last().cloned() else { return Ok(false) };
-        let flush = || self.shared().caught(|| self.flush_memtable(&memtable));
-        let flushed = flush().or_else(|e| if self.shared().make_room_after(&e) { flush() } else { Err(e) });
-        self.stall.flushed(flushed.as_ref().err().cloned());
-        flushed?;
-        self.shared().retired.lock().push(memtable);
-        if self.shared().drop_retired() {
-            self.shared().flush_signal.raise();
+    pub(crate) fn flush_one(self: &Arc<Self>) -> Result<bool> {
+        self.shared().flush_earliest(std::slice::from_ref(self))
+    }
+
+}
+
+impl Shared {
+    /// Flushes every memtable that these volumes have at this moment, the mutable ones too. (Writers may fill others
+    /// meanwhile.)
+    pub(crate) fn flush_all_of(&self, volumes: &[Arc<Volume>]) -> Result<()> {
+        volumes.chunks(FROZEN_AT_ONCE).for_each(|chunk| self.freeze(chunk));
+        let newest = |volume: &Arc<Volume>| {
+            volume.tree().immutable.first().map(|memtable| (volume.clone(), memtable.last_seq()))
+        };
+        let mut due: Vec<_> = volumes.iter().filter_map(newest).collect();
+        while !due.is_empty() {
+            let earliest: Vec<Arc<Volume>> = due.iter().map(|(volume, _)| volume.clone()).collect();
+            self.flush_earliest(&earliest)?;
+            due.retain(|(volume, newest)| {
+                volume.tree().immutable.last().is_some_and(|earliest| earliest.last_seq() <= *newest)
+            });
         }
-        if let Err(e) = self.shared().retire_log() {
+        Ok(())
+    }
+
+    /// Flushes the earliest immutable memtable of each of these volumes; false if none has one. Whether or not it
+    /// fails for some, the others are flushed; the first error.
+    pub(crate) fn flush_earliest(&self, volumes: &[Arc<Volume>]) -> Result<bool> {
+        let _turn = self.flush_turn.lock();
+        let mut seen = HashSet::new();
+        let source = |volume: &Arc<Volume>| {
+            let memtable = volume.tree().immutable.last()?.clone();
+            Some(Source { volume: volume.clone(), memtable })
+        };
+        let sources = volumes.iter().filter_map(source);
+        let (small, large): (Vec<_>, Vec<_>) = sources
+            .filter(|source| seen.insert(Arc::as_ptr(&source.memtable)))
+            .partition(|source| source.memtable.size() < self.options.memtable_size / SMALL_ONE_IN);
+        let mut first = Ok(());
+        for group in large.chunks(1).chain(self.packs(&small)) {
+            let outcome = match self.flush_group(group) {
+                // One volume's damage does not keep the others from their flushes.
+                Err(Error::Corruption { .. }) if group.len() > 1 => {
+                    group.chunks(1).map(|one| self.flush_group(one)).fold(Ok(()), Result::and)
+                }
+                outcome => outcome,
+            };
+            first = first.and(outcome);
+        }
+        first.map(|()| !seen.is_empty())
+    }
+
+    /// Cuts small memtables into the contents of packs.
+    fn packs<'a>(&self, small: &'a [Source]) -> impl Iterator<Item = &'a [Source]> + use<'a> {
+        let most = (self.options.table_size / PACK_ONE_IN).max(1) as usize;
+        let mut bytes = 0;
+        small.chunk_by(move |source, _| {
+            bytes += source.memtable.size();
+            let goes_on = bytes < most;
+            bytes = if goes_on { bytes } else { 0 };
+            goes_on
+        })
+    }
+
+    /// Flushes memtables together. The flush turn is held.
+    fn flush_group(&self, group: &[Source]) -> Result<()> {
+        let flush = || self.caught(|| self.flush_memtables(group));
+        let flushed = flush().or_else(|e| if self.make_room_after(&e) { flush() } else { Err(e) });
+        group.iter().for_each(|source| source.volume.stall.flushed(flushed.as_ref().err().cloned()));
+        self.budget.flushed(flushed.as_ref().err().cloned());
+        flushed?;
+        self.retired.lock().extend(group.iter().map(|source| source.memtable.clone()));
+        if self.drop_retired() {
+            self.flush_signal.raise();
+        }
+        if let Err(e) = self.retire_log() {
             // The log only stays longer: the next flush tries again.
             tracing::warn!("log segments that are not needed could not be deleted: {e}");
         }
-        self.shared().reserve.look();
-        self.shared().compaction_signal.raise();
-        Ok(true)
-    }
-
-    fn flush_memtable(&self, memtable: &Arc<Memtable>) -> Result<()> {
-        let shared = self.shared();
-        shared.commits.wait_visible(memtable.last_seq());
-        shared.log.sync()?;
-        shared.read_only.check()?;
-        let started = Instant::now();
-        // The new blob files are held until the table holds them.
-        let (table, _blobs) = build_table(shared, memtable)?;
-        let bytes = table.as_ref().map_or(0, |table| table.size);
-        let table = table.map(|meta| shared.live_table(meta));
-        let change = Change::Flush { memtable, table: table.clone() };
-        let installed = shared.install(&change);
-        if !matches!(installed, Ok(true)) {
-            // Or another volume that shares the memtable has flushed it meanwhile.
-            shared.discard_tables(table.iter().map(|table| table.meta().as_ref()));
-        }
-        installed.map(|_| shared.metrics.flushed(bytes, started))
-    }
-
-    /// Flushes every memtable of this moment, the mutable one too. (Writers may fill others meanwhile.)
-    pub(crate) fn flush_all(&self) -> Result<()> {
-        self.freeze();
-        let Some(newest) = self.tree().immutable.first().map(|memtable| memtable.last_seq()) else {
-            return Ok(());
-        };
-        while self.tree().immutable.last().is_some_and(|earliest| earliest.last_seq() <= newest) {
-            self.flush_one()?;
-        }
+        self.reserve.look();
+        self.compaction_signal.raise();
         Ok(())
+    }
+
+    fn flush_memtables(&self, group: &[Source]) -> Result<()> {
+        let last_seq = group.iter().map(|source| source.memtable.last_seq()).max().unwrap_or(0);
+        self.commits.wait_visible(last_seq);
+        self.log.sync()?;
+        self.read_only.check()?;
+        let started = Instant::now();
+        // The new blob files are held until the tables hold them.
+        let (tables, _blobs) = match group {
+            [one] => {
+                let (table, blobs) = build_table(self, &one.memtable, &|| self.new_table(&self.table_options))?;
+                (vec![table], blobs)
+            }
+            _ => self.build_pack(group)?,
+        };
+        let bytes = tables.iter().flatten().map(|table| table.size).sum();
+        let tables: Vec<_> = tables.into_iter().map(|table| table.map(|meta| self.live_table(meta))).collect();
+        let change = |(source, table): (&'_ Source, &Option<_>)| Change::Flush {
+            volume: source.volume.clone(),
+            memtable: source.memtable.clone(),
+            table: table.clone(),
+        };
+        let changes: Vec<Change> = group.iter().zip(&tables).map(change).collect();
+        let installed = self.install(&changes);
+        if !matches!(&installed, Ok(installed) if installed.contains(&true)) {
+            // Or the volumes are gone.
+            self.discard_tables(tables.iter().flatten().map(|table| table.meta().as_ref()));
+        }
+        installed.map(|_| self.metrics.flushed(bytes, started))
+    }
+
+    /// The tables of memtables, in one pack; of each `None` if nothing of it is worth keeping.
+    fn build_pack(&self, group: &[Source]) -> Result<(Vec<Option<TableMeta>>, Vec<Arc<LiveBlob>>)> {
+        let mut pack = self.new_pack()?;
+        let (mut places, mut blobs) = (Vec::with_capacity(group.len()), Vec::new());
+        for source in group {
+            let new = || pack.table(self.new_table_number()?, &self.table_options);
+            let (table, new_blobs) = build_table(self, &source.memtable, &new)?;
+            places.push(table.map(|table| pack.add(table)));
+            blobs.extend(new_blobs);
+        }
+        let tables = pack.finish()?;
+        Ok((places.into_iter().map(|at| at.and_then(|at| tables.get(at).cloned())).collect(), blobs))
     }
 }
 
 /// The table of `memtable`'s records; `None` if nothing of it is worth keeping.
-fn build_table(shared: &Shared, memtable: &Arc<Memtable>) -> Result<(Option<TableMeta>, Vec<Arc<LiveBlob>>)> {
+fn build_table(
+    shared: &Shared,
+    memtable: &Arc<Memtable>,
+    new: &dyn Fn() -> Result<TableBuilder>,
+) -> Result<(Option<TableMeta>, Vec<Arc<LiveBlob>>)> {
     let stripes = shared.snapshots.stripes(&shared.commits);
     let mut builder: Option<TableBuilder> = None;
     // The memtable takes no more writes: a copy of its range tombstones is all of them.
@@ -108,7 +205,7 @@ fn build_table(shared: &Shared, memtable: &Arc<Memtable>) -> Result<(Option<Tabl
     let add = &mut |key: KeyRef<'_>, head: &[u8], tail: &[u8]| {
         let builder = match &mut builder {
             Some(builder) => builder,
-            empty => empty.insert(shared.new_table(&shared.table_options)?),
+            empty => empty.insert(new()?),
         };
         builder.add(key, head, tail)
     };

@@ -7,51 +7,38 @@
 //! Trees of volumes that were forked from one another share levels, and levels share tables.
 //!
 //! A [`LiveTable`] is one reference-counted table: one object, however many trees refer to it. When the last
-//! tree, scan or compaction that uses it is gone, its number goes to the [`Graveyard`]; the file is deleted
-//! from there as soon as the manifest does not list it any more. The table holds the blob files that its
-//! records point to.
+//! tree, scan or compaction that uses it is gone, and it was the last in its file, the file goes to the
+//! [`Graveyard`](crate::lsm::graveyard). The table holds the blob files that its records point to.
 
 use crate::lsm::blob::{LiveBlob, LiveBlobs};
-use crate::lsm::manifest::State;
+use crate::lsm::graveyard::{Graveyard, LiveFile};
 use crate::lsm::manifest::state::{LevelState, MAX_LEVEL};
 use crate::lsm::table::TableMeta;
-use parking_lot::Mutex;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
-
-/// The numbers of tables that nobody uses any more.
-#[derive(Debug, Default)]
-pub(crate) struct Graveyard {
-    dead: Mutex<Vec<u64>>,
-}
-
-impl Graveyard {
-    /// Takes the numbers out that the manifest does not list.
-    pub fn take_unlisted(&self, state: &State) -> Vec<u64> {
-        let mut dead = self.dead.lock();
-        if dead.is_empty() {
-            return Vec::new();
-        }
-        let listed: HashSet<u64> = state.live_tables().map(|table| table.number).collect();
-        dead.extract_if(.., |number| !listed.contains(number)).collect()
-    }
-}
 
 /// A table that trees refer to.
 #[derive(Debug)]
 pub(crate) struct LiveTable {
     meta: Arc<TableMeta>,
-    graveyard: Arc<Graveyard>,
+    file: Arc<LiveFile>,
     /// Held, so that they are not deleted.
     _blobs: Vec<Arc<LiveBlob>>,
 }
 
 impl LiveTable {
     /// Somebody must hold the blob files that it points to already.
-    pub fn new(meta: Arc<TableMeta>, graveyard: Arc<Graveyard>, blobs: &LiveBlobs) -> Arc<LiveTable> {
+    pub fn new(meta: Arc<TableMeta>, graveyard: &Arc<Graveyard>, blobs: &LiveBlobs) -> Arc<LiveTable> {
         let blobs = blobs.of(&meta.blobs);
-        Arc::new(LiveTable { meta, graveyard, _blobs: blobs })
+        let file = graveyard.file_of(&meta);
+        file.gained(meta.size);
+        Arc::new(LiveTable { meta, file, _blobs: blobs })
+    }
+
+    /// Has little of its pack a use any more?
+    pub fn is_in_sparse_pack(&self) -> bool {
+        self.file.is_sparse()
     }
 
     /// What the manifest knows of it.
@@ -70,7 +57,7 @@ impl Deref for LiveTable {
 
 impl Drop for LiveTable {
     fn drop(&mut self) {
-        self.graveyard.dead.lock().push(self.meta.number);
+        self.file.lost(&self.meta);
     }
 }
 
@@ -112,7 +99,7 @@ impl<'a> Listed<'a> {
             return level.clone();
         }
         let live = |meta: &Arc<TableMeta>| {
-            let new = || LiveTable::new(meta.clone(), self.graveyard.clone(), self.blobs);
+            let new = || LiveTable::new(meta.clone(), self.graveyard, self.blobs);
             self.tables.entry(meta.number).or_insert_with(new).clone()
         };
         let level: Level = Arc::new(listed.iter().map(live).collect());

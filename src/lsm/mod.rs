@@ -33,6 +33,7 @@ mod flush;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 pub mod ingest;
+mod graveyard;
 pub mod iter;
 pub mod key;
 mod levels;
@@ -62,6 +63,7 @@ pub mod value;
 pub mod varint;
 pub mod volume;
 pub mod volumes;
+mod work;
 mod write;
 
 pub use batch::Batch;

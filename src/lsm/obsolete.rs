@@ -13,13 +13,15 @@
 //! segments' lock and those of the caches.
 
 use crate::lsm::blob::{self, LiveBlobs};
-use crate::lsm::levels::{Graveyard, LiveTable};
+use crate::lsm::levels::LiveTable;
 use crate::lsm::log;
 use crate::lsm::manifest::{Edit, Manifest};
 use crate::lsm::store::Shared;
-use crate::lsm::table::{self, TableBuilder, TableMeta, TableOptions};
+use crate::lsm::table::pack::PackBuilder;
+use crate::lsm::table::{self, TableBuilder, TableFile, TableMeta, TableOptions};
 use crate::lsm::{Error, Result};
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The files to delete.
@@ -34,8 +36,11 @@ impl Obsolete {
         self.files.lock().extend(names.into_iter().map(|name| (manifest.commits(), name)));
     }
 
-    fn add_dead_tables(&self, manifest: &Manifest, graveyard: &Graveyard) {
-        self.add(manifest, graveyard.take_unlisted(manifest.state()).into_iter().map(table::file_name));
+    fn add_dead_tables(&self, manifest: &Manifest, shared: &Shared) {
+        // Its file may go, and would keep its room while it is open.
+        shared.graveyard.take_tables().into_iter().for_each(|number| shared.tables.evict(number));
+        let dead = shared.graveyard.take_unlisted(manifest.state());
+        self.add(manifest, dead.into_iter().map(TableFile::name));
     }
 
     fn add_dead_blobs(&self, manifest: &Manifest, blobs: &LiveBlobs) {
@@ -46,22 +51,34 @@ impl Obsolete {
 impl Shared {
     /// Starts a table file.
     pub(crate) fn new_table(&self, options: &TableOptions) -> Result<TableBuilder> {
-        let number = self.manifest.lock().next_file_number()?;
+        let number = self.new_table_number()?;
         let writer = self.disk.create(&table::file_name(number))?;
         TableBuilder::new(writer, number, options)
     }
 
+    /// Starts a pack of tables.
+    pub(crate) fn new_pack(&self) -> Result<PackBuilder> {
+        let number = self.new_table_number()?;
+        Ok(PackBuilder::new(self.disk.create(&table::pack_name(number))?, number))
+    }
+
+    /// A number for a table or a pack.
+    pub(crate) fn new_table_number(&self) -> Result<u64> {
+        self.manifest.lock().next_file_number()
+    }
+
     /// A table that trees may refer to. Its blob files are held already.
     pub(crate) fn live_table(&self, meta: TableMeta) -> Arc<LiveTable> {
-        LiveTable::new(Arc::new(meta), self.graveyard.clone(), &self.live_blobs)
+        LiveTable::new(Arc::new(meta), &self.graveyard, &self.live_blobs)
     }
 
     /// Deletes tables whose edit failed, unless the next open may yet see that edit.
     pub(crate) fn discard_tables<'a>(&self, tables: impl Iterator<Item = &'a TableMeta>) {
         let manifest = self.manifest.lock();
-        for table in tables.filter(|_| !manifest.has_failed()) {
-            if let Err(e) = self.disk.delete(&table::file_name(table.number)) {
-                tracing::warn!("a table that is not needed stays until the next open: {e}");
+        let files: BTreeSet<TableFile> = tables.map(TableMeta::file).collect();
+        for file in files.into_iter().filter(|_| !manifest.has_failed()) {
+            if let Err(e) = self.disk.delete(&file.name()) {
+                tracing::warn!("tables that are not needed stay until the next open: {e}");
             }
         }
     }
@@ -92,7 +109,7 @@ impl Shared {
 
     /// Deletes the files that a commit before the last made obsolete.
     fn delete_obsolete(&self, manifest: &Manifest) -> Result<()> {
-        self.obsolete.add_dead_tables(manifest, &self.graveyard);
+        self.obsolete.add_dead_tables(manifest, self);
         self.blob_writer.end_unreferenced_file();
         {
             // What a volume that is gone pointed to is needed until the manifest knows that it is: before
@@ -107,9 +124,6 @@ impl Shared {
         files.retain(|(commit, name)| {
             if *commit >= manifest.commits() || failed.is_some() {
                 return true;
-            }
-            if let Some(number) = table::parse_file_name(name) {
-                self.tables.evict(number);
             }
             if let Some(number) = blob::parse_file_name(name) {
                 self.blobs.evict(number);

@@ -3,7 +3,7 @@
 use crate::lsm::Error;
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::key::{Kind, KindOrBound, SeqNo};
-use crate::lsm::table::{Table, file_name};
+use crate::lsm::table::Table;
 use crate::lsm::volume::Volume;
 use bytes::Bytes;
 
@@ -51,7 +51,7 @@ impl Volume {
         for (level, tables) in tree.levels.iter().enumerate() {
             for meta in tables {
                 let table = self.shared().tables.get(meta)?;
-                let place = Place::Table { level, file: file_name(meta.number) };
+                let place = Place::Table { level, file: meta.file().name() };
                 walk(&mut table.iter_uncached(), Some(&table), &mut |record| each(&place, record))?;
             }
         }

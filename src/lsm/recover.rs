@@ -18,6 +18,7 @@
 //!    moves to `lost/`.
 
 mod clean;
+mod families;
 mod streams;
 
 use self::clean::clean_up;
@@ -27,15 +28,17 @@ use crate::lsm::batch::Writes;
 use crate::lsm::blob::found::{FoundBlobs, pointers_in};
 use crate::lsm::blob::{self, BlobReader, BlobWriter, LiveBlobs, Pointer};
 use crate::lsm::cache::BlockCache;
+use crate::lsm::graveyard::Graveyard;
 use crate::lsm::key::MAX_SEQ;
-use crate::lsm::levels::{self, Graveyard};
+use crate::lsm::levels;
 use crate::lsm::log::reader::{Record, SegmentReader, highest_synced};
 use crate::lsm::log::record::{RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::lsm::log::{self, Log, Resume, Segment};
 use crate::lsm::manifest::{self, Edit, Manifest, State, VolumeId, VolumeState};
 use crate::lsm::readonly::ReadOnly;
 use crate::lsm::volume::Born;
-use crate::lsm::{Error, Options, Result, SeqNo, table};
+use crate::lsm::table::{self, TableFile};
+use crate::lsm::{Error, Options, Result, SeqNo};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -104,7 +107,7 @@ pub(crate) fn recover(
 fn new_state(names: &[String]) -> Result<State> {
     let ours = |name: &String| {
         log::parse_file_name(name).is_some()
-            || table::parse_file_name(name).is_some()
+            || table::parse_name(name).is_some()
             || blob::parse_file_name(name).is_some()
     };
     if names.iter().any(ours) {
@@ -135,15 +138,17 @@ pub(crate) fn random_id() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// Every table that the manifest refers to must be there, whole.
+/// Every table that the manifest refers to must be there, whole, or its pack.
 fn check_tables(state: &State, listed: &[Listed]) -> Result<()> {
     let lens: HashMap<&str, u64> = listed.iter().map(|listed| (listed.name.as_str(), listed.len)).collect();
-    for table in state.live_tables() {
-        let name = table::file_name(table.number);
+    let expected: BTreeMap<TableFile, u64> =
+        state.live_tables().map(|table| (table.file(), table.file_len())).collect();
+    for (file, expected) in expected {
+        let name = file.name();
         match lens.get(name.as_str()) {
-            Some(len) if *len == table.size => {}
+            Some(len) if *len == expected => {}
             Some(len) => {
-                let what = format!("it has {len} bytes and should have {}", table.size);
+                let what = format!("it has {len} bytes and should have {expected}");
                 return Err(Error::corruption(name, *len, what));
             }
             None => return Err(Error::corruption(name, 0, "it is missing")),
@@ -414,9 +419,11 @@ impl<'a> Replay<'a> {
             name: volume.name.clone(),
             owner: volume.owner,
             forked: volume.forked,
+            family: id,
             tree: self.streams.tree(id, volume, listed.levels(&volume.levels)),
         };
-        let volumes = self.state.volumes.iter().map(born).collect();
+        let mut volumes: Vec<Born> = self.state.volumes.iter().map(born).collect();
+        families::assign(&mut volumes);
         self.blobs.write_again(self.disk)?;
         Ok((Replayed { volumes, ..self.log }, self.state))
     }

@@ -155,7 +155,7 @@ impl Shared {
     pub(crate) fn give_room_back(&self, volume: &Volume) {
         self.reserve.wanted.store(true, Relaxed);
         if volume.tree().memtable.frees_room() {
-            volume.freeze();
+            self.freeze(self.by_id(volume.id()).as_slice());
         }
         // Files that wait for one more commit are room already.
         let _ = self.reclaim();

@@ -2,8 +2,9 @@
 //! every volume that has them.
 //!
 //! Volumes that were forked from one another share memtables and tables. A [`Change`] says what is replaced
-//! by what; it is made in every volume that it *fits*: those whose tree has all that is replaced, in the same
-//! place. So a shared memtable is flushed once, a shared level compacted once, and what the forks shared
+//! by what; it is made in every volume that it *fits*: those of the family (forked from one another, `volumes.rs`)
+//! whose tree has all that is replaced, in the same place. Changes of volumes that have nothing in common are made
+//! together, in one commit. So a shared memtable is flushed once, a shared level compacted once, and what the forks shared
 //! before they share afterwards, here and in the manifest.
 //!
 //! # Volumes' own changes
@@ -29,19 +30,33 @@ use std::sync::Arc;
 
 /// What changes in trees.
 #[derive(Debug)]
-pub(crate) enum Change<'a> {
+pub(crate) enum Change {
     /// A memtable, the earliest that is immutable, becomes a table or nothing.
-    Flush { memtable: &'a Arc<Memtable>, table: Option<Arc<LiveTable>> },
+    Flush {
+        /// Of those that have it.
+        volume: Arc<Volume>,
+        memtable: Arc<Memtable>,
+        table: Option<Arc<LiveTable>>,
+    },
     /// Tables become others.
     Compaction {
+        /// Of those that have them.
+        volume: Arc<Volume>,
         /// The levels that the tables were picked from.
-        picked: &'a Levels,
+        picked: Levels,
         removed: Vec<(usize, u64)>,
         added: Vec<(usize, Arc<LiveTable>)>,
     },
 }
 
-impl Change<'_> {
+impl Change {
+    /// A volume that it was made for.
+    fn volume(&self) -> &Volume {
+        match self {
+            Change::Flush { volume, .. } | Change::Compaction { volume, .. } => volume,
+        }
+    }
+
     /// Has the tree all that is replaced, with nothing between or below it but what was there when
     /// the replacement was made?
     fn fits(&self, tree: &Tree) -> bool {
@@ -59,6 +74,14 @@ impl Change<'_> {
                 };
                 (top > 0 || l0_fits()) && (top.max(1)..=MAX_LEVEL).all(|n| tree.levels.equals(n, picked))
             }
+        }
+    }
+
+    /// Bytes in memory that are free afterwards.
+    fn frees(&self) -> usize {
+        match self {
+            Change::Flush { memtable, .. } => memtable.size(),
+            Change::Compaction { .. } => 0,
         }
     }
 
@@ -207,22 +230,31 @@ impl Shared {
         Ok(())
     }
 
-    /// Makes a change durable and visible in every volume that it fits; false if there is none.
-    pub(crate) fn install(&self, change: &Change<'_>) -> Result<bool> {
+    /// Makes changes durable, and visible in every volume that they fit, all in one commit. Says of each whether
+    /// there was any. No two of them may fit one volume.
+    pub(crate) fn install(&self, changes: &[Change]) -> Result<Vec<bool>> {
         let mut manifest = self.manifest.lock();
+        let next_trees = |change: &Change| change.next_trees(&self.family_of(change.volume()));
         let (told, next) = {
             let _structure = self.structure.lock();
-            (self.told(), change.next_trees(&self.volumes()))
+            (self.told(), changes.iter().map(next_trees).collect::<Vec<_>>())
         };
-        if next.is_empty() {
-            return Ok(false);
+        let fitted: Vec<bool> = next.iter().map(|next| !next.is_empty()).collect();
+        if !fitted.contains(&true) {
+            return Ok(fitted);
         }
-        self.commit(&mut manifest, told, change.edits(&next))?;
+        let edits = changes.iter().zip(&next).flat_map(|(change, next)| change.edits(next)).collect();
+        self.commit(&mut manifest, told, edits)?;
         drop(next);
         let _structure = self.structure.lock();
-        for Next { volume, to, .. } in change.next_trees(&self.volumes()) {
+        let next: Vec<Next> = changes.iter().flat_map(next_trees).collect();
+        for Next { volume, to, .. } in next {
             volume.set_tree(to);
+            self.work.reshaped(volume.id());
         }
-        Ok(true)
+        // Who shared them has flushed them, too.
+        let freed = changes.iter().zip(&fitted).filter(|(_, fitted)| **fitted);
+        self.budget.freed(freed.map(|(change, _)| change.frees()).sum());
+        Ok(fitted)
     }
 }

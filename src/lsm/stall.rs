@@ -13,8 +13,9 @@
 //! - Whoever holds locks that readers need while it writes waits before it takes them
 //!   ([`Volume::wait_for_room`]), and then writes without waiting ([`Volume::write_admitted`]).
 //!
-//! Each volume is judged by its own memtables and tables; those of all volumes together only slow its writers
-//! ([`crate::lsm::budget`]). Stalls are counted by cause, with their time.
+//! Each volume is judged by its own memtables and tables, and waits for its own flushes and compactions; for those
+//! of others only when the memtables of all volumes, or the log, have no room left ([`crate::lsm::budget`]). Stalls
+//! are counted by cause, with their time.
 //!
 //! # Locks
 //! [`Stall::outcome`] protects the last outcomes and the waiting writers; a tree's pointer is read under it.
@@ -32,8 +33,6 @@ const FASTEST_RATE: f64 = (256 << 20) as f64;
 const SLOWEST_RATE: f64 = (2 << 20) as f64;
 /// Memtables slow writers from this part of their limit on.
 const MEMTABLE_SLOWDOWN: f64 = 0.75;
-/// How much the memtables of all volumes together slow a writer, at most: it does not wait for others'.
-const MOST_FOR_OTHERS: f64 = 0.99;
 /// A writer sleeps when it owes this much, and never longer than the second at once.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 const LONGEST_SLEEP: Duration = Duration::from_millis(20);
@@ -41,8 +40,12 @@ const LONGEST_SLEEP: Duration = Duration::from_millis(20);
 /// Why writers are held back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// The memtables hold too many bytes that are in no table.
+    /// The volume's memtables hold too many bytes that are in no table.
     Memtables,
+    /// The memtables of all volumes do.
+    Budget,
+    /// The log is too long.
+    Log,
     /// L0 has too many tables.
     L0,
 }
@@ -66,6 +69,8 @@ pub(crate) struct Stall {
     /// Nanoseconds that slowed writers owe.
     debt: AtomicU64,
     pub memtables: CauseCounters,
+    pub budget: CauseCounters,
+    pub log: CauseCounters,
     pub l0: CauseCounters,
 }
 
@@ -79,7 +84,7 @@ struct Outcome {
 
 /// Attempts to make room.
 #[derive(Debug, Default)]
-struct Attempts {
+pub(crate) struct Attempts {
     /// How many have ended.
     ended: u64,
     /// What the last one failed with.
@@ -87,13 +92,18 @@ struct Attempts {
 }
 
 impl Attempts {
-    fn end(&mut self, error: Option<Error>) {
+    pub fn end(&mut self, error: Option<Error>) {
         self.ended += 1;
         self.error = error;
     }
 
+    /// How many have ended.
+    pub fn ended(&self) -> u64 {
+        self.ended
+    }
+
     /// The error of the last attempt, if it ended after the first `seen`.
-    fn error_after(&self, seen: u64) -> Option<&Error> {
+    pub fn error_after(&self, seen: u64) -> Option<&Error> {
         self.error.as_ref().filter(|_| self.ended > seen)
     }
 }
@@ -126,6 +136,8 @@ impl Stall {
     fn counters(&self, cause: Cause) -> &CauseCounters {
         match cause {
             Cause::Memtables => &self.memtables,
+            Cause::Budget => &self.budget,
+            Cause::Log => &self.log,
             Cause::L0 => &self.l0,
         }
     }
@@ -141,13 +153,13 @@ impl Stall {
 impl Volume {
     /// The cause that holds writers back most, and how much: from 0 (slowing sets in) to 1 (they wait).
     fn pressure(&self) -> Option<(Cause, f64)> {
-        let options = &self.shared().options;
+        let shared = self.shared();
+        let options = &shared.options;
         let (bytes, l0) = self.load();
-        let full = bytes as f64 / options.memtable_stall_size.max(1) as f64;
-        let own = (full - MEMTABLE_SLOWDOWN) / (1.0 - MEMTABLE_SLOWDOWN);
-        // What others hold only slows: up to the rate that flushes carry.
-        let all = (self.shared().budget_used() - MEMTABLE_SLOWDOWN) / (1.0 - MEMTABLE_SLOWDOWN);
-        let memtables = own.max(all.min(MOST_FOR_OTHERS));
+        // As much as is left for others.
+        let most = options.memtable_stall_size.min(shared.budget_left());
+        let full = bytes as f64 / most.max(1) as f64;
+        let memtables = (full - MEMTABLE_SLOWDOWN) / (1.0 - MEMTABLE_SLOWDOWN);
         // Not before a compaction is due: who waits must wait for something.
         let stop = options.l0_stop.max(options.l0_slowdown + 1).max(options.l0_compaction_trigger);
         let (slow, stop) = (options.l0_slowdown as f64, stop as f64);
@@ -155,8 +167,16 @@ impl Volume {
             CompactionMode::None => -1.0,
             _ => (l0 as f64 - slow) / (stop - slow),
         };
-        let worst = if l0 > memtables { (Cause::L0, l0) } else { (Cause::Memtables, memtables) };
-        Some(worst).filter(|(_, pressure)| *pressure >= 0.0)
+        // Of two that hold back alike the one that is farther from the volume: its own flush may not end it.
+        let causes = [
+            (Cause::Budget, shared.budget_pressure()),
+            (Cause::Log, shared.log_pressure()),
+            (Cause::L0, l0),
+            (Cause::Memtables, memtables),
+        ];
+        let waits = causes.iter().find(|(_, pressure)| *pressure >= 1.0).copied();
+        let slows = || causes.into_iter().max_by(|(_, a), (_, b)| a.total_cmp(b));
+        waits.or_else(slows).filter(|(_, pressure)| *pressure >= 0.0)
     }
 
     /// Holds a writer of about `bytes` bytes back as long as it must be: before it has taken anything. Called by
@@ -203,6 +223,13 @@ impl Volume {
         shared.read_only.check()?;
         // What could be flushed may all be in the mutable memtable.
         self.freeze_if_full();
+        shared.wait_for_budget(self, || shared.budget_pressure().max(shared.log_pressure()) >= 1.0)?;
+        self.wait_for_own()
+    }
+
+    /// Waits while the volume's own memtables or its L0 hold its writers back.
+    fn wait_for_own(&self) -> Result<()> {
+        let shared = self.shared();
         let mut outcome = self.stall.outcome.lock();
         outcome.waiting += 1;
         let (flushes, compactions) = (outcome.flushes.ended, outcome.compactions.ended);
@@ -215,6 +242,8 @@ impl Volume {
             let error = match cause {
                 // Nothing is frozen, so nothing will be flushed: one batch alone is over the limit.
                 Cause::Memtables if self.tree().immutable.is_empty() => break Ok(()),
+                // Since this one came; others wait for it.
+                Cause::Budget | Cause::Log => break Ok(()),
                 Cause::Memtables => outcome.flushes.error_after(flushes),
                 Cause::L0 => outcome.compactions.error_after(compactions),
             };
@@ -236,9 +265,10 @@ impl Volume {
 
     /// Without the background threads the writer does their work.
     fn make_room(&self, cause: Cause) -> Result<()> {
+        let Some(volume) = self.shared().by_id(self.id()) else { return self.check_open() };
         match cause {
-            Cause::Memtables => self.flush_one().map(drop),
-            Cause::L0 => self.compact_one().map(drop),
+            Cause::L0 => volume.compact_one().map(drop),
+            _ => volume.flush_one().map(drop),
         }
     }
 }
@@ -259,7 +289,7 @@ mod tests {
         let store = Store::open(Arc::new(SimDisk::new(1)), options).unwrap();
         let volume = store.volume("main").unwrap();
         // No flush comes about, before the close or in it.
-        let flush_turn = volume.flush_turn.lock();
+        let flush_turn = store.shared().flush_turn.lock();
         let (refused, refusal) = mpsc::channel();
         std::thread::scope(|scope| {
             scope.spawn(|| {

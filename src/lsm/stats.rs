@@ -114,8 +114,12 @@ impl DiskStats {
 /// What held writers back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct StallStats {
-    /// Memtables that wait for their flush.
+    /// A volume's memtables that wait for their flush.
     pub memtables: StallCause,
+    /// The memtables of all volumes, which use up the budget.
+    pub budget: StallCause,
+    /// The log, which memtables keep long.
+    pub log: StallCause,
     /// Tables in L0 that wait for compaction.
     pub l0: StallCause,
     /// Writers that wait now.
@@ -136,7 +140,7 @@ pub struct StallCause {
 /// Flushes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct FlushStats {
-    /// Memtables that were flushed.
+    /// Flushes: of a memtable, or of many small ones together.
     pub count: u64,
     /// Bytes of the tables they became.
     pub bytes: u64,
@@ -307,9 +311,9 @@ pub struct CompactingStats {
 /// A table's shape.
 #[derive(Debug, Clone, Serialize)]
 pub struct TableStats {
-    /// Its file's name.
+    /// The name of its file, or of the pack that it stands in with others.
     pub file: String,
-    /// The file's length in bytes.
+    /// Its length in bytes.
     pub bytes: u64,
     /// Records in it.
     pub entries: u64,

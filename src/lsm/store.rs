@@ -4,7 +4,7 @@
 //! In the order in which they are taken, outermost first (each module's header says what its own protect):
 //!
 //! 1. `Store::closing`: a close that runs.
-//! 2. a volume's `flush_turn` and `compacting.turn`: one flush, one compaction at a time
+//! 2. `Shared::flush_turn` and volumes' `compacting.turn`: one flush, of a volume one compaction at a time
 //! 3. the blob writer's `rotation`: held over the start of a file
 //! 4. `Shared::manifest`: held over the manifest's I/O, and a sync of the log
 //! 5. `Shared::naming`: one change of volumes at a time
@@ -13,15 +13,16 @@
 //! 8. the commit lock, then a volume's `tree`, `published`, a writer's slot
 //! 9. `Shared::obsolete`: held over the deletion of files
 //! 10. `Shared::{directory, told, retired, graveyard, live_blobs}`, the log's `segments` and spare segments, the
-//!     blob writer's `state` (held over the cut of a file), a memtable's `blobs` and `ranges`,
+//!     blob writer's `state` (held over the cut of a file), a memtable's `blobs` and `ranges`, [`Work`], [`Budget`],
 //!     `Snapshots::living`, the queue of [`Syncs`], the threads' signals, the caches' shards: leaves, under which
 //!     no other is taken.
 
 use crate::disk::{Disk, DiskError, Space};
 use crate::lsm::background::{Signal, run_compactions, run_flushes};
+use crate::lsm::budget::Budget;
 use crate::lsm::blob::{BlobReader, BlobWriter, LiveBlobs};
 use crate::lsm::cache::BlockCache;
-use crate::lsm::levels::Graveyard;
+use crate::lsm::graveyard::Graveyard;
 use crate::lsm::log::Log;
 use crate::lsm::manifest::{Manifest, VolumeId};
 use crate::lsm::memtable::Memtable;
@@ -36,11 +37,12 @@ use crate::lsm::syncs::{Done, Syncs, run_syncs};
 use crate::lsm::table::{TableCache, TableOptions};
 use crate::lsm::volume::Volume;
 use crate::lsm::volumes::Directory;
+use crate::lsm::work::Work;
 use crate::lsm::write::Commits;
 use crate::lsm::{Error, Options, Result};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 /// What the volumes of a store share.
@@ -77,8 +79,11 @@ pub(crate) struct Shared {
     pub structure: Mutex<()>,
     /// Changes of volumes that the manifest has not absorbed.
     pub told: Mutex<Told>,
-    /// Bytes in all memtables, about.
-    pub unflushed: AtomicUsize,
+    /// What all memtables hold.
+    pub budget: Budget,
+    /// The volumes that the background threads look at.
+    pub work: Work,
+    pub flush_turn: Mutex<()>,
     closed: AtomicBool,
 }
 
@@ -142,13 +147,16 @@ impl Store {
             naming: Mutex::new(recovered.next_volume),
             structure: Mutex::default(),
             told: Mutex::default(),
-            unflushed: AtomicUsize::new(0),
+            budget: Budget::default(),
+            work: Work::default(),
+            flush_turn: Mutex::default(),
             closed: AtomicBool::new(false),
             options,
         });
         shared.reserve.look();
         let volumes = recovered.volumes.into_iter();
         shared.directory.write().add(volumes.map(|born| Arc::new(Volume::new(shared.clone(), born))));
+        shared.look_at_all();
         // Dropped from here on, it ends the threads that have started.
         let store = Store { shared, closing: Mutex::default() };
         store.delete_hidden()?;
@@ -212,7 +220,7 @@ impl Store {
     }
 
     fn flush_volumes(&self) -> Result<()> {
-        self.shared.for_each_volume(|volume| volume.flush_all())
+        self.shared.flush_all_of(&self.shared.volumes())
     }
 
     /// Does the background work that is due, on this thread; says whether there was any. For tests that
@@ -244,6 +252,7 @@ impl Store {
         let shared = &self.shared;
         shared.closed.store(true, Ordering::Release);
         shared.volumes().iter().for_each(|volume| volume.stall.closed());
+        shared.budget.closed();
         shared.commits.close();
         shared.flush_signal.raise();
         shared.compaction_signal.raise();

@@ -23,7 +23,7 @@ use crate::lsm::stall::Stall;
 use crate::lsm::store::Shared;
 use crate::lsm::{Error, Result, SeqNo, Value};
 use bytes::Bytes;
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{MutexGuard, RwLock};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -65,6 +65,7 @@ pub(crate) struct Born {
     pub name: String,
     pub owner: Option<VolumeId>,
     pub forked: SeqNo,
+    pub family: VolumeId,
     pub tree: Tree,
 }
 
@@ -78,13 +79,14 @@ pub struct Volume {
     owner: AtomicU32,
     /// Where it was forked from another.
     forked: SeqNo,
+    /// Those that were forked from one another have the same.
+    family: VolumeId,
     /// Set under the commit lock.
     deleted: AtomicBool,
     /// What gathers its writes, if it is a staged one.
     staged: Option<Staged>,
     shared: Arc<Shared>,
     tree: RwLock<Arc<Tree>>,
-    pub(crate) flush_turn: Mutex<()>,
     pub(crate) stall: Stall,
     pub(crate) compacting: Compacting,
 }
@@ -97,17 +99,17 @@ impl std::fmt::Debug for Volume {
 
 impl Volume {
     pub(crate) fn new(shared: Arc<Shared>, born: Born) -> Volume {
-        let Born { id, name, owner, forked, tree } = born;
+        let Born { id, name, owner, forked, family, tree } = born;
         Volume {
             id,
             name: RwLock::new(name),
             owner: AtomicU32::new(owner.unwrap_or(0)),
             forked,
+            family,
             deleted: AtomicBool::new(false),
             staged: None,
             shared,
             tree: RwLock::new(Arc::new(tree)),
-            flush_turn: Mutex::new(()),
             stall: Stall::default(),
             compacting: Compacting::default(),
         }
@@ -172,6 +174,10 @@ impl Volume {
         self.id
     }
 
+    pub(crate) fn family(&self) -> VolumeId {
+        self.family
+    }
+
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
     }
@@ -217,11 +223,6 @@ impl Volume {
         }
     }
 
-    /// Freezes the memtable if it is not empty.
-    pub(crate) fn freeze(&self) {
-        self.freeze_under(self.shared.structure.lock(), |_| true);
-    }
-
     /// Freezes the memtable if it is not empty and `still` holds now that nobody else can change the
     /// structure.
     fn freeze_under(&self, _structure: MutexGuard<'_, ()>, still: impl FnOnce(&Memtable) -> bool) {
@@ -245,6 +246,7 @@ impl Volume {
         let mut next = Tree { memtable: Arc::default(), ..Tree::clone(&tree) };
         next.immutable.insert(0, tree.memtable.clone());
         self.set_tree(next);
+        self.shared.work.froze(self.id);
         self.tree()
     }
 
@@ -327,6 +329,15 @@ impl Volume {
     /// Keeps the present state readable until the snapshot is dropped.
     pub fn snapshot(self: &Arc<Self>) -> Snapshot {
         Snapshot::new(self.clone())
+    }
+}
+
+impl Shared {
+    /// Freezes the memtables of volumes that are not empty.
+    pub(crate) fn freeze(&self, volumes: &[Arc<Volume>]) {
+        let _structure = self.structure.lock();
+        self.commits.between_writes(|| volumes.iter().for_each(|volume| _ = volume.freeze_between_writes()));
+        self.flush_signal.raise();
     }
 }
 

@@ -48,7 +48,11 @@ pub(crate) struct Directory {
     all: Arc<Vec<Arc<Volume>>>,
     /// By owner and name.
     names: HashMap<(Option<VolumeId>, String), Arc<Volume>>,
+    /// Those that were forked from one another: none else share memtables or tables.
+    families: HashMap<VolumeId, Family>,
 }
+
+type Family = Arc<Vec<Arc<Volume>>>;
 
 impl Directory {
     pub fn all(&self) -> Arc<Vec<Arc<Volume>>> {
@@ -59,18 +63,33 @@ impl Directory {
         self.names.get(&(owner, name.to_string())).cloned()
     }
 
+    pub fn by_id(&self, id: VolumeId) -> Option<&Arc<Volume>> {
+        let at = self.all.binary_search_by_key(&id, |volume| volume.id()).ok()?;
+        self.all.get(at)
+    }
+
     /// Adds volumes that are newer than all that are here.
     pub fn add(&mut self, volumes: impl IntoIterator<Item = Arc<Volume>>) {
         let all = Arc::make_mut(&mut self.all);
         for volume in volumes {
             self.names.insert((volume.owner(), volume.name()), volume.clone());
+            Arc::make_mut(self.families.entry(volume.family()).or_default()).push(volume.clone());
             all.push(volume);
         }
     }
 
     fn remove(&mut self, volume: &Volume) {
-        Arc::make_mut(&mut self.all).retain(|other| other.id() != volume.id());
+        let all = Arc::make_mut(&mut self.all);
+        if let Ok(at) = all.binary_search_by_key(&volume.id(), |other| other.id()) {
+            all.remove(at);
+        }
         self.names.remove(&(volume.owner(), volume.name()));
+        if let Some(family) = self.families.get_mut(&volume.family()) {
+            Arc::make_mut(family).retain(|other| other.id() != volume.id());
+            if family.is_empty() {
+                self.families.remove(&volume.family());
+            }
+        }
     }
 
     /// Gives a volume another name or owner.
@@ -106,6 +125,26 @@ impl Shared {
         self.directory.read().all()
     }
 
+    /// The volume of that id.
+    pub(crate) fn by_id(&self, id: VolumeId) -> Option<Arc<Volume>> {
+        self.directory.read().by_id(id).cloned()
+    }
+
+    /// The volumes that may share memtables or tables with this one, and itself, unless it is gone.
+    pub(crate) fn family_of(&self, volume: &Volume) -> Family {
+        self.directory.read().families.get(&volume.family()).cloned().unwrap_or_default()
+    }
+
+    /// Has the background threads look at every volume.
+    pub(crate) fn look_at_all(&self) {
+        for volume in self.volumes().iter() {
+            self.work.reshaped(volume.id());
+            if !volume.tree().immutable.is_empty() {
+                self.work.froze(volume.id());
+            }
+        }
+    }
+
     fn check_free(&self, owner: Option<VolumeId>, name: &str) -> Result<()> {
         match self.directory.read().find(owner, name) {
             Some(_) => Err(Error::VolumeExists(name.to_string())),
@@ -127,6 +166,7 @@ impl Shared {
             self.retired.lock().extend(tree.memtables().cloned());
             volume.stall.closed();
         }
+        self.budget.closed();
         self.flush_signal.raise();
         // Which deletes the files.
         self.compaction_signal.raise();
@@ -171,7 +211,8 @@ impl Store {
         let seq = shared.commits.commit_edits(&shared.log, |_| record(&edits))?;
         *next_id += 1;
         shared.told.lock().tell(edits, seq);
-        let born = Born { id, name: name.to_string(), owner: None, forked: 0, tree: Tree::default() };
+        let (name, tree) = (name.to_string(), Tree::default());
+        let born = Born { id, name, owner: None, forked: 0, family: id, tree };
         let volume = Arc::new(Volume::new(shared.clone(), born));
         shared.directory.write().add([volume.clone()]);
         shared.syncs.note_write(shared.options.sync_interval);
@@ -210,9 +251,10 @@ impl Store {
         shared.told.lock().tell(vec![edit], seq);
         let flushed = if tree.immutable.is_empty() { seq } else { tree.flushed };
         let tree = Tree { memtable: Arc::default(), flushed, ..Tree::clone(&tree) };
-        let born = Born { id, name: to.to_string(), owner, forked: seq, tree };
+        let born = Born { id, name: to.to_string(), owner, forked: seq, family: from.family(), tree };
         let volume = Arc::new(Volume::new(shared.clone(), born));
         shared.directory.write().add([volume.clone()]);
+        shared.work.froze(id);
         shared.flush_signal.raise();
         shared.syncs.note_write(shared.options.sync_interval);
         Ok(volume)

@@ -93,6 +93,9 @@ impl Shared {
     /// The files that compactions should empty now. On a full disk only the one that takes the least room
     /// to empty.
     pub(crate) fn blobs_to_empty(&self) -> BTreeSet<u64> {
+        if self.live_blobs.is_empty() {
+            return BTreeSet::new();
+        }
         let usages = self.blob_usage();
         let files = to_empty(&usages);
         if !self.reserve.wants_room() {

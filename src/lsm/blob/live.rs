@@ -83,6 +83,11 @@ impl LiveBlobs {
         uses.iter().map(live).collect()
     }
 
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.files.lock().is_empty()
+    }
+
     /// All of them, oldest first.
     pub fn all(&self) -> Vec<Arc<LiveBlob>> {
         self.files.lock().values().cloned().collect()

@@ -13,14 +13,15 @@
 
 mod tables;
 
-pub(crate) use tables::TableCheck;
+pub(crate) use tables::{Lens, TableCheck};
 
 use crate::disk::overlay::Overlay;
 use crate::disk::{Disk, Listed};
 use crate::lsm::blob::BlobReader;
 use crate::lsm::cache::BlockCache;
 use crate::lsm::manifest::{self, State};
-use crate::lsm::table::{self, TableMeta};
+use crate::lsm::table::pack::tables_in;
+use crate::lsm::table::{self, TableFile, TableMeta};
 use crate::lsm::{Error, Options, Result, Store};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -142,12 +143,23 @@ fn check_state(
     check_levels(state, watch);
     let mut seen = std::collections::BTreeSet::new();
     // A table that several volumes refer to is read once.
+    let lens = Lens::of(listed);
     for meta in state.live_tables().filter(|meta| seen.insert(meta.number)) {
         let mut table = TableCheck::new(Some(&blobs));
-        table.run(disk, listed, meta.number, Some(meta), watch)?;
+        table.run(disk, &lens, meta, true, watch)?;
         table.count_in(checked);
     }
+    for pack in packs_of(state) {
+        if let Err(error @ Error::Corruption { .. }) = tables_in(disk.as_ref(), pack) {
+            watch.problem(error.into());
+        }
+    }
     Ok(())
+}
+
+/// The packs that a manifest refers to.
+pub(crate) fn packs_of(state: &State) -> std::collections::BTreeSet<TableFile> {
+    state.live_tables().map(TableMeta::file).filter(|file| matches!(file, TableFile::Pack(_))).collect()
 }
 
 /// Without a manifest the tables are still there to be read.
@@ -157,12 +169,22 @@ fn check_tables_alone(
     checked: &mut Checked,
     watch: &mut dyn Watch,
 ) -> Result<()> {
-    let numbers = || listed.iter().filter_map(|file| Some((table::parse_file_name(&file.name)?, file.len)));
-    watch.total(numbers().map(|(_, len)| len).sum());
-    for (number, _) in numbers() {
-        let mut table = TableCheck::new(None);
-        table.run(disk, listed, number, None, watch)?;
-        table.count_in(checked);
+    let files = || listed.iter().filter_map(|file| Some((table::parse_name(&file.name)?, file.len)));
+    watch.total(files().map(|(_, len)| len).sum());
+    let lens = Lens::of(listed);
+    for (file, _) in files() {
+        let tables = match tables_in(disk.as_ref(), file) {
+            Err(error @ Error::Corruption { .. }) => {
+                watch.problem(error.into());
+                continue;
+            }
+            tables => tables?,
+        };
+        for meta in tables {
+            let mut table = TableCheck::new(None);
+            table.run(disk, &lens, &meta, false, watch)?;
+            table.count_in(checked);
+        }
     }
     Ok(())
 }
@@ -174,10 +196,10 @@ fn check_levels(state: &State, watch: &mut dyn Watch) {
             for pair in level.windows(2).filter(|pair| pair[0].largest >= pair[1].smallest) {
                 let what = format!(
                     "it overlaps {} in level {n} of the volume {}",
-                    table::file_name(pair[0].number),
+                    pair[0].file().name(),
                     volume.name
                 );
-                let error = Error::corruption(table::file_name(pair[1].number), 0, what);
+                let error = pair[1].place().damage(0, what);
                 let keys = Some((pair[1].smallest.clone(), Some(pair[0].largest.clone())));
                 watch.problem(Problem { error, keys });
             }

@@ -2,16 +2,27 @@
 
 use super::{Checked, Problem, Watch};
 use crate::disk::{Disk, Listed};
+use std::collections::HashMap;
 use crate::lsm::blob::{BlobReader, Pointer};
 use crate::lsm::cache::BlockCache;
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::key::{KeyRef, Kind};
 use crate::lsm::memtable::Memtable;
 use crate::lsm::table::walk::{Found, walk};
-use crate::lsm::table::{Table, TableMeta, file_name};
+use crate::lsm::table::cache::open_object;
+use crate::lsm::table::{Place, Table, TableMeta};
 use crate::lsm::{Error, Result};
 use bytes::Bytes;
 use std::sync::Arc;
+
+/// The lengths of a store's files, by name.
+pub(crate) struct Lens(HashMap<String, u64>);
+
+impl Lens {
+    pub fn of(listed: &[Listed]) -> Lens {
+        Lens(listed.iter().map(|file| (file.name.clone(), file.len)).collect())
+    }
+}
 
 /// A check of one table.
 pub(crate) struct TableCheck<'a> {
@@ -33,36 +44,36 @@ impl<'a> TableCheck<'a> {
         checked.blob_values += self.blob_values;
     }
 
-    /// Reads the table of this number, and compares it to what the manifest says, if that is known.
+    /// Reads a table, and compares it to what the manifest says, if that is known: else only its place and
+    /// length are taken from `table`.
     ///
     /// # Errors
     /// A disk that fails otherwise than by damage.
     pub fn run(
         &mut self,
         disk: &Arc<dyn Disk>,
-        listed: &[Listed],
-        number: u64,
-        meta: Option<&TableMeta>,
+        lens: &Lens,
+        table: &TableMeta,
+        is_known: bool,
         watch: &mut dyn Watch,
     ) -> Result<()> {
-        let name = file_name(number);
+        let name = table.file().name();
+        let meta = is_known.then_some(table);
         let all = meta.map(|meta| (meta.smallest.clone(), Some(meta.largest.clone())));
         let mut unreadable = |error| {
             watch.problem(Problem { error, keys: all.clone() });
             Ok(())
         };
-        let Some(len) = listed.iter().find(|file| file.name == name).map(|file| file.len) else {
+        let Some(&len) = lens.0.get(&name) else {
             return unreadable(Error::corruption(name, 0, "it is missing"));
         };
-        if let Some(meta) = meta.filter(|meta| meta.size != len) {
-            return unreadable(Error::corruption(
-                name,
-                len,
-                format!("it has {len} bytes and should have {}", meta.size),
-            ));
+        let expected = table.file_len();
+        if expected != len {
+            let what = format!("it has {len} bytes and should have {expected}");
+            return unreadable(Error::corruption(name, len, what));
         }
-        let opened = disk.open(&name).map_err(Error::from);
-        let opened = opened.and_then(|object| Table::open(object, number, len, Arc::new(BlockCache::new(0))));
+        let open = |object| Table::open(object, table.place(), table.size, Arc::new(BlockCache::new(0)));
+        let opened = open_object(disk.as_ref(), table).and_then(open);
         match opened {
             Ok(table) => self.check_contents(&Arc::new(table), meta, watch),
             Err(error @ Error::Corruption { .. }) => unreadable(error),
@@ -76,12 +87,12 @@ impl<'a> TableCheck<'a> {
         meta: Option<&TableMeta>,
         watch: &mut dyn Watch,
     ) -> Result<()> {
-        let (number, size) = (table.number(), table.size());
-        let mut counted = TableMeta::empty(number);
+        let (place, size) = (table.place(), table.size());
+        let mut counted = TableMeta { section: meta.and_then(|m| m.section), ..TableMeta::empty(place.number) };
         let mut last: Option<(Bytes, u64)> = None;
         let (mut damaged, mut failed) = (false, None);
         let properties = table.properties().ok();
-        let wrong = |what: String| Problem::from(Error::corruption(file_name(number), size, what));
+        let wrong = |what: String| Problem::from(place.damage(size, what));
         let per_record = meta.map_or(0, |meta| size / meta.entries.max(1));
         walk(table, &mut |found| match found {
             Found::Beside(error) => watch.problem(error.into()),
@@ -103,7 +114,7 @@ impl<'a> TableCheck<'a> {
                 });
                 count(&mut counted, key, kind, head, &tail);
                 if kind.is_blob() && !damaged {
-                    let problem = self.check_pointer(number, size, key.user, &tail, &mut counted, watch);
+                    let problem = self.check_pointer(place, size, key.user, &tail, &mut counted, watch);
                     problem.into_iter().for_each(|problem| note(watch, &mut failed, problem));
                 }
             }
@@ -129,7 +140,7 @@ impl<'a> TableCheck<'a> {
     /// Reads what a record points to.
     fn check_pointer(
         &mut self,
-        number: u64,
+        place: Place,
         size: u64,
         user: &[u8],
         tail: &[u8],
@@ -137,7 +148,7 @@ impl<'a> TableCheck<'a> {
         watch: &mut dyn Watch,
     ) -> Option<Problem> {
         let Some(pointer) = Pointer::decode(tail) else {
-            let error = Error::corruption(file_name(number), size, "a record's blob pointer is malformed");
+            let error = place.damage(size, "a record's blob pointer is malformed");
             return Some(Problem { error, keys: Some(one(user)) });
         };
         counted.refer(&pointer);

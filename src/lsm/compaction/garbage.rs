@@ -1,14 +1,14 @@
-//! Compactions for the sake of blob files, when no other is due: records with pointers are small, so the
+//! Compactions for the sake of blob files and packs, when no other is due: records with pointers are small, so the
 //! levels' sizes say little of the bytes that dead ones keep.
 //!
 //! - **Shadowed** values: a table whose range tombstones, or whose own pointers, may hide many bytes of blob
 //!   files in older tables goes down. How many is estimated from the tables' metas: of a table that a range
 //!   overlaps in part, half.
 //! - **Scattered** values: a table that points to a blob file that is to be emptied (`blob::gc`) is
-//!   rewritten in its place, which moves those values.
+//!   rewritten in its place, which moves those values. So is a table in a pack of which little is in use any more.
 //!
 //! Each job makes progress: what hides others sinks, and stops at the bottom; a rewritten table no longer
-//! points to the files that were emptied.
+//! points to the files that were emptied, nor stands in a sparse pack.
 
 use super::{Job, Reason, leveled, tiered};
 use crate::lsm::Result;
@@ -16,17 +16,18 @@ use crate::lsm::levels::{Levels, LiveTable};
 use crate::lsm::manifest::state::MAX_LEVEL;
 use crate::lsm::options::CompactionMode;
 use crate::lsm::store::Shared;
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
 /// Pointers that may hide more than one byte in this many of all are worth a job.
 const SHADOWED_ONE_IN: u64 = 4;
 
-/// The job that is due, if any.
-pub(super) fn pick(shared: &Shared, levels: &Levels) -> Result<Option<Job>> {
+/// The job that is due, if any; `emptied` are the blob files that are to be.
+pub(super) fn pick(shared: &Shared, levels: &Levels, emptied: &BTreeSet<u64>) -> Result<Option<Job>> {
     let total: u64 = levels.iter().flatten().map(|table| table.blob_bytes()).sum();
     let low = shared.reserve.wants_room();
-    if total == 0 && !low {
+    if total == 0 && !low && !levels.iter().flatten().any(|table| table.is_in_sparse_pack()) {
         return Ok(None);
     }
     match shared.options.compaction {
@@ -39,7 +40,7 @@ pub(super) fn pick(shared: &Shared, levels: &Levels) -> Result<Option<Job>> {
         // Its runs stay apart while they are large, whatever they hide.
         CompactionMode::Tiered => {}
     }
-    Ok(scattered(shared, levels))
+    Ok(scattered(shared, levels, emptied))
 }
 
 fn shadowing(shared: &Shared, levels: &Levels, total: u64) -> Result<Option<Job>> {
@@ -128,9 +129,10 @@ fn is_before(key: &[u8], to: Bound<&[u8]>) -> bool {
     }
 }
 
-fn scattered(shared: &Shared, levels: &Levels) -> Option<Job> {
-    let emptied = shared.blobs_to_empty();
-    let points_there = |table: &&Arc<LiveTable>| table.blobs.iter().any(|used| emptied.contains(&used.file));
+fn scattered(shared: &Shared, levels: &Levels, emptied: &BTreeSet<u64>) -> Option<Job> {
+    let points_there = |table: &&Arc<LiveTable>| {
+        table.is_in_sparse_pack() || table.blobs.iter().any(|used| emptied.contains(&used.file))
+    };
     for n in (1..=MAX_LEVEL).rev() {
         if let Some(table) = levels.level(n).iter().find(points_there) {
             let inputs = vec![(n, table.clone())];

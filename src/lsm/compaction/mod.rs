@@ -20,6 +20,8 @@
 //! A job's outputs and inputs exist side by side until the next job is done. A leveled job is at most L0 and what
 //! it overlaps, or one table and what it overlaps; a tiered one may be the whole volume.
 //!
+//! Which job comes next, and how small ones are done together, is for [`schedule`].
+//!
 //! # Locks
 //! [`Compacting::turn`] lets one job of a volume run at a time; it is outside the structure lock.
 
@@ -27,6 +29,7 @@ mod garbage;
 pub(crate) mod leveled;
 mod progress;
 mod run;
+mod schedule;
 pub(crate) mod tiered;
 
 use crate::lsm::levels::{Levels, LiveTable};
@@ -36,6 +39,7 @@ use crate::lsm::{Options, Result};
 use parking_lot::{Mutex, MutexGuard};
 pub(crate) use progress::Progress;
 use progress::Running;
+use schedule::Claim;
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -107,7 +111,7 @@ impl Job {
 /// A volume's compactions.
 #[derive(Debug, Default)]
 pub(crate) struct Compacting {
-    turn: Mutex<()>,
+    turn: Arc<Mutex<()>>,
     /// The jobs that merge tables now.
     pub running: Running,
 }
@@ -129,30 +133,16 @@ fn pick(levels: &Levels, options: &Options, now: &leveled::Now) -> Option<Job> {
 }
 
 impl Volume {
-    /// Does the most urgent compaction; false if none is due.
-    pub(crate) fn compact_one(&self) -> Result<bool> {
-        let _turn = self.compacting.turn.lock();
-        let shared = self.shared();
-        let oldest = shared.snapshots.stripes(&shared.commits).first().copied().unwrap_or(0);
-        let levels = self.tree().levels.clone();
-        let now = leveled::Now {
-            oldest_snapshot: oldest,
-            forked: shared.volumes().len() > 1,
-            scarce: shared.reserve.wants_room(),
-        };
-        let due = || pick(&levels, &shared.options, &now);
-        let job = match Some(()).filter(|()| !self.is_idle_fork()).and_then(|()| due()) {
-            Some(job) => Some(job),
-            None => garbage::pick(shared, &levels)?,
-        };
-        let Some(job) = job else { return Ok(false) };
-        let done = self.run_job(&job).inspect_err(|e| _ = shared.make_room_after(e));
-        self.stall.compacted(done.as_ref().err().cloned());
-        done.map(|()| true)
+    /// Merges everything down to the deepest level that holds something, level by level.
+    pub(crate) fn compact_all(self: &Arc<Self>) -> Result<()> {
+        let compacted = self.compact_levels();
+        // Its turn was taken: nobody else could look at it.
+        self.shared().work.reshaped(self.id());
+        self.shared().compaction_signal.raise();
+        compacted
     }
 
-    /// Merges everything down to the deepest level that holds something, level by level.
-    pub(crate) fn compact_all(&self) -> Result<()> {
+    fn compact_levels(self: &Arc<Self>) -> Result<()> {
         let _turn = self.compacting.turn.lock();
         let bottom = self.tree().levels.deepest().unwrap_or(0).max(1);
         for n in 0..=bottom {
@@ -165,8 +155,12 @@ impl Volume {
             }
             let job = Job { inputs, output_level, reason: Reason::Manual };
             let job = if n == bottom { job } else { job.with_overlapped(&tree.levels) };
-            self.run_job(&job)?;
+            let (volume, levels) = (self.clone(), tree.levels.clone());
+            let emptied = Arc::new(self.shared().blobs_to_empty());
+            let claim = Claim { volume, levels, job, emptied, _turn: None };
             drop(tree);
+            self.shared().run_jobs(std::slice::from_ref(&claim))?;
+            drop(claim);
             self.shared().reclaim_passed()?;
         }
         Ok(())

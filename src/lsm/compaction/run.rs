@@ -2,6 +2,7 @@
 
 use super::Job;
 use super::progress::{Progress, Watched};
+use super::schedule::Claim;
 use crate::lsm::Result;
 use crate::lsm::blob::{BlobOutput, LiveBlob};
 use crate::lsm::iter::level::LevelIter;
@@ -14,72 +15,109 @@ use crate::lsm::manifest::state::MAX_LEVEL;
 use crate::lsm::range::{RangeSet, RangeTombstone};
 use crate::lsm::shape::Change;
 use crate::lsm::store::Shared;
+use crate::lsm::table::pack::PackBuilder;
 use crate::lsm::table::{TableBuilder, TableMeta, TableOptions};
-use crate::lsm::volume::Volume;
 use bytes::Bytes;
-use std::collections::VecDeque;
-use std::ops::Bound;
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 /// An output is cut when the tables it overlaps in the level below hold this many times its size.
 const MAX_PARENT_RATIO: u64 = 8;
 
-impl Volume {
-    pub(super) fn run_job(&self, job: &Job) -> Result<()> {
-        let shared = self.shared();
-        let levels = self.tree().levels.clone();
-        let is_move = job.is_move(&levels);
-        let running = self.compacting.running.start(job);
+/// What a job put out, before it is installed.
+enum Outputs {
+    /// Its inputs, as they are.
+    Moved,
+    /// Tables in files of their own.
+    Files(Vec<TableMeta>),
+    /// So many tables of the pack, from a place in it on.
+    Packed(Range<usize>),
+}
+
+impl Shared {
+    /// Does jobs, whose volumes have nothing in common, and installs all that they put out in one commit.
+    pub(super) fn run_jobs(&self, claims: &[Claim]) -> Result<()> {
+        let running: Vec<_> = claims.iter().map(|c| c.volume.compacting.running.start(&c.job)).collect();
+        let merges = claims.iter().filter(|claim| !claim.is_move()).count();
+        let mut pack = if merges > 1 { Some(self.new_pack()?) } else { None };
         // The new blob files are held until the tables hold them.
-        let (outputs, _blobs) = match is_move {
-            true => (job.inputs.iter().map(|(_, table)| TableMeta::clone(table)).collect(), Vec::new()),
-            false => merge(shared, &levels, job, &running.progress)?,
+        let mut held = Vec::new();
+        let mut outputs = Vec::with_capacity(claims.len());
+        let mut build = || -> Result<()> {
+            for (claim, running) in claims.iter().zip(&running) {
+                let (output, blobs) = match claim.is_move() {
+                    true => (Outputs::Moved, Vec::new()),
+                    false => merge(self, claim, pack.as_mut(), &running.progress)?,
+                };
+                outputs.push(output);
+                held.extend(blobs);
+            }
+            Ok(())
         };
-        let installed = self.install(&levels, job, &outputs);
-        if !matches!(installed, Ok(true)) {
-            let kept = |number| job.inputs.iter().any(|(_, input)| input.number == number);
-            shared.discard_tables(outputs.iter().filter(|table| !kept(table.number)));
-            // Otherwise the volume is gone, or another that shares its tables has done the job.
-            return installed.map(drop);
+        let packed = build().and_then(|()| pack.map_or(Ok(Vec::new()), PackBuilder::finish));
+        let packed = packed.inspect_err(|_| {
+            let files = outputs.iter().filter_map(|o| if let Outputs::Files(tables) = o { Some(tables) } else { None });
+            self.discard_tables(files.flatten());
+        })?;
+        let tables = |(claim, output): (&Claim, Outputs)| match output {
+            Outputs::Moved => claim.job.inputs.iter().map(|(_, table)| TableMeta::clone(table)).collect(),
+            Outputs::Files(tables) => tables,
+            Outputs::Packed(range) => packed.get(range).map(<[_]>::to_vec).unwrap_or_default(),
+        };
+        let outputs: Vec<Vec<TableMeta>> = claims.iter().zip(outputs).map(tables).collect();
+        self.install_outputs(claims, &outputs)?;
+        for ((claim, outputs), running) in claims.iter().zip(&outputs).zip(&running) {
+            let Progress { bytes, started, .. } = *running.progress;
+            match claim.is_move() {
+                true => self.metrics.moved(claim.job.reason),
+                false => self.metrics.compacted(claim.job.reason, bytes, total_size(outputs), started),
+            }
         }
-        tracing::debug!(reason = ?job.reason, inputs = job.inputs.len(), outputs = outputs.len(), level = job.output_level, "compacted");
-        let Progress { bytes, started, .. } = *running.progress;
-        match is_move {
-            true => shared.metrics.moved(job.reason),
-            false => shared.metrics.compacted(job.reason, bytes, total_size(&outputs), started),
-        }
-        shared.compaction_signal.raise();
+        tracing::debug!(jobs = claims.len(), tables = outputs.iter().map(Vec::len).sum::<usize>(), "compacted");
+        self.compaction_signal.raise();
         Ok(())
     }
 
-    /// Puts the outputs in the inputs' place, in every volume that has them all: one manifest edit, one swap
-    /// of the trees. False if no volume has.
-    fn install(&self, picked: &Levels, job: &Job, outputs: &[TableMeta]) -> Result<bool> {
-        let shared = self.shared();
-        let level = job.output_level;
-        let live = |table: &TableMeta| match job.inputs.iter().find(|(_, t)| t.number == table.number) {
-            Some((_, moved)) => (level, moved.clone()),
-            None => (level, shared.live_table(table.clone())),
+    /// Puts the outputs in the inputs' places, in every volume that has them all: one manifest edit, one swap
+    /// of the trees.
+    fn install_outputs(&self, claims: &[Claim], outputs: &[Vec<TableMeta>]) -> Result<()> {
+        let change = |(Claim { volume, levels, job, .. }, outputs): (&'_ Claim, &Vec<TableMeta>)| {
+            let level = job.output_level;
+            let live = |table: &TableMeta| match job.inputs.iter().find(|(_, t)| t.number == table.number) {
+                Some((_, moved)) => (level, moved.clone()),
+                None => (level, self.live_table(table.clone())),
+            };
+            let removed = job.inputs.iter().map(|(n, t)| (*n, t.number)).collect();
+            let added = outputs.iter().map(live).collect();
+            Change::Compaction { volume: volume.clone(), picked: levels.clone(), removed, added }
         };
-        let removed = job.inputs.iter().map(|(n, t)| (*n, t.number)).collect();
-        let added = outputs.iter().map(live).collect();
-        shared.install(&Change::Compaction { picked, removed, added })
+        let changes: Vec<Change> = claims.iter().zip(outputs).map(change).collect();
+        let installed = self.install(&changes);
+        if !matches!(&installed, Ok(fitted) if fitted.contains(&true)) {
+            // Otherwise the volumes are gone, or others that share their tables have done the jobs.
+            let inputs = || claims.iter().flat_map(|claim| &claim.job.inputs);
+            let kept = |number| inputs().any(|(_, input)| input.number == number);
+            self.discard_tables(outputs.iter().flatten().filter(|table| !kept(table.number)));
+        }
+        installed.map(drop)
     }
 }
 
-/// Merges the inputs into new tables, in key order.
+/// Merges a job's inputs into new tables, in key order.
 fn merge(
     shared: &Shared,
-    levels: &Levels,
-    job: &Job,
+    claim: &Claim,
+    pack: Option<&mut PackBuilder>,
     progress: &Progress,
-) -> Result<(Vec<TableMeta>, Vec<Arc<LiveBlob>>)> {
+) -> Result<(Outputs, Vec<Arc<LiveBlob>>)> {
+    let Claim { levels, job, .. } = claim;
     let stripes = shared.snapshots.stripes(&shared.commits);
     let mut source = Watched::new(MergeIter::new(sources(shared, job)), progress);
     let ranges = ranges(shared, job)?;
-    let mut output = Output::new(shared, levels, job.output_level);
+    let mut output = Output::new(shared, levels, job.output_level, pack);
     let mut below = Below::new(levels, job);
-    let mut blobs = BlobOutput::new(shared, shared.blobs_to_empty());
+    let mut blobs = BlobOutput::new(shared, BTreeSet::clone(&claim.emptied));
     let load = |tail: &[u8]| shared.blobs.load_uncached(tail);
     let kept = keep_visible(&mut source, &ranges, &stripes, &mut below, &load, &mut |key, head, tail| {
         blobs.add(key, head, tail, &mut |key, head, tail| output.add(key, head, tail))
@@ -88,7 +126,7 @@ fn merge(
     if finished.is_err() {
         shared.discard_tables(output.tables.iter());
     }
-    finished.map(|blobs| (output.tables, blobs))
+    finished.map(|blobs| (output.finish(), blobs))
 }
 
 fn total_size(tables: &[TableMeta]) -> u64 {
@@ -158,11 +196,19 @@ struct Output<'a> {
     ranges: Vec<RangeTombstone>,
     /// What a cut left of them for the next table, newest first.
     carried: VecDeque<RangeTombstone>,
+    /// Where its tables go, if not to files of their own, and how many were there before.
+    pack: Option<(&'a mut PackBuilder, usize)>,
+    /// Its tables in files of their own.
     tables: Vec<TableMeta>,
 }
 
 impl<'a> Output<'a> {
-    fn new(shared: &'a Shared, levels: &'a Levels, level: usize) -> Output<'a> {
+    fn new(
+        shared: &'a Shared,
+        levels: &'a Levels,
+        level: usize,
+        pack: Option<&'a mut PackBuilder>,
+    ) -> Output<'a> {
         let bottom = level >= levels.deepest().unwrap_or(0);
         let mut options = shared.table_options.clone();
         if bottom {
@@ -178,6 +224,10 @@ impl<'a> Output<'a> {
             last_user: Vec::new(),
             ranges: Vec::new(),
             carried: VecDeque::new(),
+            pack: pack.map(|pack| {
+                let before = pack.tables();
+                (pack, before)
+            }),
             tables: Vec::new(),
         }
     }
@@ -206,7 +256,10 @@ impl<'a> Output<'a> {
         }
         let builder = match &mut self.builder {
             Some(builder) => builder,
-            empty => empty.insert(self.shared.new_table(&self.options)?),
+            empty => empty.insert(match &self.pack {
+                Some((pack, _)) => pack.table(self.shared.new_table_number()?, &self.options)?,
+                None => self.shared.new_table(&self.options)?,
+            }),
         };
         builder.add(key, head, tail)
     }
@@ -239,8 +292,19 @@ impl<'a> Output<'a> {
     fn finish_table(&mut self, clip: Option<&[u8]>) -> Result<()> {
         self.parent_bytes = 0;
         if let Some(builder) = self.builder.take() {
-            self.tables.push(builder.finish_before(clip)?);
+            let table = builder.finish_before(clip)?;
+            match &mut self.pack {
+                Some((pack, _)) => _ = pack.add(table),
+                None => self.tables.push(table),
+            }
         }
         Ok(())
+    }
+
+    fn finish(self) -> Outputs {
+        match self.pack {
+            Some((pack, before)) => Outputs::Packed(before..pack.tables()),
+            None => Outputs::Files(self.tables),
+        }
     }
 }

@@ -131,6 +131,8 @@ pub struct Log {
     segments: Mutex<VecDeque<Segment>>,
     spares: Spares,
     sync_turn: Mutex<()>,
+    /// The position of the oldest live segment.
+    start: AtomicU64,
     /// The position up to which records were handed to the operating system.
     written: AtomicU64,
     /// The position up to which they are durable.
@@ -155,6 +157,7 @@ impl Log {
     ) -> Log {
         let Resume { segments, next_number, position } = resume;
         let segment_size = options.log_segment_size;
+        let start = segments.first().map_or(position, |first| first.base);
         Log {
             disk,
             framing: framing(store),
@@ -171,6 +174,7 @@ impl Log {
             segments: Mutex::new(segments.into()),
             spares: Spares::new(next_number, segment_size, options.spare_log_segments),
             sync_turn: Mutex::new(()),
+            start: AtomicU64::new(start),
             written: AtomicU64::new(position),
             synced: AtomicU64::new(position),
             named_up_to: AtomicU64::new(0),
@@ -354,11 +358,17 @@ impl Log {
 
     /// The bytes of the live segments.
     pub fn live_len(&self) -> u64 {
+        self.written.load(Ordering::Acquire).saturating_sub(self.start.load(Ordering::Acquire))
+    }
+
+    /// The largest sequence number in the segments that are full and before the last `kept` bytes of the log;
+    /// `None` if there are none.
+    pub fn last_seq_before_the_last(&self, kept: u64) -> Option<SeqNo> {
         let segments = self.segments.lock();
-        match (segments.front(), segments.back()) {
-            (Some(first), Some(last)) => last.base + last.len - first.base,
-            _ => 0,
-        }
+        let end = segments.back().map(|last| last.base + last.len)?.saturating_sub(kept);
+        let full = segments.iter().take(segments.len() - 1);
+        // The one that `end` lies in, too: what is kept is at most so much.
+        full.take_while(|segment| segment.base < end).map(|segment| segment.last_seq).max()
     }
 
     /// The live segments, oldest first.
@@ -397,6 +407,8 @@ impl Log {
         let mut segments = self.segments.lock();
         let keep = segments.iter().position(|s| s.number >= number).unwrap_or(segments.len());
         let retired: Vec<Segment> = segments.drain(..keep).collect();
+        let start = segments.front().map_or(self.written.load(Ordering::Acquire), |first| first.base);
+        self.start.store(start, Ordering::Release);
         drop(segments);
         self.spares.retired(&retired);
         retired.into_iter().map(|s| s.number).collect()

@@ -47,8 +47,9 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3Default;
 
 /// The version of the format that this program writes, and the newest that it reads. From 2 on, tables may point
-/// to blob files, which an earlier program would take for a stranger's; from 3 on, the log may tell of volumes.
-pub const VERSION: u32 = 3;
+/// to blob files, which an earlier program would take for a stranger's; from 3 on, the log may tell of volumes; from 4 on,
+/// tables may stand in packs.
+pub const VERSION: u32 = 4;
 const MAGIC: &[u8; 8] = b"lsmfsman";
 const SNAPSHOT_HEADER_LEN: usize = 40;
 /// A log of edits longer than this is followed by a new generation.

@@ -157,7 +157,7 @@ impl State {
     }
 
     fn check_table(&self, table: &TableMeta) -> Result<(), String> {
-        if table.number >= self.files {
+        if table.number.max(table.file().number()) >= self.files {
             return Err(format!("table {} has a number that was never handed out", table.number));
         }
         if let Some(used) = table.blobs.iter().find(|used| used.file >= self.files) {

@@ -97,7 +97,7 @@ impl Sort {
     fn of(name: &str) -> Sort {
         if log::parse_file_name(name).is_some() {
             Sort::Log
-        } else if table::parse_file_name(name).is_some() {
+        } else if table::parse_name(name).is_some() {
             Sort::Table
         } else if blob::parse_file_name(name).is_some() {
             Sort::Blob

@@ -7,7 +7,8 @@ use crate::lsm::log;
 use crate::lsm::log::reader::may_be_segment;
 use crate::lsm::log::record::SEGMENT_HEADER_LEN;
 use crate::lsm::manifest::{self, State};
-use crate::lsm::{Result, table};
+use crate::lsm::Result;
+use crate::lsm::table::{self, TableFile};
 use std::collections::BTreeSet;
 
 /// Deletes what nothing needs; moves away what nothing explains.
@@ -19,7 +20,7 @@ pub(super) fn clean_up(
     blobs: &LiveBlobs,
     reader: &BlobReader,
 ) -> Result<()> {
-    let live: BTreeSet<u64> = state.live_tables().map(|t| t.number).collect();
+    let live: BTreeSet<TableFile> = state.live_tables().map(|t| t.file()).collect();
     let mut changed = false;
     for name in names {
         let is_ours = if let Some(number) = log::parse_file_name(name) {
@@ -27,11 +28,11 @@ pub(super) fn clean_up(
                 continue;
             }
             may_be_segment(&first_bytes(disk, name, SEGMENT_HEADER_LEN)?, &log::framing(state.store))
-        } else if let Some(number) = table::parse_file_name(name) {
-            if live.contains(&number) {
+        } else if let Some(file) = table::parse_name(name) {
+            if live.contains(&file) {
                 continue;
             }
-            number < state.files
+            file.number() < state.files
         } else if let Some(number) = blob::parse_file_name(name) {
             if blobs.get(number).is_some() {
                 continue;

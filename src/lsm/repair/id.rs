@@ -8,6 +8,9 @@ use crate::lsm::log::record::{SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::lsm::log::{self, framing};
 use crate::lsm::manifest;
 use crate::lsm::recover::random_id;
+use super::unless_damaged;
+use crate::lsm::table::cache::open_object;
+use crate::lsm::table::pack::tables_in;
 use crate::lsm::table::{self, Table};
 use crate::lsm::{Error, Result};
 use bytes::Bytes;
@@ -16,12 +19,15 @@ use std::sync::Arc;
 /// The id, if a table states it, or a damaged manifest and some header agrees.
 pub(super) fn find(disk: &dyn Disk, names: &[String]) -> Result<Option<u64>> {
     for name in names {
-        let Some(number) = table::parse_file_name(name) else { continue };
-        let object = disk.open(name)?;
-        let table = Table::open(object.clone(), number, object.len()?, Arc::new(BlockCache::new(0)));
-        let properties = table.and_then(|table| table.properties());
-        if let Some(properties) = properties.ok().filter(|properties| properties.store != 0) {
-            return Ok(Some(properties.store));
+        let Some(file) = table::parse_name(name) else { continue };
+        let Some(tables) = unless_damaged(tables_in(disk, file))? else { continue };
+        for meta in tables {
+            let open = |object| Table::open(object, meta.place(), meta.size, Arc::new(BlockCache::new(0)));
+            let table = open_object(disk, &meta).and_then(open);
+            let properties = table.and_then(|table| table.properties());
+            if let Some(properties) = properties.ok().filter(|properties| properties.store != 0) {
+                return Ok(Some(properties.store));
+            }
         }
     }
     let mut stated = Vec::new();

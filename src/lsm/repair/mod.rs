@@ -23,13 +23,14 @@ mod tables;
 use crate::disk::Disk;
 use crate::lsm::blob::{self, BlobReader};
 use crate::lsm::cache::BlockCache;
-use crate::lsm::check::{Problem, TableCheck, Watch, check, open_to_look};
+use crate::lsm::check::{Lens, Problem, TableCheck, Watch, check, open_to_look, packs_of};
 use crate::lsm::log as wal;
 use crate::lsm::manifest::{self, State, VolumeId, VolumeState};
 use crate::lsm::recover::FIRST_VOLUME;
-use crate::lsm::table::{self, TableBuilder, TableMeta, TableOptions};
+use crate::lsm::table::pack::tables_in;
+use crate::lsm::table::{self, TableBuilder, TableFile, TableMeta, TableOptions};
 use crate::lsm::{Error, Options, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The number of the volume that is rebuilt.
@@ -91,9 +92,17 @@ pub fn repair(disk: &Arc<dyn Disk>, options: &Options, watch: &mut dyn Watch) ->
     Ok(repair.done)
 }
 
-/// The number of a table's or a blob file's name.
+/// The number of a table's, a pack's or a blob file's name.
 fn file_number(name: &str) -> Option<u64> {
-    table::parse_file_name(name).or_else(|| blob::parse_file_name(name))
+    table::parse_name(name).map(TableFile::number).or_else(|| blob::parse_file_name(name))
+}
+
+/// What was read; `None` where it is damaged.
+fn unless_damaged<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Err(Error::Corruption { .. }) => Ok(None),
+        read => read.map(Some),
+    }
 }
 
 impl Repair<'_> {
@@ -111,19 +120,27 @@ impl Repair<'_> {
     fn mend_tables(&mut self, mut state: State) -> Result<()> {
         self.options.store = state.store;
         let blobs = self.blobs(state.store);
-        let listed = self.disk.list()?;
+        let lens = Lens::of(&self.disk.list()?);
         let mut copies: BTreeMap<u64, Option<TableMeta>> = BTreeMap::new();
+        let mut old: BTreeSet<TableFile> = BTreeSet::new();
         let metas: Vec<TableMeta> = state.live_tables().cloned().collect();
+        // Their tables are copied, too, those that are sound among them: a pack is not mended in its place.
+        let mut damaged_packs = BTreeSet::new();
+        for pack in packs_of(&state) {
+            if unless_damaged(tables_in(self.disk.as_ref(), pack))?.is_none() {
+                damaged_packs.insert(pack);
+            }
+        }
         for meta in metas {
             if copies.contains_key(&meta.number) {
                 continue;
             }
             let mut sound = Sound(true);
-            TableCheck::new(Some(&blobs)).run(self.disk, &listed, meta.number, Some(&meta), &mut sound)?;
-            if !sound.0 {
+            TableCheck::new(Some(&blobs)).run(self.disk, &lens, &meta, true, &mut sound)?;
+            if !sound.0 || damaged_packs.contains(&meta.file()) {
                 let copy = self.copy_of(&meta, &blobs)?;
                 copies.insert(meta.number, copy);
-                self.old.push(table::file_name(meta.number));
+                old.insert(meta.file());
             }
         }
         if copies.is_empty() {
@@ -138,13 +155,16 @@ impl Repair<'_> {
                 *level = Arc::new(replaced.collect());
             }
         }
+        // A pack stays while it has a sound table.
+        let live: BTreeSet<TableFile> = state.live_tables().map(TableMeta::file).collect();
+        self.old.extend(old.difference(&live).map(|file| file.name()));
         self.install(state)
     }
 
     /// Makes a state from the tables and the log.
     fn rebuild(&mut self, names: &[String]) -> Result<()> {
         self.done.rebuilt = true;
-        let numbers: Vec<u64> = names.iter().filter_map(|name| table::parse_file_name(name)).collect();
+        let files: Vec<TableFile> = names.iter().filter_map(|name| table::parse_name(name)).collect();
         let found = id::find(self.disk.as_ref(), names)?;
         let store = match found {
             Some(store) => store,
@@ -153,9 +173,19 @@ impl Repair<'_> {
         self.options.store = store;
         let blobs = self.blobs(store);
         let mut sources = Vec::new();
-        for number in numbers {
-            self.old.push(table::file_name(number));
-            sources.extend(self.sound_table(number, &blobs)?);
+        let lens = Lens::of(&self.disk.list()?);
+        for file in files {
+            self.old.push(file.name());
+            let tables = match tables_in(self.disk.as_ref(), file) {
+                Err(error @ Error::Corruption { .. }) => {
+                    self.watch.problem(error.into());
+                    continue;
+                }
+                tables => tables?,
+            };
+            for table in tables {
+                sources.extend(self.sound_table(&table, &lens, &blobs)?);
+            }
         }
         let segments = log::last_run(names);
         let framing = found.map(wal::framing);

@@ -3,7 +3,7 @@
 use super::Repair;
 use crate::lsm::blob::{BlobReader, Pointer};
 use crate::lsm::cache::BlockCache;
-use crate::lsm::check::{Problem, TableCheck};
+use crate::lsm::check::{Lens, Problem, TableCheck};
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::iter::merge::MergeIter;
 use crate::lsm::iter::stripes::keep_visible;
@@ -11,7 +11,8 @@ use crate::lsm::key::{KeyRef, Kind};
 use crate::lsm::memtable::{Memtable, MemtableIter};
 use crate::lsm::range::RangeSet;
 use crate::lsm::table::walk::{Found, walk};
-use crate::lsm::table::{Table, TableBuilder, TableIter, TableMeta, file_name};
+use crate::lsm::table::cache::open_object;
+use crate::lsm::table::{Table, TableBuilder, TableIter, TableMeta};
 use crate::lsm::{Error, Result};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ const MERGED_AT_ONCE: usize = 256;
 impl Repair<'_> {
     /// A copy of what can be read of a table; `None` if nothing can.
     pub(super) fn copy_of(&mut self, meta: &TableMeta, blobs: &BlobReader) -> Result<Option<TableMeta>> {
-        match self.open(meta.number)? {
+        match self.open(meta)? {
             Ok(table) => self.copy(&Arc::new(table), blobs),
             Err(error) => {
                 let keys = Some((meta.smallest.clone(), Some(meta.largest.clone())));
@@ -33,14 +34,13 @@ impl Repair<'_> {
     }
 
     /// Opens a table; the inner error is that of damage.
-    fn open(&self, number: u64) -> Result<std::result::Result<Table, Error>> {
-        let name = file_name(number);
-        let object = match self.disk.open(&name) {
-            Err(e) if e.is_not_found() => return Ok(Err(Error::corruption(name, 0, "it is missing"))),
+    fn open(&self, meta: &TableMeta) -> Result<std::result::Result<Table, Error>> {
+        let object = match open_object(self.disk.as_ref(), meta) {
+            Err(Error::Disk(e)) if e.is_not_found() => return Ok(Err(meta.place().damage(0, "it is missing"))),
             opened => opened?,
         };
         let len = object.len()?;
-        match Table::open(object, number, len, Arc::new(BlockCache::new(0))) {
+        match Table::open(object, meta.place(), len, Arc::new(BlockCache::new(0))) {
             Ok(table) => Ok(Ok(table)),
             Err(error @ Error::Corruption { .. }) => Ok(Err(error)),
             Err(error) => Err(error),
@@ -96,11 +96,15 @@ impl Repair<'_> {
     }
 
     /// A table all of which can be read: this one, or a copy of it.
-    pub(super) fn sound_table(&mut self, number: u64, blobs: &BlobReader) -> Result<Option<Arc<Table>>> {
-        let listed = self.disk.list()?;
+    pub(super) fn sound_table(
+        &mut self,
+        meta: &TableMeta,
+        lens: &Lens,
+        blobs: &BlobReader,
+    ) -> Result<Option<Arc<Table>>> {
         let mut sound = super::Sound(true);
-        TableCheck::new(Some(blobs)).run(self.disk, &listed, number, None, &mut sound)?;
-        let table = match self.open(number)? {
+        TableCheck::new(Some(blobs)).run(self.disk, lens, meta, false, &mut sound)?;
+        let table = match self.open(meta)? {
             Ok(table) => Arc::new(table),
             Err(error) => {
                 self.watch.problem(error.into());
@@ -111,8 +115,8 @@ impl Repair<'_> {
             return Ok(Some(table));
         }
         let Some(copy) = self.copy(&table, blobs)? else { return Ok(None) };
-        self.old.push(file_name(copy.number));
-        Ok(self.open(copy.number)?.ok().map(Arc::new))
+        self.old.push(copy.file().name());
+        Ok(self.open(&copy)?.ok().map(Arc::new))
     }
 
     /// Merges tables and memtables into one table; `None` if there are no records.
@@ -124,8 +128,8 @@ impl Repair<'_> {
         while tables.len() > MERGED_AT_ONCE {
             let first: Vec<Arc<Table>> = tables.drain(..MERGED_AT_ONCE).collect();
             if let Some(meta) = self.merge_once(&first, &[])? {
-                self.old.push(file_name(meta.number));
-                tables.extend(self.open(meta.number)?.ok().map(Arc::new));
+                self.old.push(meta.file().name());
+                tables.extend(self.open(&meta)?.ok().map(Arc::new));
             }
         }
         self.merge_once(&tables, memtables)

@@ -10,9 +10,9 @@ use crate::lsm::log::Segment;
 use crate::lsm::metrics::Metrics;
 use crate::lsm::stall::CauseCounters;
 use crate::lsm::store::{Shared, Store};
-use crate::lsm::table::{self, TableMeta};
+use crate::lsm::table::TableMeta;
 use crate::lsm::volume::{Tree, Volume};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -24,8 +24,9 @@ impl Store {
         let all = shared.volumes();
         let trees: Vec<Arc<Tree>> = all.iter().map(|volume| volume.tree()).collect();
         let sharing = Sharing::among(&trees);
+        let by_id: HashMap<_, _> = all.iter().map(|volume| (volume.id(), volume)).collect();
         let stats = |(volume, tree): (&Arc<Volume>, &Arc<Tree>)| {
-            let owner = volume.owner().and_then(|owner| all.iter().find(|other| other.id() == owner));
+            let owner = volume.owner().and_then(|owner| by_id.get(&owner));
             volume.stats(tree, sharing.of(tree), owner.map(|owner| owner.name()))
         };
         let volumes: Vec<VolumeStats> = all.iter().zip(&trees).map(stats).collect();
@@ -176,6 +177,8 @@ impl StallStats {
     fn plus(self, other: StallStats) -> StallStats {
         StallStats {
             memtables: self.memtables.plus(other.memtables),
+            budget: self.budget.plus(other.budget),
+            log: self.log.plus(other.log),
             l0: self.l0.plus(other.l0),
             waiting: self.waiting + other.waiting,
         }
@@ -221,6 +224,8 @@ impl Volume {
             immutable_bytes: tree.immutable.iter().map(|memtable| memtable.size()).collect(),
             stalls: StallStats {
                 memtables: StallCause::from(&self.stall.memtables),
+                budget: StallCause::from(&self.stall.budget),
+                log: StallCause::from(&self.stall.log),
                 l0: StallCause::from(&self.stall.l0),
                 waiting: self.stall.waiting(),
             },
@@ -253,7 +258,7 @@ impl From<&Progress> for CompactingStats {
 impl From<&TableMeta> for TableStats {
     fn from(meta: &TableMeta) -> TableStats {
         TableStats {
-            file: table::file_name(meta.number),
+            file: meta.file().name(),
             bytes: meta.size,
             entries: meta.entries,
             tombstones: meta.tombstones,

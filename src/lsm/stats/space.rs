@@ -55,7 +55,8 @@ impl Covered {
 mod tests {
     use super::*;
     use crate::lsm::blob::LiveBlobs;
-    use crate::lsm::levels::{Graveyard, Listed};
+    use crate::lsm::graveyard::Graveyard;
+    use crate::lsm::levels::Listed;
     use crate::lsm::manifest::state::LevelState;
     use crate::lsm::table::TableMeta;
     use std::sync::Arc;

@@ -3,10 +3,11 @@
 //! A table that is pushed out is closed when the last cursor on it is gone. Opening happens once
 //! for all threads that ask meanwhile. Locks: the shards of `quick_cache`, never held during I/O.
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Object};
 use crate::lsm::Result;
 use crate::lsm::cache::BlockCache;
-use crate::lsm::table::{Table, TableMeta, file_name};
+use crate::lsm::table::pack::SectionObject;
+use crate::lsm::table::{Table, TableMeta};
 use quick_cache::sync::Cache;
 use std::sync::Arc;
 
@@ -26,12 +27,12 @@ impl TableCache {
     /// The open table.
     pub fn get(&self, meta: &TableMeta) -> Result<Arc<Table>> {
         self.tables.get_or_insert_with(&meta.number, || {
-            let object = self.disk.open(&file_name(meta.number))?;
-            Ok(Arc::new(Table::open(object, meta.number, meta.size, Arc::clone(&self.blocks))?))
+            let object = open_object(self.disk.as_ref(), meta)?;
+            Ok(Arc::new(Table::open(object, meta.place(), meta.size, Arc::clone(&self.blocks))?))
         })
     }
 
-    /// Lets the table of this number go: its file is about to be deleted.
+    /// Lets the table of this number go: it is needed no more.
     pub fn evict(&self, number: u64) {
         self.tables.remove(&number);
     }
@@ -50,6 +51,15 @@ impl TableCache {
     pub fn blocks(&self) -> &Arc<BlockCache> {
         &self.blocks
     }
+}
+
+/// Opens a table's file, or its part of a pack.
+pub(crate) fn open_object(disk: &dyn Disk, meta: &TableMeta) -> Result<Arc<dyn Object>> {
+    let file = disk.open(&meta.file().name())?;
+    Ok(match meta.section {
+        None => file,
+        Some(section) => Arc::new(SectionObject::new(file, section, meta.size)),
+    })
 }
 
 impl std::fmt::Debug for TableCache {

@@ -4,7 +4,7 @@
 //!  0  top index: offset (8) | stored length (4)
 //! 12  properties: offset (8) | stored length (4)
 //! 24  range tombstones: offset (8) | stored length (4); all 0 if there are none
-//! 36  file number (8)
+//! 36  table's number (8)
 //! 44  version (4)
 //! 48  XXH3-64 of the bytes before it (8)
 //! 56  magic (8)
@@ -12,7 +12,7 @@
 //!
 //! The last 20 bytes mean the same in every version, so that a damaged version is told from a newer.
 
-use crate::lsm::table::file_name;
+use crate::lsm::table::Place;
 use crate::lsm::table::frame::{Handle, TRAILER_LEN};
 use crate::lsm::{Error, Result};
 use xxhash_rust::xxh3::xxh3_64;
@@ -53,11 +53,11 @@ impl Footer {
         bytes
     }
 
-    /// Reads the footer of the table with this number; `offset` is where it stands.
-    pub(crate) fn decode(bytes: &[u8; FOOTER_LEN], number: u64, offset: u64) -> Result<Footer> {
+    /// Reads the footer of the table at this place; `offset` is where it stands in the table.
+    pub(crate) fn decode(bytes: &[u8; FOOTER_LEN], place: Place, offset: u64) -> Result<Footer> {
         let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
         let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
-        let damaged = |what: &str| Err(Error::corruption(file_name(number), offset, what));
+        let damaged = |what: &str| Err(place.damage(offset, what));
         if bytes[MAGIC_AT..] != *MAGIC {
             return damaged("a table's footer is missing");
         }
@@ -66,9 +66,9 @@ impl Footer {
         }
         let version = u32_at(VERSION_AT);
         if version > VERSION {
-            return Err(Error::NewerFormat { file: file_name(number), found: version, supported: VERSION });
+            return Err(Error::NewerFormat { file: place.file.name(), found: version, supported: VERSION });
         }
-        if u64_at(NUMBER_AT) != number {
+        if u64_at(NUMBER_AT) != place.number {
             return damaged(&format!("this is table {} under another name", u64_at(NUMBER_AT)));
         }
         let handle_at = |at| Handle { offset: u64_at(at), len: u32_at(at + 8) };
@@ -95,8 +95,8 @@ mod tests {
     #[test]
     fn a_footer_reads_back_in_its_own_file_only() {
         let bytes = FOOTER.encode(12);
-        assert_eq!(Footer::decode(&bytes, 12, 0).unwrap(), FOOTER);
-        assert!(matches!(Footer::decode(&bytes, 13, 0), Err(Error::Corruption { .. })));
+        assert_eq!(Footer::decode(&bytes, Place::single(12), 0).unwrap(), FOOTER);
+        assert!(matches!(Footer::decode(&bytes, Place::single(13), 0), Err(Error::Corruption { .. })));
     }
 
     #[test]
@@ -105,13 +105,13 @@ mod tests {
         for bit in 0..FOOTER_LEN * 8 {
             let mut damaged = bytes;
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(matches!(Footer::decode(&damaged, 12, 9), Err(Error::Corruption { offset: 9, .. })));
+            assert!(matches!(Footer::decode(&damaged, Place::single(12), 9), Err(Error::Corruption { offset: 9, .. })));
         }
         let mut newer = bytes;
         newer[VERSION_AT] = 2;
         let sum = xxh3_64(&newer[..CHECKSUM_AT]);
         newer[CHECKSUM_AT..MAGIC_AT].copy_from_slice(&sum.to_le_bytes());
-        let error = Footer::decode(&newer, 12, 9).unwrap_err();
+        let error = Footer::decode(&newer, Place::single(12), 9).unwrap_err();
         assert!(matches!(error, Error::NewerFormat { found: 2, supported: 1, .. }));
     }
 }

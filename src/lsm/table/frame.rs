@@ -9,7 +9,7 @@
 //! of the stored contents, seeded with XXH3-64 of
 //!
 //! ```text
-//! file number (8, little-endian) | offset of the block (8, little-endian) | block type | compression
+//! table's number (8, little-endian) | offset of the block in the table (8, little-endian) | block type | compression
 //! ```
 //!
 //! so a block that was swapped with another, written to the wrong place or read as something else
@@ -17,9 +17,9 @@
 
 use crate::disk::{Object, ObjectWriter};
 use crate::lsm::table::compress::{self, Codec};
-use crate::lsm::table::{Malformed, file_name};
+use crate::lsm::table::{Malformed, Place};
 use crate::lsm::varint;
-use crate::lsm::{Error, Result};
+use crate::lsm::Result;
 use bytes::Bytes;
 use std::io::ErrorKind;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -114,10 +114,10 @@ pub(crate) fn unframe(
 }
 
 /// Reads `len` bytes of a table; a file that ends before them is damaged.
-pub(crate) fn read_exact(object: &dyn Object, number: u64, offset: u64, len: usize) -> Result<Bytes> {
+pub(crate) fn read_exact(object: &dyn Object, place: Place, offset: u64, len: usize) -> Result<Bytes> {
     object.read_at(offset, len).map_err(|e| match e.source.kind() {
         ErrorKind::UnexpectedEof => {
-            Error::corruption(file_name(number), offset, format!("the file ends within these {len} bytes"))
+            place.damage(offset, format!("the file ends within these {len} bytes"))
         }
         _ => e.into(),
     })
@@ -126,13 +126,12 @@ pub(crate) fn read_exact(object: &dyn Object, number: u64, offset: u64, len: usi
 /// Reads a block. The handle must lie within the file.
 pub(crate) fn read_block(
     object: &dyn Object,
-    number: u64,
+    place: Place,
     handle: Handle,
     block_type: BlockType,
 ) -> Result<Bytes> {
-    let framed = read_exact(object, number, handle.offset, handle.framed_len())?;
-    unframe(&framed, number, handle.offset, block_type)
-        .map_err(|e| Error::corruption(file_name(number), handle.offset, e.0))
+    let framed = read_exact(object, place, handle.offset, handle.framed_len())?;
+    unframe(&framed, place.number, handle.offset, block_type).map_err(|e| place.damage(handle.offset, e.0))
 }
 
 /// The end of a table that is being written: counts offsets, and gathers small writes.

@@ -5,7 +5,8 @@
 //!   | varint entries | varint tombstones | varint patches | varint range tombstones
 //!   | varint key bytes | varint head bytes | varint tail bytes
 //!   | varint len, smallest | varint len, largest
-//!   | [varint number of blob files, what its records point to in each (see `lsm/blob`)]
+//!   | [varint number of blob files, what its records point to in each (see `lsm/blob`)
+//!   | [varint number of the pack that it stands in, varint offset there, varint length of the pack]]
 //!   | more, from later versions
 //! ```
 //!
@@ -13,6 +14,7 @@
 
 use crate::lsm::blob::{BlobUse, Pointer};
 use crate::lsm::key::{KeyRef, Kind, MAX_SEQ, SeqNo};
+use crate::lsm::table::{Place, Section, TableFile};
 use crate::lsm::varint;
 use bytes::Bytes;
 use std::ops::Bound;
@@ -20,9 +22,9 @@ use std::ops::Bound;
 /// What is known of a table without opening it. Cloning is cheap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableMeta {
-    /// The number in the file's name.
+    /// Its number: that in the file's name, unless it stands in a pack.
     pub number: u64,
-    /// The file's length in bytes.
+    /// Its length in bytes.
     pub size: u64,
     /// The smallest user key.
     pub smallest: Bytes,
@@ -48,6 +50,8 @@ pub struct TableMeta {
     pub tail_bytes: u64,
     /// What its records point to, by the blob files' numbers.
     pub blobs: Vec<BlobUse>,
+    /// Its part of a pack, if it stands in one.
+    pub section: Option<Section>,
 }
 
 impl TableMeta {
@@ -68,7 +72,22 @@ impl TableMeta {
             head_bytes: 0,
             tail_bytes: 0,
             blobs: Vec::new(),
+            section: None,
         }
+    }
+
+    /// The file that it stands in.
+    pub fn file(&self) -> TableFile {
+        self.place().file
+    }
+
+    /// The length of that file.
+    pub fn file_len(&self) -> u64 {
+        self.section.map_or(self.size, |section| section.pack_len)
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        Place::new(self.number, self.section)
     }
 
     /// Counts what a record points to.
@@ -134,9 +153,12 @@ impl TableMeta {
         }
         varint::put_prefixed(&mut body, &self.smallest);
         varint::put_prefixed(&mut body, &self.largest);
-        if !self.blobs.is_empty() {
+        if !self.blobs.is_empty() || self.section.is_some() {
             varint::put(&mut body, self.blobs.len() as u64);
             self.blobs.iter().for_each(|used| used.encode(&mut body));
+        }
+        if let Some(Section { pack, offset, pack_len }) = self.section {
+            [pack, offset, pack_len].iter().for_each(|n| varint::put(&mut body, *n));
         }
         varint::put_prefixed(out, &body);
     }
@@ -160,6 +182,7 @@ impl TableMeta {
             smallest: Bytes::new(),
             largest: Bytes::new(),
             blobs: Vec::new(),
+            section: None,
         };
         meta.smallest = Bytes::copy_from_slice(varint::take_prefixed(&mut body)?);
         meta.largest = Bytes::copy_from_slice(varint::take_prefixed(&mut body)?);
@@ -168,9 +191,17 @@ impl TableMeta {
                 meta.blobs.push(BlobUse::decode(&mut body)?);
             }
         }
+        if !body.is_empty() {
+            let mut number = || varint::take(&mut body);
+            meta.section = Some(Section { pack: number()?, offset: number()?, pack_len: number()? });
+        }
+        let fits = |section: Section| {
+            section.offset.checked_add(meta.size).is_some_and(|end| end <= section.pack_len)
+        };
         let sound = meta.blobs.is_sorted_by_key(|used| used.file)
             && meta.smallest <= meta.largest
-            && meta.smallest_seq <= meta.largest_seq;
+            && meta.smallest_seq <= meta.largest_seq
+            && meta.section.is_none_or(fits);
         sound.then_some(meta)
     }
 }
@@ -200,7 +231,8 @@ mod tests {
 
     #[test]
     fn a_meta_reads_back_and_a_cut_or_senseless_one_does_not() {
-        for meta in [meta(b"a", b"zz"), meta(b"", b"")] {
+        let section = Some(Section { pack: 41, offset: 77, pack_len: 1 << 41 });
+        for meta in [meta(b"a", b"zz"), meta(b"", b""), TableMeta { section, ..meta(b"a", b"b") }] {
             let mut encoded = Vec::new();
             meta.encode(&mut encoded);
             for cut in 0..encoded.len() {
@@ -219,11 +251,13 @@ mod tests {
     #[test]
     fn fields_of_a_later_version_are_passed_over() {
         let mut encoded = Vec::new();
-        meta(b"a", b"b").encode(&mut encoded);
-        encoded[0] += 3;
-        encoded.extend_from_slice(b"\0..next");
+        let section = Some(Section { pack: 41, offset: 77, pack_len: 1 << 41 });
+        let meta = TableMeta { section, ..meta(b"a", b"b") };
+        meta.encode(&mut encoded);
+        encoded[0] += 2;
+        encoded.extend_from_slice(b"..next");
         let mut input = encoded.as_slice();
-        assert_eq!(TableMeta::decode(&mut input), Some(meta(b"a", b"b")));
+        assert_eq!(TableMeta::decode(&mut input), Some(meta));
         assert_eq!(input, b"next");
     }
 

@@ -25,6 +25,8 @@
 //! Formats grow without a break: blocks carry a format byte, the meta and the properties a length,
 //! the footer a version. Any damage gives [`Error::Corruption`] with the file and the block's offset.
 //!
+//! Small tables may stand in one file together ([`pack`]).
+//!
 //! A table is immutable and has no lock of its own; everything here may be used from any thread.
 //!
 //! [`Error::Corruption`]: crate::lsm::Error::Corruption
@@ -42,6 +44,8 @@ pub(crate) mod fuzzing;
 mod index;
 pub mod iter;
 pub mod meta;
+pub(crate) mod pack;
+mod place;
 pub mod properties;
 mod ranges;
 pub mod reader;
@@ -52,9 +56,12 @@ pub use cache::TableCache;
 pub use filter::PrefixRule;
 pub use iter::TableIter;
 pub use meta::TableMeta;
+pub(crate) use place::Place;
+pub use place::{Section, TableFile};
 pub use properties::Properties;
 pub use reader::Table;
 
+use crate::lsm::names;
 use crate::lsm::options::{Compression, Options};
 
 /// The name of the table file with this number.
@@ -66,6 +73,17 @@ pub fn file_name(number: u64) -> String {
 pub fn parse_file_name(name: &str) -> Option<u64> {
     let number = name.strip_suffix(".sst")?.parse().ok()?;
     (file_name(number) == name).then_some(number)
+}
+
+/// The name of the pack with this number.
+pub fn pack_name(number: u64) -> String {
+    format!("{number:06}.pack")
+}
+
+/// The file that a name is that of; `None` if it is neither a table's nor a pack's.
+pub fn parse_name(name: &str) -> Option<TableFile> {
+    let pack = || names::parse(name, "", ".pack").map(TableFile::Pack);
+    parse_file_name(name).map(TableFile::Single).or_else(pack)
 }
 
 /// How tables are built.

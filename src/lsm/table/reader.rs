@@ -9,7 +9,7 @@ use crate::lsm::table::footer::{FOOTER_LEN, Footer, lies_within};
 use crate::lsm::table::frame::{BlockType, Handle, read_block, read_exact, unframe};
 use crate::lsm::table::index::IndexBlock;
 use crate::lsm::table::ranges;
-use crate::lsm::table::{Malformed, PrefixRule, Properties, TableIter, file_name};
+use crate::lsm::table::{Malformed, Place, PrefixRule, Properties, TableIter};
 use crate::lsm::{Error, Result};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub(crate) enum FilterAnswer {
 #[derive(Debug)]
 pub struct Table {
     object: Arc<dyn Object>,
-    number: u64,
+    place: Place,
     size: u64,
     cache: Arc<BlockCache>,
     top_index: IndexBlock,
@@ -52,43 +52,44 @@ pub struct Table {
 }
 
 impl Table {
-    /// Opens the table of this number and length in bytes, with one read in most cases.
-    pub fn open(object: Arc<dyn Object>, number: u64, size: u64, cache: Arc<BlockCache>) -> Result<Table> {
+    /// Opens the table of this place and length in bytes, with one read in most cases.
+    pub(crate) fn open(
+        object: Arc<dyn Object>,
+        place: Place,
+        size: u64,
+        cache: Arc<BlockCache>,
+    ) -> Result<Table> {
         let tail_at = size.saturating_sub(TAIL_LEN);
-        let tail = read_exact(&*object, number, tail_at, (size - tail_at) as usize)?;
+        let tail = read_exact(&*object, place, tail_at, (size - tail_at) as usize)?;
         let Some((before, footer)) = tail.split_last_chunk::<FOOTER_LEN>() else {
-            return Err(Error::corruption(file_name(number), 0, "shorter than a table's footer"));
+            return Err(place.damage(0, "shorter than a table's footer"));
         };
         let footer_at = tail_at + before.len() as u64;
-        let Footer { top_index, properties, ranges } = Footer::decode(footer, number, footer_at)?;
+        let Footer { top_index, properties, ranges } = Footer::decode(footer, place, footer_at)?;
         if !lies_within(top_index, size) {
-            return Err(Error::corruption(file_name(number), footer_at, "top index outside the file"));
+            return Err(place.damage(footer_at, "top index outside the table"));
         }
-        let damaged = |e: Malformed| Error::corruption(file_name(number), top_index.offset, e.0);
+        let damaged = |e: Malformed| place.damage(top_index.offset, e.0);
         let contents = match top_index.offset.checked_sub(tail_at) {
             Some(at) => {
                 let framed = tail.slice(at as usize..at as usize + top_index.framed_len());
-                let contents = unframe(&framed, number, top_index.offset, BlockType::TopIndex);
+                let contents = unframe(&framed, place.number, top_index.offset, BlockType::TopIndex);
                 // A copy, so that the table does not keep the whole tail in memory.
                 Bytes::copy_from_slice(&contents.map_err(damaged)?)
             }
-            None => read_block(&*object, number, top_index, BlockType::TopIndex)?,
+            None => read_block(&*object, place, top_index, BlockType::TopIndex)?,
         };
         let ranges = match ranges.len {
             0 => RangeSet::default(),
             _ if !lies_within(ranges, size) => {
-                return Err(Error::corruption(
-                    file_name(number),
-                    footer_at,
-                    "range tombstones outside the file",
-                ));
+                return Err(place.damage(footer_at, "range tombstones outside the table"));
             }
-            _ => ranges::decode(&read_block(&*object, number, ranges, BlockType::Ranges)?)
-                .map_err(|e| Error::corruption(file_name(number), ranges.offset, e.0))?,
+            _ => ranges::decode(&read_block(&*object, place, ranges, BlockType::Ranges)?)
+                .map_err(|e| place.damage(ranges.offset, e.0))?,
         };
         Ok(Table {
             object,
-            number,
+            place,
             size,
             cache,
             top_index: IndexBlock::open(contents).map_err(damaged)?,
@@ -98,12 +99,17 @@ impl Table {
         })
     }
 
-    /// The number in the file's name.
+    /// The table's number.
     pub fn number(&self) -> u64 {
-        self.number
+        self.place.number
     }
 
-    /// The file's length in bytes.
+    /// Where it stands.
+    pub(crate) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// The table's length in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
@@ -216,10 +222,10 @@ impl Table {
     /// The contents of a block, from the cache or the file.
     pub(crate) fn block(&self, handle: Handle, block_type: BlockType, cache_use: CacheUse) -> Result<Bytes> {
         if !lies_within(handle, self.size) {
-            return Err(self.damaged(handle.offset, Malformed("a block outside the file")));
+            return Err(self.damaged(handle.offset, Malformed("a block outside the table")));
         }
-        let key = BlockKey { file: self.number, offset: handle.offset };
-        let read = || read_block(&*self.object, self.number, handle, block_type);
+        let key = BlockKey { file: self.place.number, offset: handle.offset };
+        let read = || read_block(&*self.object, self.place, handle, block_type);
         match cache_use {
             CacheUse::Fill => self.cache.get_or_load(key, read),
             CacheUse::Bypass => self.cache.peek(key).map_or_else(read, Ok),
@@ -228,6 +234,6 @@ impl Table {
 
     /// The error for damage in the block at `offset`.
     pub(crate) fn damaged(&self, offset: u64, what: Malformed) -> Error {
-        Error::corruption(file_name(self.number), offset, what.0)
+        self.place.damage(offset, what.0)
     }
 }

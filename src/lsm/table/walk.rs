@@ -54,8 +54,7 @@ pub(crate) fn walk(table: &Arc<Table>, each: &mut dyn FnMut(Found<'_>)) {
         }
         if let Some(key) = excluded {
             let what = format!("the filter of its partition {partition} excludes its key {key}");
-            let name = crate::lsm::table::file_name(table.number());
-            each(Found::Beside(Error::corruption(name, table.size(), what)));
+            each(Found::Beside(table.place().damage(table.size(), what)));
         }
     }
     if let Err(error) = table.properties() {

@@ -3,7 +3,7 @@
 use crate::disk::{self, Disk, DiskError, Listed, LogFile, Object, ObjectWriter, Space};
 use crate::lsm::cache::BlockCache;
 use crate::lsm::key::{KeyRef, Kind};
-use crate::lsm::table::{Table, TableBuilder, TableMeta, TableOptions, file_name};
+use crate::lsm::table::{Place, Table, TableBuilder, TableMeta, TableOptions, file_name};
 use crate::lsm::{Result, Value};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -64,7 +64,7 @@ impl MemDisk {
     pub fn open_table(&self, number: u64, cache_size: u64) -> Result<Arc<Table>> {
         let size = self.contents(number).len() as u64;
         let object = self.open(&file_name(number))?;
-        Table::open(object, number, size, Arc::new(BlockCache::new(cache_size))).map(Arc::new)
+        Table::open(object, Place::single(number), size, Arc::new(BlockCache::new(cache_size))).map(Arc::new)
     }
 
     pub fn contents(&self, number: u64) -> Bytes {

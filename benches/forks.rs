@@ -1,17 +1,19 @@
 //! Forks of a large volume: what one costs, and whether a thousand keep apart and give their room back.
 //!
 //! ```sh
-//! cargo bench --bench forks -- DIR [KEYS]
+//! cargo bench --bench forks -- DIR [KEYS [files]]
 //! ```
 //!
 //! DIR is a directory that does not exist yet; it is removed in the end. KEYS (1 million) values of 1 KiB, half
-//! random, are written. Then the volume is forked 100 times at rest, 100 times while it is written to as fast
+//! random, are written; with `files` they are files, a thousand in each directory, made, written and read as the
+//! file system does. Then the volume is forked 100 times at rest, 100 times while it is written to as fast
 //! as it goes, and 800 times more. Each fork gets a change of its own; all are read back, before and after
 //! the store is opened again, and deleted in random order. Printed are the times of forks, what they
 //! wrote, and the store's size before and after. Exit status 1: a goal was missed.
 
 use lsmfs::disk::Disk;
 use lsmfs::disk::real::RealDisk;
+use lsmfs::fs::{Caller, FileSystem, FsOptions, Ino, ROOT, engine_options};
 use lsmfs::lsm::{Batch, Options, Store, Volume};
 use std::error::Error;
 use std::fs;
@@ -36,66 +38,174 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let [dir, numbers @ ..] = args.as_slice() else {
-        return Err("usage: cargo bench --bench forks -- DIR [KEYS]".into());
+        return Err("usage: cargo bench --bench forks -- DIR [KEYS [files]]".into());
     };
     let keys = numbers.first().map_or(Ok(KEYS), |text| text.parse())?;
+    let kind = if numbers.get(1).is_some_and(|word| word == "files") { Kind::Files } else { Kind::Values };
     // Only what is made here is removed.
     fs::create_dir(dir)?;
-    let met = run(Path::new(dir), keys);
+    let met = run(Path::new(dir), keys, kind);
     fs::remove_dir_all(dir)?;
     if met? { Ok(()) } else { Err("a goal was missed".into()) }
 }
 
-fn open(dir: &Path) -> Result<(Arc<RealDisk>, Store)> {
-    let disk = Arc::new(RealDisk::open_or_create(dir, Duration::ZERO)?);
-    let store = Store::open(disk.clone(), Options::default())?;
-    Ok((disk, store))
+/// What a volume holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Values,
+    Files,
 }
 
-fn run(dir: &Path, keys: u64) -> Result<bool> {
-    let (disk, store) = open(dir)?;
+fn open(dir: &Path, kind: Kind) -> Result<(Arc<RealDisk>, Arc<Store>)> {
+    let disk = Arc::new(RealDisk::open_or_create(dir, Duration::ZERO)?);
+    let options = if kind == Kind::Files { engine_options() } else { Options::default() };
+    let store = Store::open(disk.clone(), options)?;
+    Ok((disk, Arc::new(store)))
+}
+
+/// Values in a volume, or files of one.
+enum Contents {
+    Values(Arc<Volume>),
+    Files { fs: FileSystem, dirs: Vec<Ino> },
+}
+
+impl Contents {
+    fn of(store: &Arc<Store>, name: &str, kind: Kind) -> Result<Contents> {
+        Ok(match kind {
+            Kind::Values => Contents::Values(store.volume(name)?),
+            Kind::Files => {
+                let fs = FileSystem::open(store.clone(), name, FsOptions::default())?;
+                Contents::Files { fs, dirs: Vec::new() }
+            }
+        })
+    }
+
+    fn fill(&mut self, keys: u64, random: &mut Random) -> Result<()> {
+        match self {
+            Contents::Values(volume) => (0..keys).try_for_each(|key| put(volume, key, random)),
+            Contents::Files { fs, dirs } => {
+                for key in 0..keys {
+                    if key % FILES_IN_DIR == 0 {
+                        let name = format!("dir{}", key / FILES_IN_DIR);
+                        dirs.push(fs.mkdir(ROOT, name.as_bytes(), 0o755, CALLER)?.ino);
+                    }
+                    let dir = dirs[dirs.len() - 1];
+                    let made = fs.create(dir, &file_name(key), 0o644, CALLER)?;
+                    fs.write(made.ino, 0, &value(random))?;
+                    fs.forget(made.ino, 1);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn overwrite(&self, key: u64, random: &mut Random) -> Result<()> {
+        match self {
+            Contents::Values(volume) => put(volume, key, random),
+            Contents::Files { fs, dirs } => {
+                let dir = dirs[(key / FILES_IN_DIR) as usize];
+                let found = fs.lookup(dir, &file_name(key))?.ok_or("a file is gone")?;
+                fs.write(found.ino, 0, &value(random))?;
+                fs.forget(found.ino, 1);
+                Ok(())
+            }
+        }
+    }
+
+    fn put_own(&self, number: u64) -> Result<()> {
+        match self {
+            Contents::Values(volume) => {
+                let mut batch = Batch::new();
+                batch.put(b"own", &number.to_be_bytes());
+                volume.write(batch)?;
+            }
+            Contents::Files { fs, .. } => {
+                fs.create_whole(ROOT, b"own", 0o644, &number.to_be_bytes(), CALLER)?;
+                fs.close()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn own(&self) -> Result<Option<Vec<u8>>> {
+        Ok(match self {
+            Contents::Values(volume) => volume.get(b"own")?.map(|value| value.head.to_vec()),
+            Contents::Files { fs, .. } => match fs.lookup(ROOT, b"own")? {
+                Some(found) => Some(fs.read(found.ino, 0, 8)?.to_vec()),
+                None => None,
+            },
+        })
+    }
+}
+
+const FILES_IN_DIR: u64 = 1000;
+const CALLER: Caller = Caller { uid: 0, gid: 0, umask: 0 };
+
+fn file_name(key: u64) -> Vec<u8> {
+    format!("file{key}").into_bytes()
+}
+
+fn run(dir: &Path, keys: u64, kind: Kind) -> Result<bool> {
+    let (disk, store) = open(dir, kind)?;
     let main = store.volume("main")?;
+    let mut contents = Contents::of(&store, "main", kind)?;
     let mut random = Random(1);
     let started = Instant::now();
-    (0..keys).try_for_each(|key| put(&main, key, &mut random))?;
+    contents.fill(keys, &mut random)?;
     println!("{keys} keys written in {:.1} s", started.elapsed().as_secs_f64());
     let mut met = at_rest(&store, &main)?;
-    met &= under_load(&store, &main, keys)?;
+    met &= under_load(&store, &main, &contents, keys)?;
+    drop(contents);
     let before = settled_size(&store, &disk)?;
     for i in 2 * MEASURED..FORKS {
         store.fork(&main, &name(i))?;
     }
-    for i in 0..FORKS {
-        let mut batch = Batch::new();
-        batch.put(b"own", &(i as u64).to_be_bytes());
-        store.volume(&name(i))?.write(batch)?;
-    }
-    check(&store, &(0..FORKS).collect::<Vec<_>>())?;
+    let started = Instant::now();
+    (0..FORKS).try_for_each(|i| Contents::of(&store, &name(i), kind)?.put_own(i as u64))?;
+    println!("{FORKS} forks written to in {:.2} s", started.elapsed().as_secs_f64());
+    check(&store, &(0..FORKS).collect::<Vec<_>>(), kind)?;
     let started = Instant::now();
     store.close()?;
     println!("closed with {FORKS} forks in {:.2} s", started.elapsed().as_secs_f64());
     drop((store, disk, main));
     let started = Instant::now();
-    let (disk, store) = open(dir)?;
+    let (disk, store) = open(dir, kind)?;
     println!("opened with {FORKS} forks in {:.2} s", started.elapsed().as_secs_f64());
-    check(&store, &(0..FORKS).collect::<Vec<_>>())?;
-    delete_all(&store, &mut random)?;
+    check(&store, &(0..FORKS).collect::<Vec<_>>(), kind)?;
+    delete_all(&store, &mut random, kind)?;
     let after = settled_size(&store, &disk)?;
     println!("{} MiB without the forks, {} MiB after their deletion", before >> 20, after >> 20);
     met &= after as f64 <= before as f64 * GOAL_LEFT;
     store.close()?;
-    Ok(met)
+    drop((store, disk));
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open_or_create(dir, Duration::ZERO)?);
+    let checked = lsmfs::lsm::check::check(&disk, &mut Problems)?;
+    println!("checked: {} records, {} problems", checked.records, checked.problems);
+    Ok(met && checked.problems == 0)
+}
+
+/// Prints what a check finds.
+struct Problems;
+
+impl lsmfs::lsm::check::Watch for Problems {
+    fn problem(&mut self, problem: lsmfs::lsm::check::Problem) {
+        println!("{}", problem.error);
+    }
 }
 
 fn name(i: usize) -> String {
     format!("fork{i}")
 }
 
-fn put(volume: &Volume, key: u64, random: &mut Random) -> Result<()> {
+fn value(random: &mut Random) -> [u8; VALUE_LEN] {
     let mut value = [0; VALUE_LEN];
     value[..VALUE_LEN / 2].chunks_exact_mut(8).for_each(|c| c.copy_from_slice(&random.next().to_be_bytes()));
+    value
+}
+
+fn put(volume: &Volume, key: u64, random: &mut Random) -> Result<()> {
     let mut batch = Batch::with_capacity(VALUE_LEN + 64);
-    batch.put(&key.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes(), &value);
+    batch.put(&key.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes(), &value(random));
     volume.write(batch)?;
     Ok(())
 }
@@ -124,7 +234,7 @@ fn written(store: &Store) -> u64 {
 }
 
 /// Forks while a thread writes, and prints how long it took.
-fn under_load(store: &Store, main: &Volume, keys: u64) -> Result<bool> {
+fn under_load(store: &Store, main: &Volume, contents: &Contents, keys: u64) -> Result<bool> {
     let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
     let mut times = Vec::new();
     let forked = std::thread::scope(|scope| -> Result<()> {
@@ -132,7 +242,7 @@ fn under_load(store: &Store, main: &Volume, keys: u64) -> Result<bool> {
             let mut random = Random(2);
             while !stop.load(Ordering::Relaxed) {
                 let key = random.next() % keys;
-                put(main, key, &mut random).expect("the store takes writes");
+                contents.overwrite(key, &mut random).expect("the store takes writes");
                 count.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -175,20 +285,20 @@ fn settled_size(store: &Store, disk: &RealDisk) -> Result<u64> {
 }
 
 /// Each of the forks has its own value, and the volume none.
-fn check(store: &Store, forks: &[usize]) -> Result<()> {
+fn check(store: &Arc<Store>, forks: &[usize], kind: Kind) -> Result<()> {
     for &i in forks {
-        let value = store.volume(&name(i))?.get(b"own")?;
-        if value.is_none_or(|value| value.head.as_ref() != (i as u64).to_be_bytes()) {
+        let value = Contents::of(store, &name(i), kind)?.own()?;
+        if value.is_none_or(|value| value != (i as u64).to_be_bytes()) {
             return Err(format!("{} has another's value", name(i)).into());
         }
     }
-    match store.volume("main")?.get(b"own")? {
+    match Contents::of(store, "main", kind)?.own()? {
         None => Ok(()),
         Some(_) => Err("the volume has a fork's value".into()),
     }
 }
 
-fn delete_all(store: &Store, random: &mut Random) -> Result<()> {
+fn delete_all(store: &Arc<Store>, random: &mut Random, kind: Kind) -> Result<()> {
     let mut left: Vec<usize> = (0..FORKS).collect();
     let mut times = Vec::new();
     while !left.is_empty() {
@@ -197,7 +307,7 @@ fn delete_all(store: &Store, random: &mut Random) -> Result<()> {
         store.delete_volume(&name(gone))?;
         times.push(started.elapsed());
         if left.len().is_multiple_of(100) {
-            check(store, &left)?;
+            check(store, &left, kind)?;
         }
     }
     println!("deleting: {}", quantiles(&mut times).replace("forks", "deletions"));

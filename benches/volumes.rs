@@ -158,7 +158,9 @@ fn print_state(store: &Store, disk: &RealDisk, what: &str) -> Result<bool> {
 
 fn print_stalls(store: &Store, what: &str) {
     let stalls = store.stats().stalls;
-    for (name, stall) in [("memtables", stalls.memtables), ("l0", stalls.l0)] {
+    let causes =
+        [("memtables", stalls.memtables), ("budget", stalls.budget), ("log", stalls.log), ("l0", stalls.l0)];
+    for (name, stall) in causes {
         let [total, max] = [stall.total_ns, stall.max_ns].map(Duration::from_nanos);
         println!("{what}: stalls, {name}: {} of {total:.1?} in all, the longest {max:.1?}", stall.count);
     }
@@ -200,7 +202,8 @@ fn flood(store: &Store, count: usize) -> Result<bool> {
     print_stalls(store, "the flood");
     let stalls = store.stats().volumes;
     let held_up = stalls.iter().filter(|v| v.name != "flooded");
-    let held_up: u64 = held_up.map(|v| v.stalls.memtables.count + v.stalls.l0.count).sum();
+    let held_up: u64 =
+        held_up.map(|v| v.stalls.memtables.count + v.stalls.budget.count + v.stalls.l0.count).sum();
     println!("the flood: {held_up} stalls of others");
     Ok(held_up == 0)
 }
@@ -218,7 +221,10 @@ fn write_a_little(volumes: &[Arc<Volume>]) -> Result<String> {
     times.sort();
     let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
     let (p50, p99, p999, longest) = (at(0.5), at(0.99), at(0.999), at(1.0));
-    Ok(format!("{} writes, p50 {p50:.1?}, p99 {p99:.1?}, p999 {p999:.1?}, longest {longest:.1?}", times.len()))
+    Ok(format!(
+        "{} writes, p50 {p50:.1?}, p99 {p99:.1?}, p999 {p999:.1?}, longest {longest:.1?}",
+        times.len()
+    ))
 }
 
 /// A figure of the process's memory, in bytes.

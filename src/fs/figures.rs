@@ -48,8 +48,12 @@ fn activity(stats: &StoreStats) -> String {
         size(disk.blob_read_bytes),
         disk.blob_reads
     ));
-    let [memtables, budget, log, l0] = [stalls.memtables, stalls.budget, stalls.log, stalls.l0].map(stall);
-    line(format!("stalls: memtables {memtables}; budget {budget}; log {log}; level 0 {l0}; {} waiting", stalls.waiting));
+    let causes = [stalls.memtables, stalls.budget, stalls.log, stalls.garbage, stalls.l0];
+    let [memtables, budget, log, garbage, l0] = causes.map(stall);
+    line(format!(
+        "stalls: memtables {memtables}; budget {budget}; log {log}; garbage {garbage}; level 0 {l0}; {} waiting",
+        stalls.waiting
+    ));
     line(format!("flushes: {}, {} in {}", flushes.count, size(flushes.bytes), time(flushes.total_ns)));
     let jobs = compactions.jobs;
     line(format!(

@@ -218,9 +218,8 @@ impl Shared {
         let mut worked = false;
         while self.log.live_len() > limit && !self.is_closed() {
             let Some(needed) = self.log.last_seq_before_the_last(limit / 4 * 3) else { break };
-            let is_due = |volume: &&Arc<Volume>| {
-                volume.tree().first_unflushed().is_some_and(|first| first <= needed)
-            };
+            let is_due =
+                |volume: &&Arc<Volume>| volume.tree().first_unflushed().is_some_and(|first| first <= needed);
             let due: Vec<Arc<Volume>> = self.volumes().iter().filter(is_due).cloned().collect();
             let before = self.log.live_len();
             if due.is_empty() {

@@ -64,7 +64,6 @@ impl Volume {
     pub(crate) fn flush_one(self: &Arc<Self>) -> Result<bool> {
         self.shared().flush_earliest(std::slice::from_ref(self))
     }
-
 }
 
 impl Shared {
@@ -154,13 +153,15 @@ impl Shared {
         // The new blob files are held until the tables hold them.
         let (tables, _blobs) = match group {
             [one] => {
-                let (table, blobs) = build_table(self, &one.memtable, &|| self.new_table(&self.table_options))?;
+                let (table, blobs) =
+                    build_table(self, &one.memtable, &|| self.new_table(&self.table_options))?;
                 (vec![table], blobs)
             }
             _ => self.build_pack(group)?,
         };
         let bytes = tables.iter().flatten().map(|table| table.size).sum();
-        let tables: Vec<_> = tables.into_iter().map(|table| table.map(|meta| self.live_table(meta))).collect();
+        let tables: Vec<_> =
+            tables.into_iter().map(|table| table.map(|meta| self.live_table(meta))).collect();
         let change = |(source, table): (&'_ Source, &Option<_>)| Change::Flush {
             volume: source.volume.clone(),
             memtable: source.memtable.clone(),

@@ -1,7 +1,8 @@
 //! Stalls: how writers are held back when flushes or compactions fall behind.
 //!
-//! Two things may run full: the memtables (bytes that no table has yet) and L0 (tables that every
-//! read must ask). Each has a mark from which writers are *slowed* and one at which they *wait*:
+//! Two things may run full: the memtables (bytes that no table has yet: a volume's, or those of all together, and
+//! the log that keeps them) and L0 (tables that every read must ask). Each has a mark from which writers are
+//! *slowed* and one at which they *wait*; garbage in blob files only slows ([`crate::lsm::blob`]).
 //!
 //! - Between the marks a writer pays for its bytes with time: the fuller, the lower the rate, from
 //!   [`FASTEST_RATE`] down to [`SLOWEST_RATE`]. So throughput sinks smoothly to what the background threads
@@ -33,6 +34,8 @@ const FASTEST_RATE: f64 = (256 << 20) as f64;
 const SLOWEST_RATE: f64 = (2 << 20) as f64;
 /// Memtables slow writers from this part of their limit on.
 const MEMTABLE_SLOWDOWN: f64 = 0.75;
+/// How much garbage slows a writer, at most: it does not wait for it.
+const MOST_FOR_GARBAGE: f64 = 0.99;
 /// A writer sleeps when it owes this much, and never longer than the second at once.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(1);
 const LONGEST_SLEEP: Duration = Duration::from_millis(20);
@@ -46,6 +49,8 @@ pub enum Cause {
     Budget,
     /// The log is too long.
     Log,
+    /// Blob files hold much that nothing points to. It only slows.
+    Garbage,
     /// L0 has too many tables.
     L0,
 }
@@ -71,6 +76,7 @@ pub(crate) struct Stall {
     pub memtables: CauseCounters,
     pub budget: CauseCounters,
     pub log: CauseCounters,
+    pub garbage: CauseCounters,
     pub l0: CauseCounters,
 }
 
@@ -138,6 +144,7 @@ impl Stall {
             Cause::Memtables => &self.memtables,
             Cause::Budget => &self.budget,
             Cause::Log => &self.log,
+            Cause::Garbage => &self.garbage,
             Cause::L0 => &self.l0,
         }
     }
@@ -171,6 +178,7 @@ impl Volume {
         let causes = [
             (Cause::Budget, shared.budget_pressure()),
             (Cause::Log, shared.log_pressure()),
+            (Cause::Garbage, shared.garbage_pressure().min(MOST_FOR_GARBAGE)),
             (Cause::L0, l0),
             (Cause::Memtables, memtables),
         ];
@@ -243,7 +251,7 @@ impl Volume {
                 // Nothing is frozen, so nothing will be flushed: one batch alone is over the limit.
                 Cause::Memtables if self.tree().immutable.is_empty() => break Ok(()),
                 // Since this one came; others wait for it.
-                Cause::Budget | Cause::Log => break Ok(()),
+                Cause::Budget | Cause::Log | Cause::Garbage => break Ok(()),
                 Cause::Memtables => outcome.flushes.error_after(flushes),
                 Cause::L0 => outcome.compactions.error_after(compactions),
             };
@@ -282,6 +290,30 @@ mod tests {
 
     /// Far longer than anything here takes: a test that hangs fails instead.
     const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn who_overwrites_blobs_is_slowed_until_they_are_collected() {
+        let (blob_min, blob_file_size) = (100, 4000);
+        let options = Options { blob_min, blob_file_size, background: false, ..Options::default() };
+        let store = Store::open(Arc::new(SimDisk::new(1)), options).unwrap();
+        let volume = store.volume("main").unwrap();
+        // One in ten values of each file stays.
+        let put = |keys: &mut dyn Iterator<Item = u8>, len: usize| {
+            let mut batch = Batch::new();
+            keys.for_each(|key| batch.put_split(&[key], b"", &vec![key; len]));
+            volume.write(batch).unwrap();
+        };
+        (0..20).for_each(|part| put(&mut (part * 10..part * 10 + 10), 200));
+        store.flush().unwrap();
+        put(&mut (0..200).filter(|key| key % 10 > 0), 1);
+        store.compact().unwrap();
+        store.shared().blobs_to_empty();
+        assert!(matches!(volume.pressure(), Some((Cause::Garbage, pressure)) if pressure < 1.0));
+        while store.step().unwrap() {}
+        store.shared().blobs_to_empty();
+        assert_eq!(volume.pressure(), None);
+        (0..200).for_each(|key| assert_eq!(volume.get(&[key]).unwrap().unwrap().tail[0], key));
+    }
 
     #[test]
     fn writers_that_wait_learn_of_a_close_at_once() {

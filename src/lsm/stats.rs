@@ -120,6 +120,8 @@ pub struct StallStats {
     pub budget: StallCause,
     /// The log, which memtables keep long.
     pub log: StallCause,
+    /// Garbage in blob files, which compactions have yet to collect.
+    pub garbage: StallCause,
     /// Tables in L0 that wait for compaction.
     pub l0: StallCause,
     /// Writers that wait now.

@@ -19,8 +19,9 @@
 
 use crate::disk::{Disk, DiskError, Space};
 use crate::lsm::background::{Signal, run_compactions, run_flushes};
-use crate::lsm::budget::Budget;
+use crate::lsm::blob::gc::Garbage;
 use crate::lsm::blob::{BlobReader, BlobWriter, LiveBlobs};
+use crate::lsm::budget::Budget;
 use crate::lsm::cache::BlockCache;
 use crate::lsm::graveyard::Graveyard;
 use crate::lsm::log::Log;
@@ -61,6 +62,7 @@ pub(crate) struct Shared {
     pub live_blobs: Arc<LiveBlobs>,
     pub blobs: Arc<BlobReader>,
     pub blob_writer: Arc<BlobWriter>,
+    pub garbage: Garbage,
     pub flush_signal: Signal,
     pub compaction_signal: Signal,
     pub syncs: Syncs,
@@ -136,6 +138,7 @@ impl Store {
             live_blobs: recovered.live_blobs,
             blobs: recovered.blobs,
             blob_writer: recovered.blob_writer,
+            garbage: Garbage::default(),
             flush_signal: Signal::default(),
             compaction_signal: Signal::default(),
             syncs: Syncs::default(),

@@ -9,21 +9,36 @@
 //! sake. A file that nothing points to is not rewritten: it is deleted when its last reader is gone.
 //!
 //! So at rest blob files take about a third more than what is live, and a byte is moved about three times
-//! for each byte that this frees, at worst; a file that is overwritten as a whole is never moved. Writers are
-//! not held back for garbage: who overwrites faster than compactions follow makes more of it meanwhile.
+//! for each byte that this frees, at worst; a file that is overwritten as a whole is never moved.
+//!
+//! Who overwrites faster than compactions follow is **slowed** ([`crate::lsm::stall`]): from as much garbage as there
+//! is live, and [`FREE_FILES`] files more, until there is three times as much. Nobody waits for it: garbage
+//! collection comes after all other compactions, and some of it may have to wait for a reader.
 //!
 //! [`Options::blob_file_size`]: crate::lsm::Options::blob_file_size
 
 use super::HEADER_LEN;
+use crate::lsm::options::CompactionMode;
 use crate::lsm::store::Shared;
 use crate::lsm::volume::Tree;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Garbage is collected while it is more than one byte in this many …
 const GARBAGE_ONE_IN: u64 = 4;
 /// … and with the worst file goes each that has more than one in this many.
 const MOSTLY_ONE_IN: u64 = 2;
+
+/// Garbage of so many files slows nobody.
+const FREE_FILES: u64 = 4;
+
+/// What all blob files hold that may be emptied, as of the last look.
+#[derive(Debug, Default)]
+pub(crate) struct Garbage {
+    live: AtomicU64,
+    garbage: AtomicU64,
+}
 
 /// What a blob file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,11 +113,28 @@ impl Shared {
         }
         let usages = self.blob_usage();
         let files = to_empty(&usages);
+        // Only while there is work that lessens it.
+        let counted = || usages.iter().filter(|usage| usage.live > 0 && !files.is_empty());
+        self.garbage.live.store(counted().map(|usage| usage.live).sum(), Relaxed);
+        self.garbage.garbage.store(counted().map(BlobUsage::garbage).sum(), Relaxed);
         if !self.reserve.wants_room() {
             return files;
         }
         let least = usages.iter().filter(|usage| files.contains(&usage.file)).min_by_key(|usage| usage.live);
         least.map(|usage| usage.file).into_iter().collect()
+    }
+}
+
+impl Shared {
+    /// How much garbage holds writers back: from 0 (slowing sets in) to 1 (they are slowed the most).
+    pub(crate) fn garbage_pressure(&self) -> f64 {
+        let free = self.options.blob_file_size.saturating_mul(FREE_FILES);
+        let garbage = self.garbage.garbage.load(Relaxed).saturating_sub(free) as f64;
+        if garbage == 0.0 || self.options.compaction == CompactionMode::None {
+            return -1.0;
+        }
+        let live = self.garbage.live.load(Relaxed).max(1) as f64;
+        (garbage - live) / (2.0 * live)
     }
 }
 

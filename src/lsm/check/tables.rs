@@ -2,17 +2,17 @@
 
 use super::{Checked, Problem, Watch};
 use crate::disk::{Disk, Listed};
-use std::collections::HashMap;
 use crate::lsm::blob::{BlobReader, Pointer};
 use crate::lsm::cache::BlockCache;
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::key::{KeyRef, Kind};
 use crate::lsm::memtable::Memtable;
-use crate::lsm::table::walk::{Found, walk};
 use crate::lsm::table::cache::open_object;
+use crate::lsm::table::walk::{Found, walk};
 use crate::lsm::table::{Place, Table, TableMeta};
 use crate::lsm::{Error, Result};
 use bytes::Bytes;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The lengths of a store's files, by name.
@@ -88,7 +88,8 @@ impl<'a> TableCheck<'a> {
         watch: &mut dyn Watch,
     ) -> Result<()> {
         let (place, size) = (table.place(), table.size());
-        let mut counted = TableMeta { section: meta.and_then(|m| m.section), ..TableMeta::empty(place.number) };
+        let mut counted =
+            TableMeta { section: meta.and_then(|m| m.section), ..TableMeta::empty(place.number) };
         let mut last: Option<(Bytes, u64)> = None;
         let (mut damaged, mut failed) = (false, None);
         let properties = table.properties().ok();

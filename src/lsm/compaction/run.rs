@@ -57,7 +57,9 @@ impl Shared {
         };
         let packed = build().and_then(|()| pack.map_or(Ok(Vec::new()), PackBuilder::finish));
         let packed = packed.inspect_err(|_| {
-            let files = outputs.iter().filter_map(|o| if let Outputs::Files(tables) = o { Some(tables) } else { None });
+            let files = outputs
+                .iter()
+                .filter_map(|o| if let Outputs::Files(tables) = o { Some(tables) } else { None });
             self.discard_tables(files.flatten());
         })?;
         let tables = |(claim, output): (&Claim, Outputs)| match output {
@@ -74,7 +76,11 @@ impl Shared {
                 false => self.metrics.compacted(claim.job.reason, bytes, total_size(outputs), started),
             }
         }
-        tracing::debug!(jobs = claims.len(), tables = outputs.iter().map(Vec::len).sum::<usize>(), "compacted");
+        tracing::debug!(
+            jobs = claims.len(),
+            tables = outputs.iter().map(Vec::len).sum::<usize>(),
+            "compacted"
+        );
         self.compaction_signal.raise();
         Ok(())
     }

@@ -2,12 +2,12 @@
 
 use super::first_bytes;
 use crate::disk::{Disk, LOST_DIR};
+use crate::lsm::Result;
 use crate::lsm::blob::{self, BlobReader, LiveBlobs};
 use crate::lsm::log;
 use crate::lsm::log::reader::may_be_segment;
 use crate::lsm::log::record::SEGMENT_HEADER_LEN;
 use crate::lsm::manifest::{self, State};
-use crate::lsm::Result;
 use crate::lsm::table::{self, TableFile};
 use std::collections::BTreeSet;
 

@@ -1,6 +1,7 @@
 //! Finding a store's id when its manifest cannot be read: the headers of log segments and blob files are
 //! checked with it.
 
+use super::unless_damaged;
 use crate::disk::Disk;
 use crate::lsm::blob;
 use crate::lsm::cache::BlockCache;
@@ -8,7 +9,6 @@ use crate::lsm::log::record::{SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::lsm::log::{self, framing};
 use crate::lsm::manifest;
 use crate::lsm::recover::random_id;
-use super::unless_damaged;
 use crate::lsm::table::cache::open_object;
 use crate::lsm::table::pack::tables_in;
 use crate::lsm::table::{self, Table};

@@ -10,8 +10,8 @@ use crate::lsm::iter::stripes::keep_visible;
 use crate::lsm::key::{KeyRef, Kind};
 use crate::lsm::memtable::{Memtable, MemtableIter};
 use crate::lsm::range::RangeSet;
-use crate::lsm::table::walk::{Found, walk};
 use crate::lsm::table::cache::open_object;
+use crate::lsm::table::walk::{Found, walk};
 use crate::lsm::table::{Table, TableBuilder, TableIter, TableMeta};
 use crate::lsm::{Error, Result};
 use bytes::Bytes;
@@ -36,7 +36,9 @@ impl Repair<'_> {
     /// Opens a table; the inner error is that of damage.
     fn open(&self, meta: &TableMeta) -> Result<std::result::Result<Table, Error>> {
         let object = match open_object(self.disk.as_ref(), meta) {
-            Err(Error::Disk(e)) if e.is_not_found() => return Ok(Err(meta.place().damage(0, "it is missing"))),
+            Err(Error::Disk(e)) if e.is_not_found() => {
+                return Ok(Err(meta.place().damage(0, "it is missing")));
+            }
             opened => opened?,
         };
         let len = object.len()?;

@@ -179,6 +179,7 @@ impl StallStats {
             memtables: self.memtables.plus(other.memtables),
             budget: self.budget.plus(other.budget),
             log: self.log.plus(other.log),
+            garbage: self.garbage.plus(other.garbage),
             l0: self.l0.plus(other.l0),
             waiting: self.waiting + other.waiting,
         }
@@ -226,6 +227,7 @@ impl Volume {
                 memtables: StallCause::from(&self.stall.memtables),
                 budget: StallCause::from(&self.stall.budget),
                 log: StallCause::from(&self.stall.log),
+                garbage: StallCause::from(&self.stall.garbage),
                 l0: StallCause::from(&self.stall.l0),
                 waiting: self.stall.waiting(),
             },

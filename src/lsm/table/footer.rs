@@ -105,7 +105,10 @@ mod tests {
         for bit in 0..FOOTER_LEN * 8 {
             let mut damaged = bytes;
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(matches!(Footer::decode(&damaged, Place::single(12), 9), Err(Error::Corruption { offset: 9, .. })));
+            assert!(matches!(
+                Footer::decode(&damaged, Place::single(12), 9),
+                Err(Error::Corruption { offset: 9, .. })
+            ));
         }
         let mut newer = bytes;
         newer[VERSION_AT] = 2;

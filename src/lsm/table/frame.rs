@@ -16,10 +16,10 @@
 //! is noticed like a flipped bit. Nothing is parsed or decompressed before the checksum was right.
 
 use crate::disk::{Object, ObjectWriter};
+use crate::lsm::Result;
 use crate::lsm::table::compress::{self, Codec};
 use crate::lsm::table::{Malformed, Place};
 use crate::lsm::varint;
-use crate::lsm::Result;
 use bytes::Bytes;
 use std::io::ErrorKind;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -116,9 +116,7 @@ pub(crate) fn unframe(
 /// Reads `len` bytes of a table; a file that ends before them is damaged.
 pub(crate) fn read_exact(object: &dyn Object, place: Place, offset: u64, len: usize) -> Result<Bytes> {
     object.read_at(offset, len).map_err(|e| match e.source.kind() {
-        ErrorKind::UnexpectedEof => {
-            place.damage(offset, format!("the file ends within these {len} bytes"))
-        }
+        ErrorKind::UnexpectedEof => place.damage(offset, format!("the file ends within these {len} bytes")),
         _ => e.into(),
     })
 }

@@ -38,13 +38,36 @@ pub(crate) struct PackBuilder {
 /// The file, shared with the table that is being built.
 struct Out {
     writer: Box<dyn ObjectWriter>,
+    /// Bytes so far, the buffered ones included.
     len: u64,
+    /// Small tables, gathered.
+    buffer: Vec<u8>,
+}
+
+/// Writes up to this length are gathered.
+const BUFFER_LEN: usize = 256 << 10;
+
+impl Out {
+    fn write(&mut self, bytes: &[u8]) -> disk::Result<()> {
+        if !self.buffer.is_empty() && self.buffer.len() + bytes.len() > BUFFER_LEN {
+            self.writer.write(&self.buffer)?;
+            self.buffer.clear();
+        }
+        if bytes.len() > BUFFER_LEN {
+            self.writer.write(bytes)?;
+        } else {
+            self.buffer.extend_from_slice(bytes);
+        }
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
 }
 
 impl PackBuilder {
     /// Starts the pack of this number. `writer` is the new object of the pack's name.
     pub fn new(writer: Box<dyn ObjectWriter>, number: u64) -> PackBuilder {
-        PackBuilder { number, out: Arc::new(Mutex::new(Out { writer, len: 0 })), tables: Vec::new() }
+        let out = Out { writer, len: 0, buffer: Vec::new() };
+        PackBuilder { number, out: Arc::new(Mutex::new(out)), tables: Vec::new() }
     }
 
     /// Starts a table, which stands behind those before. What it becomes is told to [`PackBuilder::add`] before the
@@ -72,7 +95,7 @@ impl PackBuilder {
         if self.tables.is_empty() {
             return Ok(self.tables);
         }
-        let Some(Out { mut writer, len }) = Arc::into_inner(self.out).map(Mutex::into_inner) else {
+        let Some(mut out) = Arc::into_inner(self.out).map(Mutex::into_inner) else {
             return Err(Error::Internal("a pack ends within a table".to_string()));
         };
         let mut end = Vec::with_capacity(self.tables.len() * ENTRY_LEN + TRAILER_LEN);
@@ -80,16 +103,19 @@ impl PackBuilder {
             let offset = table.section.map_or(0, |section| section.offset);
             [table.number, offset, table.size].iter().for_each(|n| end.extend_from_slice(&n.to_le_bytes()));
         }
-        end.extend_from_slice(&len.to_le_bytes());
+        end.extend_from_slice(&out.len.to_le_bytes());
         end.extend_from_slice(&self.number.to_le_bytes());
         end.extend_from_slice(&VERSION.to_le_bytes());
         end.extend_from_slice(&[0; 4]);
         let sum = xxh3_64(&end);
         end.extend_from_slice(&sum.to_le_bytes());
         end.extend_from_slice(MAGIC);
-        writer.write(&end)?;
+        out.write(&end)?;
+        let Out { mut writer, len: pack_len, buffer } = out;
+        if !buffer.is_empty() {
+            writer.write(&buffer)?;
+        }
         writer.finish()?;
-        let pack_len = len + end.len() as u64;
         self.tables.iter_mut().filter_map(|t| t.section.as_mut()).for_each(|s| s.pack_len = pack_len);
         Ok(self.tables)
     }
@@ -100,10 +126,7 @@ struct SectionWriter(Arc<Mutex<Out>>);
 
 impl ObjectWriter for SectionWriter {
     fn write(&mut self, bytes: &[u8]) -> disk::Result<()> {
-        let mut out = self.0.lock();
-        out.writer.write(bytes)?;
-        out.len += bytes.len() as u64;
-        Ok(())
+        self.0.lock().write(bytes)
     }
 
     fn finish(self: Box<Self>) -> disk::Result<()> {
@@ -118,7 +141,8 @@ impl ObjectWriter for SectionWriter {
 pub(crate) fn read_list(object: &dyn Object, number: u64) -> Result<Vec<(u64, u64, Section)>> {
     let len = object.len()?;
     let damaged = |offset, what: &str| Error::corruption(pack_name(number), offset, what);
-    let trailer_at = len.checked_sub(TRAILER_LEN as u64).ok_or_else(|| damaged(0, "shorter than a trailer"))?;
+    let trailer_at =
+        len.checked_sub(TRAILER_LEN as u64).ok_or_else(|| damaged(0, "shorter than a trailer"))?;
     let trailer = object.read_at(trailer_at, TRAILER_LEN)?;
     let u64_at = |bytes: &[u8], at: usize| {
         bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
@@ -141,9 +165,8 @@ pub(crate) fn read_list(object: &dyn Object, number: u64) -> Result<Vec<(u64, u6
     if u64_at(&trailer, 8) != number {
         return Err(damaged(trailer_at, "this is another pack"));
     }
-    let is_within = |entry: &[u8]| {
-        u64_at(entry, 8).checked_add(u64_at(entry, 16)).is_some_and(|end| end <= list_at)
-    };
+    let is_within =
+        |entry: &[u8]| u64_at(entry, 8).checked_add(u64_at(entry, 16)).is_some_and(|end| end <= list_at);
     if !list.chunks_exact(ENTRY_LEN).all(is_within) {
         return Err(damaged(list_at, "a table outside the pack"));
     }
@@ -161,9 +184,7 @@ pub(crate) fn read_list(object: &dyn Object, number: u64) -> Result<Vec<(u64, u6
 pub(crate) fn tables_in(disk: &dyn Disk, file: TableFile) -> Result<Vec<TableMeta>> {
     let object = disk.open(&file.name())?;
     match file {
-        TableFile::Single(number) => {
-            Ok(vec![TableMeta { size: object.len()?, ..TableMeta::empty(number) }])
-        }
+        TableFile::Single(number) => Ok(vec![TableMeta { size: object.len()?, ..TableMeta::empty(number) }]),
         TableFile::Pack(number) => {
             let listed = read_list(&*object, number)?.into_iter();
             let table = |(number, size, section)| TableMeta {

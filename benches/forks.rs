@@ -66,7 +66,7 @@ fn open(dir: &Path, kind: Kind) -> Result<(Arc<RealDisk>, Arc<Store>)> {
 /// Values in a volume, or files of one.
 enum Contents {
     Values(Arc<Volume>),
-    Files { fs: FileSystem, dirs: Vec<Ino> },
+    Files { fs: Box<FileSystem>, dirs: Vec<Ino> },
 }
 
 impl Contents {
@@ -75,7 +75,7 @@ impl Contents {
             Kind::Values => Contents::Values(store.volume(name)?),
             Kind::Files => {
                 let fs = FileSystem::open(store.clone(), name, FsOptions::default())?;
-                Contents::Files { fs, dirs: Vec::new() }
+                Contents::Files { fs: Box::new(fs), dirs: Vec::new() }
             }
         })
     }

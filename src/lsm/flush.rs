@@ -40,6 +40,10 @@ const PACK_ONE_IN: u64 = 2;
 /// Volumes that are frozen under one hold of the locks.
 const FROZEN_AT_ONCE: usize = 64;
 
+/// Tables, in the order of what they were made of (`None`: nothing of it was worth keeping), and the new blob files
+/// that their records point to.
+type Built<T> = (T, Vec<Arc<LiveBlob>>);
+
 /// A memtable to flush, and a volume that has it as its earliest.
 struct Source {
     volume: Arc<Volume>,
@@ -177,7 +181,7 @@ impl Shared {
     }
 
     /// The tables of memtables, in one pack; of each `None` if nothing of it is worth keeping.
-    fn build_pack(&self, group: &[Source]) -> Result<(Vec<Option<TableMeta>>, Vec<Arc<LiveBlob>>)> {
+    fn build_pack(&self, group: &[Source]) -> Result<Built<Vec<Option<TableMeta>>>> {
         let mut pack = self.new_pack()?;
         let (mut places, mut blobs) = (Vec::with_capacity(group.len()), Vec::new());
         for source in group {
@@ -196,7 +200,7 @@ fn build_table(
     shared: &Shared,
     memtable: &Arc<Memtable>,
     new: &dyn Fn() -> Result<TableBuilder>,
-) -> Result<(Option<TableMeta>, Vec<Arc<LiveBlob>>)> {
+) -> Result<Built<Option<TableMeta>>> {
     let stripes = shared.snapshots.stripes(&shared.commits);
     let mut builder: Option<TableBuilder> = None;
     // The memtable takes no more writes: a copy of its range tombstones is all of them.

@@ -149,7 +149,7 @@ fn a_pack_of_which_little_is_left_gives_its_room_back() {
 fn forks_share_a_table_of_a_pack() {
     let (disk, store) = filled(10, 1, stepped());
     for i in 0..10 {
-        store.fork(&*store.volume(&name(i)).unwrap(), &format!("fork{i}")).unwrap();
+        store.fork(&store.volume(&name(i)).unwrap(), &format!("fork{i}")).unwrap();
     }
     for i in 0..10 {
         store.delete_volume(&name(i)).unwrap();

@@ -80,7 +80,8 @@ impl Volume {
         let (tree, seq) = self.open_read_point()?;
         let below: Vec<_> = tree.memtables().cloned().collect();
         let tree = Tree { memtable: Arc::default(), immutable: below, ..Tree::clone(&tree) };
-        let born = Born { id: self.id(), name: self.name(), owner: None, forked: 0, tree };
+        let (id, name, family) = (self.id(), self.name(), self.family());
+        let born = Born { id, name, owner: None, forked: 0, family, tree };
         let staged = Staged { gathered: Mutex::default(), seq: AtomicU64::new(seq), limit };
         Ok(Arc::new(Volume::new(self.shared_arc().clone(), born).with_staged(staged)))
     }

@@ -12,7 +12,7 @@
 //! A job holds its volume's [`Compacting::turn`](super::Compacting). Those of a group are only tried: whoever has one
 //! sees to it that the volume is looked at again.
 
-use super::{Job, garbage, pick};
+use super::{Job, garbage, leveled, pick};
 use crate::lsm::levels::Levels;
 use crate::lsm::store::Shared;
 use crate::lsm::volume::Volume;
@@ -56,10 +56,13 @@ impl Volume {
         turn: ArcMutexGuard<RawMutex, ()>,
     ) -> Result<Option<Claim>> {
         let shared = self.shared();
-        let oldest = shared.snapshots.stripes(&shared.commits).first().copied().unwrap_or(0);
         let levels = self.tree().levels.clone();
-        let forked = shared.volumes().len() > 1;
-        let due = if self.is_idle_fork() { None } else { pick(&levels, &shared.options, oldest, forked) };
+        let now = leveled::Now {
+            oldest_snapshot: shared.snapshots.stripes(&shared.commits).first().copied().unwrap_or(0),
+            forked: shared.volumes().len() > 1,
+            scarce: shared.reserve.wants_room(),
+        };
+        let due = if self.is_idle_fork() { None } else { pick(&levels, &shared.options, &now) };
         let job = match due {
             Some(job) => Some(job),
             None => garbage::pick(shared, &levels, emptied)?,

@@ -12,7 +12,7 @@ use crate::lsm::table::footer::Footer;
 use crate::lsm::table::frame::{self, BlockType, Handle};
 use crate::lsm::table::index::IndexBlock;
 use crate::lsm::table::walk::walk;
-use crate::lsm::table::{Properties, Table, TableMeta, ranges};
+use crate::lsm::table::{Place, Properties, Table, TableMeta, ranges};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -126,7 +126,9 @@ fn compressed(input: &[u8]) {
 fn table(input: &[u8]) {
     let Some(file) = assemble(input) else { return };
     let (size, cache) = (file.len() as u64, Arc::new(BlockCache::new(0)));
-    let Ok(table) = Table::open(Arc::new(Memory(file.into())), NUMBER, size, cache) else { return };
+    let Ok(table) = Table::open(Arc::new(Memory(file.into())), Place::single(NUMBER), size, cache) else {
+        return;
+    };
     let table = Arc::new(table);
     let _ = table.properties();
     let mut found = 0;

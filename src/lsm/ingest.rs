@@ -204,6 +204,7 @@ impl Volume {
         // Meanwhile memtables may have been frozen; no table joins or leaves without the manifest.
         let tree = self.tree();
         self.set_tree(Tree { levels: tree.levels.edited(&[], &added), ..Tree::clone(&tree) });
+        shared.work.reshaped(id);
         Ok(())
     }
 

@@ -32,8 +32,8 @@ pub mod error;
 mod flush;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-pub mod ingest;
 mod graveyard;
+pub mod ingest;
 pub mod iter;
 pub mod key;
 mod levels;

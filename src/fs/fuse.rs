@@ -8,6 +8,8 @@
 //! - OPEN and FLUSH are answered with `ENOSYS`, once: from then on opening and closing a file costs no
 //!   request and keeps its pages cached. `FUSE_ATOMIC_O_TRUNC` is not asked for, so that `O_TRUNC` comes
 //!   as a change of size. An unlinked file may be open: it lives until it is forgotten.
+//! - CREATE is answered with `ENOSYS`, too: it would open a handle, and the kernel send a RELEASE for it. What
+//!   it sends instead, MKNOD, makes the file and no handle; the kernel opens it as it opens any other.
 //! - OPENDIR is real: its handle keeps the listing's snapshot. `FOPEN_CACHE_DIR` is not set: a listing
 //!   that goes on after the kernel dropped its cache would take one snapshot's cookies for another's.
 //! - Every listing brings the attributes along (READDIRPLUS).
@@ -33,9 +35,11 @@
 
 mod answer;
 mod convert;
+mod nearby;
 mod notices;
 mod readers;
 mod requests;
+mod under_way;
 
 use crate::fs::attr::{Attr, Ino};
 use crate::fs::control;
@@ -162,7 +166,9 @@ impl Session {
             let watch = || readers.watch();
             let post = || notices.run(&fs, &kernel);
             let named = |name: &str| std::thread::Builder::new().name(name.to_string());
+            let keep = || readers.nearby.keep();
             let started = named("watch").spawn_scoped(scope, watch).map(drop);
+            let started = started.and_then(|()| named("keeper").spawn_scoped(scope, keep).map(drop));
             let started = started.and_then(|()| named("notices").spawn_scoped(scope, post).map(drop));
             let served = started.and_then(|()| session.run());
             readers.end();

@@ -21,9 +21,9 @@
 use crate::fs::attr::{Ino, ROOT};
 use crate::fs::entry::Record;
 use bytes::Bytes;
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use parking_lot::Mutex;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Parts of the table with a lock each.

@@ -10,11 +10,13 @@
 
 mod arena;
 mod cursor;
+mod index;
 mod record;
 
 pub(crate) use cursor::MemtableIter;
 
 use arena::Arena;
+use index::Index;
 use record::{AsKey, Record};
 
 use crate::lsm::Result;
@@ -32,13 +34,15 @@ use std::sync::atomic::{
     AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
 
-/// What a write takes beyond its bytes: a node with its height and, on average, two links, and what the
-/// allocator adds to it.
-const NODE_OVERHEAD: usize = 16 + size_of::<Record>() + 3 * size_of::<usize>();
+/// What a write takes beyond its bytes: a node with its height and, on average, two links, what the
+/// allocator adds to it, and its place in the index.
+const NODE_OVERHEAD: usize = 16 + size_of::<Record>() + 3 * size_of::<usize>() + index::OVERHEAD;
 
 /// A sorted table in memory.
 #[derive(Debug, Default)]
 pub struct Memtable {
+    /// Points into `records`. Dropped before them.
+    index: Index,
     records: SkipSet<Record>,
     /// What the records point to. Dropped after them.
     arena: Arc<Arena>,
@@ -106,7 +110,9 @@ impl Memtable {
             self.has_ranges.store(true, Release);
         }
         // SAFETY: the write stands in `arena`, which the memtable drops after its records.
-        self.records.insert(unsafe { Record::new(seq, write) });
+        let inserted = self.records.insert(unsafe { Record::new(seq, write) });
+        // SAFETY: the record stands in a node, which stays (see `index.rs`).
+        unsafe { self.index.insert(inserted.value()) };
     }
 
     /// Bytes in memory: batches, nodes and what the allocator adds.
@@ -201,14 +207,23 @@ impl Memtable {
         part: Part,
         mut visit: impl FnMut(SeqNo, Kind, Value) -> Result<ControlFlow<()>>,
     ) -> Result<ControlFlow<()>> {
+        let mut show = |record: &Record| {
+            let tail = if part == Part::Whole { self.arena.bytes(record.tail()) } else { Bytes::new() };
+            visit(record.seq(), record.kind(), Value { head: self.arena.bytes(record.head()), tail })
+        };
+        let Some(newest) = self.index.newest(key) else { return Ok(ControlFlow::Continue(())) };
+        let mut seq = seq;
+        if newest.seq() <= seq {
+            if show(newest)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            // Older ones, then.
+            seq = newest.seq().saturating_sub(1);
+        }
         let bound = KeyRef::bound(key, seq);
         let mut entry = self.records.lower_bound(Bound::Included(&bound as &dyn AsKey));
-        while let Some(e) = entry {
-            if e.user() != key {
-                break;
-            }
-            let tail = if part == Part::Whole { self.arena.bytes(e.tail()) } else { Bytes::new() };
-            if visit(e.seq(), e.kind(), Value { head: self.arena.bytes(e.head()), tail })?.is_break() {
+        while let Some(e) = entry.filter(|e| e.user() == key) {
+            if show(&e)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
             entry = e.next();

@@ -6,8 +6,8 @@ use crate::fs::fuse::convert::{bare_attr, file_attr};
 use crate::fs::fuse::{GENERATION, TTL, ttl};
 use bytes::Bytes;
 use fuser::{
-    Errno, FileHandle, FopenFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry, ReplyLseek,
-    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Errno, FileHandle, FopenFlags, ReplyAttr, ReplyData, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ macro_rules! refuse {
     };
 }
 
-refuse!(ReplyAttr ReplyCreate ReplyData ReplyDirectory ReplyDirectoryPlus ReplyEmpty ReplyEntry);
+refuse!(ReplyAttr ReplyData ReplyDirectory ReplyDirectoryPlus ReplyEmpty ReplyEntry);
 refuse!(ReplyLseek ReplyOpen ReplyStatfs ReplyWrite ReplyXattr);
 
 impl Reply for ReplyEntry {
@@ -90,15 +90,6 @@ impl Reply for ReplyLseek {
 
     fn give(self, at: u64) {
         self.offset(at as i64);
-    }
-}
-
-impl Reply for ReplyCreate {
-    type Answer = Attr;
-
-    fn give(self, attr: Attr) {
-        let flags = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
-        self.created(&TTL, &file_attr(&attr), GENERATION, FileHandle(0), flags);
     }
 }
 

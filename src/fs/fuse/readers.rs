@@ -5,12 +5,16 @@
 //! by a lock or by a disk that hangs), and then the next request must find somebody who reads it. So there
 //! are many threads, of which most are *parked*:
 //!
-//! - After its answer a thread reads again if requests are waiting or nobody else reads; else it parks.
-//! - The only reader first *lingers*: it looks out for the next request for a while before it sleeps in
-//!   its read, since to wake a sleeping processor costs more than most requests take. It does so while
-//!   requests come that close together, and only where nobody else wants the processor: when giving way to
-//!   others takes long, no thread lingers for [`BUSY`].
-//! - Requests that wait again and again ([`BACKLOG`]) have a parked thread read too.
+//! - After its answer a thread reads again if nobody else reads or requests are waiting; else it parks.
+//! - The only reader reads at once while requests come so fast that they wait for it ([`AT_ONCE`]). Else it
+//!   first *lingers*: it looks out for the next request for a while before it sleeps in its read, since to
+//!   wake a sleeping processor costs more than most requests take. It does so while requests come that close
+//!   together, and only where nobody else wants the processor: when giving way to others takes long, no thread
+//!   lingers for [`BUSY`]. It does not while it follows its caller ([`Nearby`]), which then runs where it would
+//!   look out, nor where there is one processor only.
+//! - When requests came at once again and again ([`BACKLOG`]), and more are waiting behind the one that was
+//!   just read, a parked thread reads too. Half of the processors are for readers; on the others, their
+//!   callers run.
 //! - A *watch* looks every millisecond while there is work. If nobody reads and no request came since it last
 //!   looked, all readers are held up: it has a parked thread read. When no request came for a while it
 //!   sleeps until one comes.
@@ -38,11 +42,13 @@
 //! notification, so no wake-up is lost.
 
 use crate::fs::fuse::answer::Expire;
+use crate::fs::fuse::nearby::{Nearby, Tick};
+use crate::fs::fuse::under_way::{Id, UnderWay};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZero;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,7 +59,10 @@ const TICK: Duration = Duration::from_millis(1);
 /// Ticks without a request after which the watch looks at deadlines only.
 const QUIET_TICKS: u32 = 100;
 
-/// So many answers in a row after which requests were waiting have another thread read.
+/// A request that is read so soon after the answer before it was waiting already, or nearly so.
+const AT_ONCE: Duration = Duration::from_micros(3);
+
+/// So many requests in a row that came at once have a thread look whether more are waiting.
 const BACKLOG: u32 = 8;
 
 /// When looking out for requests is not worth while: requests that come further apart than twice this.
@@ -65,19 +74,18 @@ const GAVE_WAY: Duration = Duration::from_micros(10);
 /// For so long the processors then count as busy.
 const BUSY: Duration = Duration::from_millis(100);
 
-/// A request's number.
-pub(super) type Id = u64;
-
 /// The threads that read.
 pub(super) struct Readers {
     /// All of them.
     threads: usize,
-    /// How long a request may take.
-    timeout: Duration,
+    /// Threads that read while all goes fast.
+    active_max: usize,
     /// The longest time to look out for a request.
     linger_max: Duration,
     /// The connection, to see whether requests are waiting.
     device: OwnedFd,
+    /// Who calls, and where from.
+    pub nearby: Nearby,
     state: Mutex<State>,
     /// Parked threads wait here.
     promoted: Condvar,
@@ -87,7 +95,6 @@ pub(super) struct Readers {
     work: Condvar,
 }
 
-#[derive(Default)]
 struct State {
     /// Threads that have handled a request; the others are reading their first.
     known: usize,
@@ -99,13 +106,9 @@ struct State {
     promotions: usize,
     /// Does the last thread wait?
     last_waits: bool,
-    /// Requests that are not answered, or whose handlers are not done. In the order in which they came.
-    under_way: BTreeMap<Id, UnderWay>,
-    next: Id,
-    /// Handlers that go on past their deadlines.
-    stuck: usize,
-    /// Answers in a row after which requests were waiting.
-    backlog: u32,
+    under_way: UnderWay,
+    /// Requests in a row that came at once.
+    at_once: u32,
     /// How long to look out for the next request, and since when nobody has been handling any.
     linger: Duration,
     answered_at: Option<Instant>,
@@ -117,18 +120,10 @@ struct State {
     ended: bool,
 }
 
-/// A request that is not answered, or whose handler is not done.
-struct UnderWay {
-    deadline: Instant,
-    request: Option<Arc<dyn Expire>>,
-    /// It holds a thread up.
-    has_thread: bool,
-    expired: bool,
-}
-
 /// A thread's permission to handle a request.
 #[derive(Debug)]
 pub(super) struct Turn {
+    /// Its request.
     pub id: Id,
     /// False: do nothing, the request is answered.
     pub goes: bool,
@@ -157,12 +152,14 @@ impl fmt::Debug for Readers {
 impl Readers {
     /// For `threads` threads that read from `device`, of which this is a duplicate.
     pub fn new(device: OwnedFd, threads: usize, timeout: Duration, linger_max: Duration) -> Arc<Readers> {
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         Arc::new(Readers {
             threads,
-            timeout,
-            linger_max,
+            active_max: (processors / 2).max(1),
+            linger_max: if processors > 1 { linger_max } else { Duration::ZERO },
             device,
-            state: Mutex::default(),
+            nearby: Nearby::new(linger_max),
+            state: Mutex::new(State::new(timeout)),
             promoted: Condvar::new(),
             freed: Condvar::new(),
             work: Condvar::new(),
@@ -172,7 +169,7 @@ impl Readers {
     /// This thread has read a request, which may be answered from now on: by the handler or, at the
     /// deadline, by the watch. Where it is the last thread it waits; with what has no answer it does not,
     /// nor may it go on.
-    pub fn enter(self: &Arc<Self>, request: Option<Arc<dyn Expire>>) -> Turn {
+    pub fn enter(self: &Arc<Self>, answer: Option<Arc<dyn Expire>>) -> Turn {
         // A thread serves one mount, to its end.
         let new = GUARD.with_borrow_mut(|guard| {
             let new = guard.is_none();
@@ -180,26 +177,21 @@ impl Readers {
             new
         });
         let now = Instant::now();
+        let deaf = answer.is_none();
         let mut state = self.state.lock();
         match new {
             true => state.known += 1,
             false => state.reading -= 1,
         }
-        let gap = state.answered_at.take().map(|at| now.saturating_duration_since(at));
-        state.linger = match gap {
-            Some(gap) if gap <= self.linger_max => self.linger_max,
-            Some(_) => state.linger / 2,
-            None => state.linger,
-        };
-        let id = state.next;
-        state.next += 1;
-        let deadline = now + self.timeout;
-        let deaf = request.is_none();
-        let under_way = UnderWay { deadline, request, has_thread: true, expired: false };
-        state.under_way.insert(id, under_way);
+        state.came(now, self.linger_max);
+        let id = state.under_way.add(now, answer);
         if state.watch_sleeps {
             state.watch_sleeps = false;
             self.work.notify_one();
+        }
+        if state.at_once >= BACKLOG {
+            state.at_once = 0;
+            self.share(&mut state);
         }
         let goes = match deaf {
             true => self.threads == 1 || !self.is_last(&state),
@@ -208,16 +200,23 @@ impl Readers {
         Turn { id, goes }
     }
 
+    /// Has another thread read if there is something to read, nobody who reads it, and a processor for it.
+    fn share(&self, state: &mut MutexGuard<'_, State>) {
+        let wanted = |state: &State| state.reading == 0 && state.known - state.parked < self.active_max;
+        if wanted(state) && MutexGuard::unlocked(state, || self.has_pending()) && wanted(state) {
+            self.promote(state);
+        }
+    }
+
     /// Waits while all other threads are held up. False if the request is not to be handled.
     fn wait_unless_last(&self, state: &mut MutexGuard<'_, State>, id: Id) -> bool {
         while self.threads > 1 && self.is_last(state) {
-            let expired = state.under_way.get(&id).is_some_and(|request| request.expired);
-            if expired {
+            if state.under_way.is_expired(id) {
                 return false;
             }
-            if state.stuck + 1 >= self.threads {
-                let request = state.under_way.get_mut(&id).and_then(|u| u.request.take());
-                MutexGuard::unlocked(state, || request.map(|request| request.expire()));
+            if state.under_way.stuck() + 1 >= self.threads {
+                let answer = state.under_way.take_answer(id);
+                MutexGuard::unlocked(state, || answer.map(|answer| answer.expire()));
                 return false;
             }
             state.last_waits = true;
@@ -234,43 +233,35 @@ impl Readers {
     /// The handler is done. `waits`: the request is not answered yet, which [`Readers::answered`] will
     /// tell. Returns when this thread is to read again.
     pub fn leave(&self, turn: Turn, waits: bool) {
-        let pending = self.has_pending();
+        let now = Instant::now();
         let mut state = self.state.lock();
         state.reading += 1;
-        if waits {
-            state.keep(turn.id);
-        } else {
-            state.remove(turn.id);
-        }
-        let now = Instant::now();
+        let unused = match waits {
+            true => {
+                state.under_way.keep(turn.id);
+                None
+            }
+            false => state.under_way.remove(turn.id),
+        };
         state.answered_at = Some(now);
         if state.last_waits {
             state.last_waits = false;
             self.freed.notify_all();
         }
-        if pending {
-            state.backlog += 1;
-            if state.backlog >= BACKLOG {
-                state.backlog = 0;
-                self.promote(&mut state);
-            }
-        } else if state.reading > 1 {
-            state.backlog = 0;
-            self.park(&mut state);
-        } else {
-            state.backlog = 0;
-            let linger = state.linger;
-            let busy = state.busy_until.is_some_and(|until| now < until);
-            drop(state);
-            if linger >= LINGER_MIN && !busy {
-                self.linger(now, linger);
-            }
+        let (alone, linger) = (state.reading == 1, state.linger_at(now));
+        drop(state);
+        drop(unused);
+        match alone {
+            true if self.nearby.follows() => {}
+            true => self.linger(now, linger),
+            false => self.park_if_idle(),
         }
     }
 
     /// A request that waited is answered.
-    pub fn answered(&self, turn_id: Id) {
-        self.state.lock().remove(turn_id);
+    pub fn answered(&self, id: Id) {
+        let unused = self.state.lock().under_way.remove(id);
+        drop(unused);
     }
 
     fn has_pending(&self) -> bool {
@@ -291,6 +282,17 @@ impl Readers {
                 return;
             }
             looked = now;
+        }
+    }
+
+    /// Parks where others read and nothing is waiting.
+    fn park_if_idle(&self) {
+        if self.has_pending() {
+            return;
+        }
+        let mut state = self.state.lock();
+        if state.reading > 1 {
+            self.park(&mut state);
         }
     }
 
@@ -331,22 +333,25 @@ impl Readers {
         self.promoted.notify_all();
         self.freed.notify_all();
         self.work.notify_all();
+        self.nearby.end();
     }
 
     /// The watch's thread: until the mount is gone.
     pub fn watch(&self) {
-        let mut quiet = 0;
+        let (mut quiet, mut tick) = (0, Tick::default());
         let mut state = self.state.lock();
         while !state.ended {
-            let seen = state.next;
+            let seen = state.under_way.count();
             self.pause(&mut state, quiet);
-            let expired = state.expire(Instant::now());
+            MutexGuard::unlocked(&mut state, || self.nearby.tick(&mut tick));
+            let expired = state.under_way.expire(Instant::now());
             if !expired.is_empty() {
-                MutexGuard::unlocked(&mut state, || answer(&expired, self.timeout));
+                let timeout = state.under_way.timeout();
+                MutexGuard::unlocked(&mut state, || answer(&expired, timeout));
                 // The last thread may be waiting with one of them.
                 self.freed.notify_all();
             }
-            if state.next != seen {
+            if state.under_way.count() != seen {
                 quiet = 0;
                 continue;
             }
@@ -364,9 +369,8 @@ impl Readers {
             return;
         }
         state.watch_sleeps = true;
-        let next = state.under_way.values().find(|request| !request.expired).map(|request| request.deadline);
-        match next {
-            Some(deadline) => drop(self.work.wait_until(state, deadline)),
+        match state.under_way.due() {
+            Some(due) => drop(self.work.wait_until(state, due)),
             None => self.work.wait(state),
         }
         state.watch_sleeps = false;
@@ -382,31 +386,40 @@ fn answer(expired: &[Arc<dyn Expire>], timeout: Duration) {
 }
 
 impl State {
-    /// The requests past their deadlines that were not known to be.
-    fn expire(&mut self, now: Instant) -> Vec<Arc<dyn Expire>> {
-        let mut expired = Vec::new();
-        for request in self.under_way.values_mut().take_while(|request| request.deadline <= now) {
-            if !request.expired {
-                request.expired = true;
-                self.stuck += usize::from(request.has_thread);
-                expired.extend(request.request.take());
-            }
-        }
-        expired
-    }
-
-    /// A handler is done, its request not answered.
-    fn keep(&mut self, id: Id) {
-        if let Some(request) = self.under_way.get_mut(&id) {
-            self.stuck -= usize::from(request.expired && request.has_thread);
-            request.has_thread = false;
+    fn new(timeout: Duration) -> State {
+        State {
+            known: 0,
+            reading: 0,
+            parked: 0,
+            promotions: 0,
+            last_waits: false,
+            under_way: UnderWay::new(timeout),
+            at_once: 0,
+            linger: Duration::ZERO,
+            answered_at: None,
+            busy_until: None,
+            watch_sleeps: false,
+            ended: false,
         }
     }
 
-    /// A request is answered, and its handler done.
-    fn remove(&mut self, id: Id) {
-        if let Some(request) = self.under_way.remove(&id) {
-            self.stuck -= usize::from(request.expired && request.has_thread);
+    /// Learns from the time that a request took to come; while others are being handled it has taken none.
+    fn came(&mut self, now: Instant, linger_max: Duration) {
+        let gap = self.answered_at.take().map(|at| now.saturating_duration_since(at));
+        match gap {
+            Some(gap) if gap > AT_ONCE => self.at_once = 0,
+            _ => self.at_once += 1,
         }
+        self.linger = match gap {
+            Some(gap) if gap <= linger_max => linger_max,
+            Some(_) => self.linger / 2,
+            None => self.linger,
+        };
+    }
+
+    /// How long the only reader looks out for the next request.
+    fn linger_at(&self, now: Instant) -> Duration {
+        let busy = self.busy_until.is_some_and(|until| now < until);
+        if busy || self.at_once > 0 || self.linger < LINGER_MIN { Duration::ZERO } else { self.linger }
     }
 }

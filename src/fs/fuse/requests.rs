@@ -59,7 +59,8 @@ impl Filesystem for Face {
         Ok(())
     }
 
-    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.readers.nearby.note(request.pid(), 0);
         let name = name.as_bytes();
         let late = |found| self.found_late(parent.0, name, found);
         self.serve_or("lookup", reply, |fs| fs.lookup(parent.0, name), late);
@@ -69,7 +70,8 @@ impl Filesystem for Face {
         self.forgotten(ino.0, count);
     }
 
-    fn getattr(&self, _request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+        self.readers.nearby.note(request.pid(), 0);
         self.serve("getattr", reply, |fs| fs.getattr(ino.0));
     }
 
@@ -118,6 +120,7 @@ impl Filesystem for Face {
         rdev: u32,
         reply: ReplyEntry,
     ) {
+        self.readers.nearby.note(request.pid(), 0);
         let Some(kind) = kind_of_mode(mode) else { return reply.error(Errno::EINVAL) };
         self.make("mknod", parent, name, reply, |fs| {
             fs.mknod(parent.0, name.as_bytes(), kind, mode, rdev, maker(request, umask))
@@ -138,7 +141,8 @@ impl Filesystem for Face {
         });
     }
 
-    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.readers.nearby.note(request.pid(), 0);
         let name = name.as_bytes();
         let late = |()| self.forget_names(&[(parent.0, name)]);
         self.serve_or("unlink", reply, |fs| fs.unlink(parent.0, name), late);
@@ -159,7 +163,7 @@ impl Filesystem for Face {
 
     fn rename(
         &self,
-        _request: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         new_parent: INodeNo,
@@ -167,6 +171,7 @@ impl Filesystem for Face {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        self.readers.nearby.note(request.pid(), 0);
         let Some(mode) = rename_mode(flags) else { return reply.error(Errno::EINVAL) };
         let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
         let late = |()| self.forget_names(&[(parent.0, name), (new_parent.0, new_name)]);
@@ -178,20 +183,18 @@ impl Filesystem for Face {
         self.make("link", parent, name, reply, |fs| fs.link(ino.0, parent.0, name.as_bytes()));
     }
 
+    // From then on the kernel asks for MKNOD.
     fn create(
         &self,
-        request: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        umask: u32,
+        _request: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        let name = name.as_bytes();
-        let late = |made| self.found_late(parent.0, name, Some(made));
-        let create = |fs: &Views| fs.create(parent.0, name, mode, maker(request, umask));
-        self.serve_or("create", reply, create, late);
+        reply.error(Errno::ENOSYS);
     }
 
     fn open(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -211,7 +214,7 @@ impl Filesystem for Face {
 
     fn read(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         _handle: FileHandle,
         offset: u64,
@@ -220,12 +223,13 @@ impl Filesystem for Face {
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        self.readers.nearby.note(request.pid(), size as usize);
         self.serve("read", reply, |fs| fs.read(ino.0, offset, size as usize));
     }
 
     fn write(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         _handle: FileHandle,
         offset: u64,
@@ -235,6 +239,7 @@ impl Filesystem for Face {
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        self.readers.nearby.note(request.pid(), data.len());
         let write = |fs: &Views| match flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
             true => fs.write_clearing_setid(ino.0, offset, data),
             false => fs.write(ino.0, offset, data),
@@ -363,7 +368,8 @@ impl Filesystem for Face {
         self.serve_or("setxattr", reply, set, |()| self.forget_inode(ino.0));
     }
 
-    fn getxattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+    fn getxattr(&self, request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        self.readers.nearby.note(request.pid(), 0);
         if !self.xattrs {
             return reply.error(Errno::ENOSYS);
         }

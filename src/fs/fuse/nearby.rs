@@ -1,0 +1,282 @@
+//! Serving requests where they are made.
+//!
+//! A caller and the thread that answers it take turns: one sleeps while the other runs. On two processors each
+//! turn wakes a processor that has just gone idle, which takes several times as long as most requests; on one,
+//! it is a change of threads. So while one caller makes many small requests, the serving thread *follows* it:
+//! it binds itself to the processor on which the caller was seen last.
+//!
+//! That alone does not help: whoever is woken while another processor is idle is moved there, and the caller
+//! would flee its server, each time. So meanwhile the *keeper*, a thread of the lowest priority that gives way
+//! to whoever wants the processor, keeps the other processor from being idle. It stops when no request has come
+//! for a moment. With more than two processors there always is an idle one, and nothing is done.
+//!
+//! A serving thread binds and frees itself, when it notes a request; so does one that was told to wait while
+//! it was bound, when it serves again.
+//!
+//! # Bounds
+//! The keeper runs while requests come, and no longer than the time given to [`Nearby::new`] after the last.
+//!
+//! # Locks
+//! The keeper's, a leaf.
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use rustix::process::{Pid, setpriority_process};
+use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
+use std::cell::Cell;
+use std::fs;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Processors between which a caller can be kept from moving.
+const PROCESSORS: u32 = 2;
+
+/// So many requests in a tick are many.
+const MANY: u64 = 8;
+
+/// One caller has made all of them, but for one change of callers in so many.
+const CHANGES: u64 = 8;
+
+/// The caller is looked for once in so many ticks.
+const TICKS: u64 = 4;
+
+/// Requests for more bytes than this are not small: caller and server have enough to do side by side.
+const SMALL: usize = 16 << 10;
+
+/// The lowest priority.
+const LOWEST: i32 = 19;
+
+/// The keeper's pauses between two looks.
+const PAUSES: u32 = 20;
+
+/// Anywhere: no processor's place.
+const ANYWHERE: usize = 0;
+
+thread_local! {
+    /// The place that this thread is bound to.
+    static BOUND: Cell<usize> = const { Cell::new(ANYWHERE) };
+}
+
+/// Who calls, and where the serving thread is to run.
+#[derive(Debug)]
+pub(super) struct Nearby {
+    /// The processors that this process may use, if there are two of them.
+    processors: Option<CpuSet>,
+    /// How long the keeper goes on after a request.
+    patience: Duration,
+    /// Who made the last request (0: nobody to follow), how often that changed, and how many there were.
+    caller: AtomicU32,
+    changes: AtomicU64,
+    count: AtomicU64,
+    /// Where the serving thread is to run: a processor's number and one, or [`ANYWHERE`].
+    place: AtomicUsize,
+    keeper: Mutex<Keeper>,
+    wake: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Keeper {
+    wanted: bool,
+    ended: bool,
+}
+
+/// What was seen at the last tick.
+#[derive(Debug, Default)]
+pub(super) struct Tick {
+    changes: u64,
+    count: u64,
+    number: u64,
+}
+
+impl Nearby {
+    /// For this process. The keeper goes on for `patience` after each request; with none, nothing is done.
+    pub fn new(patience: Duration) -> Nearby {
+        let processors = sched_getaffinity(None).ok();
+        let processors = processors.filter(|set| set.count() == PROCESSORS && !patience.is_zero());
+        Nearby {
+            processors,
+            patience,
+            caller: AtomicU32::new(0),
+            changes: AtomicU64::new(0),
+            count: AtomicU64::new(0),
+            place: AtomicUsize::new(ANYWHERE),
+            keeper: Mutex::default(),
+            wake: Condvar::new(),
+        }
+    }
+
+    /// This thread serves a request for `len` bytes made by `caller`, a thread's number.
+    pub fn note(&self, caller: u32, len: usize) {
+        let Some(processors) = &self.processors else { return };
+        let caller = if len > SMALL { 0 } else { caller };
+        if self.caller.load(Relaxed) != caller {
+            self.caller.store(caller, Relaxed);
+            self.changes.fetch_add(1, Relaxed);
+        }
+        self.count.fetch_add(1, Relaxed);
+        let place = self.place.load(Relaxed);
+        if BOUND.get() != place {
+            BOUND.set(place);
+            match place {
+                ANYWHERE => bind(processors),
+                _ => bind(&only(place)),
+            }
+        }
+    }
+
+    /// Does the serving thread follow a caller?
+    pub fn follows(&self) -> bool {
+        self.place.load(Relaxed) != ANYWHERE
+    }
+
+    /// Looks who has called since the last tick. Called every millisecond or so while there is work.
+    pub fn tick(&self, last: &mut Tick) {
+        let Some(processors) = &self.processors else { return };
+        let (changes, count) = (self.changes.load(Relaxed), self.count.load(Relaxed));
+        let (changed, came) = (changes - last.changes, count - last.count);
+        *last = Tick { changes, count, number: last.number + 1 };
+        if came < MANY || changed * CHANGES > came {
+            return self.place.store(ANYWHERE, Relaxed);
+        }
+        if last.number.is_multiple_of(TICKS) || !self.follows() {
+            let found = processor_of(self.caller.load(Relaxed)).filter(|n| processors.is_set(*n));
+            self.place.store(found.map_or(ANYWHERE, |n| n + 1), Relaxed);
+        }
+        if self.follows() {
+            self.keeper.lock().wanted = true;
+            self.wake.notify_one();
+        }
+    }
+
+    /// The keeper's thread: until the mount is gone.
+    pub fn keep(&self) {
+        let Some(processors) = &self.processors else { return };
+        // Should it fail the keeper gives way all the same.
+        let _ = setpriority_process(Some(gettid()), LOWEST);
+        let mut keeper = self.keeper.lock();
+        while !keeper.ended {
+            if std::mem::take(&mut keeper.wanted) {
+                MutexGuard::unlocked(&mut keeper, || self.keep_awake(processors));
+            } else {
+                self.wake.wait(&mut keeper);
+            }
+        }
+    }
+
+    /// Keeps the processor that is not followed to from being idle, while requests come.
+    fn keep_awake(&self, processors: &CpuSet) {
+        let (mut bound, mut seen, mut since) = (ANYWHERE, 0, Instant::now());
+        loop {
+            let place = self.place.load(Relaxed);
+            if place == ANYWHERE {
+                return;
+            }
+            if place != bound {
+                bound = place;
+                bind(&without(processors, place));
+            }
+            let (count, now) = (self.count.load(Relaxed), Instant::now());
+            if count != seen {
+                (seen, since) = (count, now);
+            } else if now.saturating_duration_since(since) > self.patience {
+                return;
+            }
+            (0..PAUSES).for_each(|_| std::hint::spin_loop());
+            std::thread::yield_now();
+        }
+    }
+
+    /// The mount is gone.
+    pub fn end(&self) {
+        self.place.store(ANYWHERE, Relaxed);
+        self.keeper.lock().ended = true;
+        self.wake.notify_one();
+    }
+}
+
+/// Binds this thread. Should it fail it runs where it does.
+fn bind(processors: &CpuSet) {
+    if let Err(e) = sched_setaffinity(None, processors) {
+        tracing::debug!("a thread stays where it is: {e}");
+    }
+}
+
+fn only(place: usize) -> CpuSet {
+    let mut set = CpuSet::new();
+    set.set(place - 1);
+    set
+}
+
+fn without(processors: &CpuSet, place: usize) -> CpuSet {
+    let mut set = *processors;
+    set.unset(place - 1);
+    set
+}
+
+/// The processor on which a thread ran last; `None` where that can't be seen, as in another namespace.
+fn processor_of(thread: u32) -> Option<usize> {
+    let pid = Pid::from_raw(i32::try_from(thread).ok()?)?;
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    // The name, in parentheses, may hold anything. The processor is the 39th field, the second one the name.
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(36)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With the processors of this process, however many they are.
+    fn nearby() -> Nearby {
+        let processors = sched_getaffinity(None).ok();
+        Nearby { processors, ..Nearby::new(Duration::from_micros(100)) }
+    }
+
+    fn me() -> u32 {
+        gettid().as_raw_nonzero().get() as u32
+    }
+
+    #[test]
+    fn one_caller_of_many_small_requests_is_followed() {
+        let (nearby, mut tick) = (nearby(), Tick::default());
+        let mut follows = |requests: &[(u32, usize)]| {
+            requests.iter().for_each(|(caller, len)| nearby.note(*caller, *len));
+            nearby.tick(&mut tick);
+            nearby.follows()
+        };
+        let (own, other) = (me(), me() + 1);
+        assert!(follows(&[(own, 100); 50]));
+        assert!(!follows(&[(own, 100); 3]), "few");
+        assert!(!follows(&[(own, 100), (other, 100)].repeat(25)), "two callers");
+        assert!(follows(&[(own, 100); 50]));
+        assert!(!follows(&[(own, SMALL + 1); 50]), "large ones");
+        assert!(!follows(&[(0, 100); 50]), "from another namespace");
+    }
+
+    #[test]
+    fn a_serving_thread_binds_and_frees_itself() {
+        let (nearby, mut tick) = (nearby(), Tick::default());
+        let before = sched_getaffinity(None).unwrap();
+        (0..50).for_each(|_| nearby.note(me(), 0));
+        nearby.tick(&mut tick);
+        nearby.note(me(), 0);
+        assert_eq!(sched_getaffinity(None).unwrap().count(), 1);
+        nearby.tick(&mut tick);
+        nearby.note(me(), 0);
+        assert_eq!(sched_getaffinity(None).unwrap(), before);
+    }
+
+    #[test]
+    fn the_keeper_stops_when_no_request_comes_and_at_the_end() {
+        let (nearby, mut tick) = (nearby(), Tick::default());
+        std::thread::scope(|scope| {
+            let keeper = scope.spawn(|| nearby.keep());
+            (0..50).for_each(|_| nearby.note(me(), 0));
+            nearby.tick(&mut tick);
+            // It has stopped for want of requests, or does so now.
+            nearby.end();
+            keeper.join().unwrap();
+        });
+        let processors = sched_getaffinity(None).unwrap();
+        nearby.place.store(1, Relaxed);
+        nearby.keep_awake(&processors);
+    }
+}

@@ -60,7 +60,8 @@ Mount options:
   request_timeout=SECONDS         answer a request with an I/O error if the disk takes longer
                                   (default 90)
   linger=MICROSECONDS             look out for the next request so long before sleeping, while
-                                  they come that fast; 0 is never
+                                  they come that fast, and keep processors from sleeping while one
+                                  program makes many small requests (default 100); 0 is never
   volume=NAME                     the volume, as --volume
   compaction=leveled|tiered|none  how tables are merged, as --compaction
   auto, noauto, user, users, nofail, _netdev, x-..., comment=...

@@ -37,6 +37,7 @@ mod answer;
 mod convert;
 mod nearby;
 mod notices;
+mod pace;
 mod readers;
 mod requests;
 mod under_way;

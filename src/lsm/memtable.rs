@@ -302,6 +302,18 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_that_is_inserted_late_does_not_hide_a_newer_one() {
+        let table = table();
+        for (seq, value) in [(9, b"9n"), (7, b"7s")] {
+            let mut batch = Batch::new();
+            batch.put_split(b"b", &value[..1], &value[1..]);
+            table.insert_all(seq, batch);
+        }
+        assert_eq!(seen(&table, "b", 20), ["n", "s", "y"]);
+        assert_eq!(seen(&table, "b", 8), ["s", "y"]);
+    }
+
+    #[test]
     fn the_cursor_goes_both_ways_and_outlives_other_handles() {
         let table = table();
         let mut iter = table.iter();

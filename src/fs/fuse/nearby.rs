@@ -82,6 +82,7 @@ struct Keeper {
 /// What was seen at the last tick.
 #[derive(Debug, Default)]
 pub(super) struct Tick {
+    caller: u32,
     changes: u64,
     count: u64,
     number: u64,
@@ -133,12 +134,14 @@ impl Nearby {
         let Some(processors) = &self.processors else { return };
         let (changes, count) = (self.changes.load(Relaxed), self.count.load(Relaxed));
         let (changed, came) = (changes - last.changes, count - last.count);
-        *last = Tick { changes, count, number: last.number + 1 };
+        let caller = self.caller.load(Relaxed);
+        let look = caller != last.caller || last.number.is_multiple_of(TICKS) || !self.follows();
+        *last = Tick { caller, changes, count, number: last.number + 1 };
         if came < MANY || changed * CHANGES > came {
             return self.place.store(ANYWHERE, Relaxed);
         }
-        if last.number.is_multiple_of(TICKS) || !self.follows() {
-            let found = processor_of(self.caller.load(Relaxed)).filter(|n| processors.is_set(*n));
+        if look {
+            let found = processor_of(caller).filter(|n| processors.is_set(*n));
             self.place.store(found.map_or(ANYWHERE, |n| n + 1), Relaxed);
         }
         if self.follows() {

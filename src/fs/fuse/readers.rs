@@ -6,13 +6,13 @@
 //! are many threads, of which most are *parked*:
 //!
 //! - After its answer a thread reads again if nobody else reads or requests are waiting; else it parks.
-//! - The only reader reads at once while requests come so fast that they wait for it ([`AT_ONCE`]). Else it
+//! - The only reader reads at once while requests come so fast that they wait for it ([`Pace`]). Else it
 //!   first *lingers*: it looks out for the next request for a while before it sleeps in its read, since to
 //!   wake a sleeping processor costs more than most requests take. It does so while requests come that close
 //!   together, and only where nobody else wants the processor: when giving way to others takes long, no thread
-//!   lingers for [`BUSY`]. It does not while it follows its caller ([`Nearby`]), which then runs where it would
+//!   lingers for a while. It does not while it follows its caller ([`Nearby`]), which then runs where it would
 //!   look out, nor where there is one processor only.
-//! - When requests came at once again and again ([`BACKLOG`]), and more are waiting behind the one that was
+//! - When requests came at once again and again ([`Pace`]), and more are waiting behind the one that was
 //!   just read, a parked thread reads too. Half of the processors are for readers; on the others, their
 //!   callers run.
 //! - A *watch* looks every millisecond while there is work. If nobody reads and no request came since it last
@@ -43,6 +43,7 @@
 
 use crate::fs::fuse::answer::Expire;
 use crate::fs::fuse::nearby::{Nearby, Tick};
+use crate::fs::fuse::pace::Pace;
 use crate::fs::fuse::under_way::{Id, UnderWay};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -59,20 +60,8 @@ const TICK: Duration = Duration::from_millis(1);
 /// Ticks without a request after which the watch looks at deadlines only.
 const QUIET_TICKS: u32 = 100;
 
-/// A request that is read so soon after the answer before it was waiting already, or nearly so.
-const AT_ONCE: Duration = Duration::from_micros(3);
-
-/// So many requests in a row that came at once have a thread look whether more are waiting.
-const BACKLOG: u32 = 8;
-
-/// When looking out for requests is not worth while: requests that come further apart than twice this.
-const LINGER_MIN: Duration = Duration::from_micros(5);
-
 /// A thread that gives way for so long has met somebody who wants the processor.
 const GAVE_WAY: Duration = Duration::from_micros(10);
-
-/// For so long the processors then count as busy.
-const BUSY: Duration = Duration::from_millis(100);
 
 /// The threads that read.
 pub(super) struct Readers {
@@ -80,8 +69,6 @@ pub(super) struct Readers {
     threads: usize,
     /// Threads that read while all goes fast.
     active_max: usize,
-    /// The longest time to look out for a request.
-    linger_max: Duration,
     /// The connection, to see whether requests are waiting.
     device: OwnedFd,
     /// Who calls, and where from.
@@ -107,13 +94,7 @@ struct State {
     /// Does the last thread wait?
     last_waits: bool,
     under_way: UnderWay,
-    /// Requests in a row that came at once.
-    at_once: u32,
-    /// How long to look out for the next request, and since when nobody has been handling any.
-    linger: Duration,
-    answered_at: Option<Instant>,
-    /// Until then the processors count as busy.
-    busy_until: Option<Instant>,
+    pace: Pace,
     /// Does the watch sleep, to be woken by the next request?
     watch_sleeps: bool,
     /// The mount is gone.
@@ -156,10 +137,9 @@ impl Readers {
         Arc::new(Readers {
             threads,
             active_max: (processors / 2).max(1),
-            linger_max: if processors > 1 { linger_max } else { Duration::ZERO },
             device,
             nearby: Nearby::new(linger_max),
-            state: Mutex::new(State::new(timeout)),
+            state: Mutex::new(State::new(timeout, if processors > 1 { linger_max } else { Duration::ZERO })),
             promoted: Condvar::new(),
             freed: Condvar::new(),
             work: Condvar::new(),
@@ -183,14 +163,13 @@ impl Readers {
             true => state.known += 1,
             false => state.reading -= 1,
         }
-        state.came(now, self.linger_max);
+        state.pace.came(now);
         let id = state.under_way.add(now, answer);
         if state.watch_sleeps {
             state.watch_sleeps = false;
             self.work.notify_one();
         }
-        if state.at_once >= BACKLOG {
-            state.at_once = 0;
+        if state.pace.take_backlog() {
             self.share(&mut state);
         }
         let goes = match deaf {
@@ -243,12 +222,12 @@ impl Readers {
             }
             false => state.under_way.remove(turn.id),
         };
-        state.answered_at = Some(now);
+        let linger = state.pace.answered(now);
         if state.last_waits {
             state.last_waits = false;
             self.freed.notify_all();
         }
-        let (alone, linger) = (state.reading == 1, state.linger_at(now));
+        let alone = state.reading == 1;
         drop(state);
         drop(unused);
         match alone {
@@ -278,7 +257,7 @@ impl Readers {
             std::thread::yield_now();
             let now = Instant::now();
             if now.saturating_duration_since(looked) > GAVE_WAY {
-                self.state.lock().busy_until = now.checked_add(BUSY);
+                self.state.lock().pace.note_busy(now);
                 return;
             }
             looked = now;
@@ -386,7 +365,7 @@ fn answer(expired: &[Arc<dyn Expire>], timeout: Duration) {
 }
 
 impl State {
-    fn new(timeout: Duration) -> State {
+    fn new(timeout: Duration, linger_max: Duration) -> State {
         State {
             known: 0,
             reading: 0,
@@ -394,32 +373,9 @@ impl State {
             promotions: 0,
             last_waits: false,
             under_way: UnderWay::new(timeout),
-            at_once: 0,
-            linger: Duration::ZERO,
-            answered_at: None,
-            busy_until: None,
+            pace: Pace::new(linger_max),
             watch_sleeps: false,
             ended: false,
         }
-    }
-
-    /// Learns from the time that a request took to come; while others are being handled it has taken none.
-    fn came(&mut self, now: Instant, linger_max: Duration) {
-        let gap = self.answered_at.take().map(|at| now.saturating_duration_since(at));
-        match gap {
-            Some(gap) if gap > AT_ONCE => self.at_once = 0,
-            _ => self.at_once += 1,
-        }
-        self.linger = match gap {
-            Some(gap) if gap <= linger_max => linger_max,
-            Some(_) => self.linger / 2,
-            None => self.linger,
-        };
-    }
-
-    /// How long the only reader looks out for the next request.
-    fn linger_at(&self, now: Instant) -> Duration {
-        let busy = self.busy_until.is_some_and(|until| now < until);
-        if busy || self.at_once > 0 || self.linger < LINGER_MIN { Duration::ZERO } else { self.linger }
     }
 }

@@ -264,17 +264,6 @@ fn a_moved_mount_is_found_by_the_shutdown() {
 }
 
 #[test]
-fn a_second_mount_of_a_store_is_refused_and_names_the_first() {
-    let mount = Mount::new();
-    let (store, other) = (mount.place.store(), mount.place.join("other"));
-    let pid = mount.place.daemon().unwrap().to_string();
-    let refused = lsmfs(["mount".as_ref(), store.as_os_str(), other.as_os_str()]);
-    refused.fails(1, &["in use", &pid, mount.dir().to_str().unwrap()]);
-    assert!(!other.exists(), "a refused mount left its mount point behind");
-    assert!(mount.place.is_mounted());
-}
-
-#[test]
 fn mounting_twice_in_one_place_says_so() {
     let mount = Mount::new();
     mount.place.mount(&[]).fails(1, &["mounted here already", mount.place.store().to_str().unwrap()]);

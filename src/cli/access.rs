@@ -7,6 +7,7 @@ use crate::cli::request::{Job, Request};
 use crate::cli::store::{self, LOCK_WAIT, OpenStore};
 use crate::disk::OpenError;
 use crate::disk::lock::StoreLock;
+use crate::disk::real::RealDisk;
 use crate::fs::Caller;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -29,9 +30,10 @@ pub enum Access {
 }
 
 /// Has a daemon that takes commands the store open?
-fn has_daemon(dir: &Path) -> Result<bool> {
-    let owner = StoreLock::owner(dir).map_err(|error| CliError::Open(error.into()))?;
-    Ok(owner.is_some_and(|owner| owner.serving && !owner.closing))
+fn has_daemon(dir: &Path) -> bool {
+    // Should this fail, whoever then tries to open the store says why.
+    let owner = StoreLock::owner(dir).ok().flatten();
+    owner.is_some_and(|owner| owner.serving && !owner.closing)
 }
 
 /// Has a request executed that reads nothing; prints on standard output.
@@ -52,25 +54,53 @@ pub fn run_to(store: &Path, request: &Request, input: &mut dyn Read, out: &mut d
     })
 }
 
+/// Who has a store.
+#[derive(Debug)]
+pub enum Reach {
+    /// Nobody: it is ours.
+    Free(RealDisk),
+    /// A daemon that takes commands.
+    Daemon,
+}
+
+/// Takes hold of a store's directory, or finds that a daemon has it. With `make` it is made where there is none.
+pub fn reach(dir: &Path, make: bool) -> Result<Reach> {
+    let started = Instant::now();
+    loop {
+        if has_daemon(dir) {
+            return Ok(Reach::Daemon);
+        }
+        match if make { store::lock_or_create(dir) } else { store::lock(dir) } {
+            Ok(disk) => return Ok(Reach::Free(disk)),
+            // It may have begun to take commands, or to end, since it was asked.
+            Err(CliError::Open(OpenError::InUse { closing: false, mount: Some(_), .. }))
+                if started.elapsed() < START_WAIT => {}
+            Err(error) => return Err(error),
+        }
+        thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// Lets a daemon end that was found to be ending, and was asked first at `started`.
+pub fn pause(dir: &Path, started: Instant) -> Result<()> {
+    if started.elapsed() < LOCK_WAIT {
+        thread::sleep(POLL_INTERVAL);
+        return Ok(());
+    }
+    let dir = dir.display();
+    Err(CliError::Refused(format!(
+        "{dir}: the daemon that has the store open does not answer: see {dir}/daemon.log"
+    )))
+}
+
 impl Access {
     /// Opens the store of a directory, or finds the daemon that has it open. With `make` it is made where there
     /// is none.
     pub fn open(dir: &Path, make: bool) -> Result<Access> {
-        let started = Instant::now();
-        loop {
-            if has_daemon(dir)? {
-                return Ok(Access::Daemon(dir.to_path_buf()));
-            }
-            let locked = if make { store::lock_or_create(dir) } else { store::lock(dir) };
-            match locked {
-                Ok(disk) => return Ok(Access::Own(OpenStore::open(disk)?)),
-                // It may have begun to take commands, or to end, since it was asked.
-                Err(CliError::Open(OpenError::InUse { closing: false, mount: Some(_), .. }))
-                    if started.elapsed() < START_WAIT => {}
-                Err(error) => return Err(error),
-            }
-            thread::sleep(POLL_INTERVAL);
-        }
+        Ok(match reach(dir, make)? {
+            Reach::Free(disk) => Access::Own(OpenStore::open(disk)?),
+            Reach::Daemon => Access::Daemon(dir.to_path_buf()),
+        })
     }
 
     /// Has a request executed, here or there.
@@ -81,20 +111,15 @@ impl Access {
                 Access::Own(store) => {
                     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
                     let caller = Caller::new(uid.as_raw(), gid.as_raw());
-                    return request.execute(Job { store, caller, input, output });
+                    return request.execute(Job { store, mounts: Vec::new(), caller, input, output });
                 }
                 Access::Daemon(dir) => match client::send(dir, request, input, output)? {
                     Sent::Done => return Ok(()),
                     // The daemon has ended, or is ending, and did nothing.
-                    Sent::Unheard if started.elapsed() < LOCK_WAIT => {
-                        thread::sleep(POLL_INTERVAL);
-                        *self = Access::open(&dir.clone(), false)?;
-                    }
                     Sent::Unheard => {
-                        let dir = dir.display();
-                        return Err(CliError::Refused(format!(
-                            "{dir}: the daemon that has the store open does not answer: see {dir}/daemon.log"
-                        )));
+                        let dir = dir.clone();
+                        pause(&dir, started)?;
+                        *self = Access::open(&dir, false)?;
                     }
                 },
             }

@@ -29,6 +29,9 @@ pub fn start(args: &MountArgs) -> Result<()> {
     if let Some(volume) = &args.volume {
         command.args(["--volume", volume]);
     }
+    if args.all {
+        command.arg("--all");
+    }
     if args.verbose {
         command.arg("--verbose");
     }

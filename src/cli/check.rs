@@ -8,6 +8,7 @@ use crate::disk::real::RealDisk;
 use crate::fs::check::Report;
 use crate::fs::{self, engine_options, readable_key};
 use crate::lsm::check::{self, Checked, Problem, Watch};
+use crate::lsm::stats::VolumeStats;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
@@ -57,9 +58,9 @@ pub fn check(disk: &Arc<RealDisk>, tell: bool) -> Result<(String, u64)> {
         return Ok((words, problems));
     }
     let opened = check::open_to_look(locked, engine_options()).map_err(failed)?;
-    let names: Vec<String> = opened.stats().volumes.into_iter().map(|volume| volume.name).collect();
-    for name in names {
-        let volume = opened.volume(&name).map_err(failed)?;
+    let volumes = opened.stats().volumes;
+    for name in volumes.iter().map(full_name) {
+        let volume = fs::find_volume(&opened, &name).map_err(failed)?;
         let bar = spinner();
         let Report { files, directories, orphans, findings, more } =
             fs::check::check(&volume, &mut || bar.inc(1))?;
@@ -74,6 +75,14 @@ pub fn check(disk: &Arc<RealDisk>, tell: bool) -> Result<(String, u64)> {
         }
     }
     Ok((words, problems))
+}
+
+/// A volume's name, or a snapshot's with that of its volume.
+fn full_name(volume: &VolumeStats) -> String {
+    match &volume.snapshot_of {
+        Some(owner) => format!("{owner}@{}", volume.name),
+        None => volume.name.clone(),
+    }
 }
 
 /// A problem in one line.

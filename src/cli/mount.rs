@@ -2,7 +2,7 @@
 
 use crate::cli::error::Result;
 use crate::cli::store::compaction_parser;
-use crate::cli::{background, log, serve};
+use crate::cli::{background, daemon, log};
 use crate::fs::mount::MountOptions;
 use crate::lsm::options::CompactionMode;
 use clap::Args;
@@ -15,6 +15,9 @@ use tracing::Level;
 /// writes what it has to say into the store's daemon.log. A dead mount on DIR ("Transport endpoint
 /// is not connected"), which a killed daemon leaves behind, is cleared first: whatever programs
 /// were told was written is there again.
+///
+/// A store that is mounted already may be mounted again, another volume of it or the same one
+/// elsewhere: the daemon that has it open serves all of its mounts, and ends when the last is gone.
 #[derive(Debug, Args)]
 #[command(after_help = OPTIONS_HELP)]
 pub struct MountArgs {
@@ -31,6 +34,10 @@ pub struct MountArgs {
     /// The volume to mount, or a snapshot: VOLUME@SNAPSHOT, which cannot be changed (default: main)
     #[arg(long, value_name = "NAME")]
     pub volume: Option<String>,
+    /// Mount all volumes, each a directory at the top: mkdir there makes a volume, rmdir deletes an
+    /// empty one, mv gives it another name
+    #[arg(long, conflicts_with = "volume")]
+    pub all: bool,
     /// How tables are merged: into levels (default), into few large runs, or not at all
     #[arg(long, value_name = "MODE", value_parser = compaction_parser())]
     pub compaction: Option<CompactionMode>,
@@ -62,7 +69,7 @@ Mount options:
   linger=MICROSECONDS             look out for the next request so long before sleeping, while
                                   they come that fast, and keep processors from sleeping while one
                                   program makes many small requests (default 100); 0 is never
-  volume=NAME                     the volume, as --volume
+  volume=NAME, all                the volume, as --volume; all volumes, as --all
   compaction=leveled|tiered|none  how tables are merged, as --compaction
   auto, noauto, user, users, nofail, _netdev, x-..., comment=...
                                   as in /etc/fstab
@@ -74,11 +81,12 @@ fusermount3 -u, or end the daemon with SIGTERM. Exit status: 0 mounted, 1 failur
 pub fn run(args: &MountArgs) -> Result<()> {
     let mut options = MountOptions::parse(&args.options)?;
     options.compaction = args.compaction.or(options.compaction);
-    if let Some(volume) = &args.volume {
-        options.set_volume(volume);
+    if args.all || args.volume.is_some() {
+        options.show(args.volume.as_deref());
     }
     let level = if args.verbose { Level::DEBUG } else { Level::INFO };
-    let task = serve::Task { store: &args.store, dir: &args.dir, options: &options };
+    let (store, dir, stays) = (&args.store, &args.dir, args.foreground);
+    let task = daemon::Task { store, dir, options: &options, lists: &args.options, stays };
     if args.daemon {
         background::detach()?;
         // A store without room for a log can be mounted all the same.
@@ -87,10 +95,10 @@ pub fn run(args: &MountArgs) -> Result<()> {
             log::take_stderr(store).or_else(|_| background::silence_stderr())?;
             background::report_ready()
         };
-        serve::serve(&task, opened, ready)
+        daemon::serve(&task, opened, ready)
     } else if args.foreground {
         log::to_stderr(level);
-        serve::serve(&task, |_| (), |_| Ok(()))
+        daemon::serve(&task, |_| (), |_| Ok(()))
     } else {
         background::start(args)
     }

@@ -59,7 +59,8 @@ pub fn run(args: &RepairArgs) -> Result<()> {
 fn mend_files(disk: Arc<dyn Disk>) -> lsm::Result<Result<u64>> {
     let store = Store::open(disk, engine_options())?;
     let mut left = 0;
-    for volume in store.stats().volumes {
+    // A snapshot takes no writes: it is what it is.
+    for volume in store.stats().volumes.into_iter().filter(|volume| volume.snapshot_of.is_none()) {
         let mended = match mend(store.volume(&volume.name)?.as_ref()) {
             Ok(mended) => mended,
             Err(error) => return Ok(Err(error.into())),

@@ -1,17 +1,20 @@
 //! `lsmfs umount`.
 
+use crate::cli::control::client;
 use crate::cli::error::{CliError, Result};
-use crate::disk::lock::StoreLock;
-use crate::fs::mount::table::{self, Entry};
+use crate::cli::request::Request;
+use crate::disk::lock::{Owner, StoreLock};
+use crate::fs::mount::table::{self, DeviceNumber, Entry};
 use crate::fs::mount::{self, Unmount};
 use clap::Args;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Unmount, and return when the store is closed: then everything is on the disk
+/// Unmount, and return when everything is on the disk
 ///
-/// Where a program still has a file open in DIR or works in it, this says so and changes nothing.
+/// When the last mount of a store goes, that is when the store is closed. Where a program still has a file open in DIR or works in it, this says so and changes nothing.
 #[derive(Debug, Args)]
 pub struct UmountArgs {
     /// The directory that a store is mounted on
@@ -35,11 +38,11 @@ pub fn run(args: &UmountArgs) -> Result<()> {
         return Ok(());
     }
     let store = mount::find(&dir)?.source;
-    let daemon = lock_owner(&store)?;
+    let daemon = lock_owner(&store)?.and_then(|owner| owner.pid);
     let entry = mount::unmount(&dir, Unmount::Idle)?;
     match (daemon, elsewhere(&entry)?) {
         (_, Some(place)) => eprintln!("lsmfs: the store stays mounted on {}", place.display()),
-        (Some(pid), None) => wait_closed(&store, pid)?,
+        (Some(pid), None) => wait_closed(&store, pid, entry.device)?,
         (None, None) => (),
     }
     Ok(())
@@ -53,15 +56,19 @@ fn elsewhere(unmounted: &Entry) -> Result<Option<PathBuf>> {
 }
 
 /// The process that has the store open.
-fn lock_owner(store: &Path) -> Result<Option<u32>> {
-    let owner = StoreLock::owner(store).map_err(|e| CliError::Refused(e.to_string()))?;
-    Ok(owner.and_then(|owner| owner.pid))
+fn lock_owner(store: &Path) -> Result<Option<Owner>> {
+    StoreLock::owner(store).map_err(|e| CliError::Refused(e.to_string()))
 }
 
-/// Waits until the process `daemon` has let go of the store; another one may have it by then.
-fn wait_closed(store: &Path, daemon: u32) -> Result<()> {
+/// Waits until the process `daemon` has let go of the store (another one may have it by then), or, where it serves
+/// other mounts too, until this one has ended and all is on the disk.
+fn wait_closed(store: &Path, daemon: u32, device: DeviceNumber) -> Result<()> {
     let deadline = Instant::now() + CLOSE_TIMEOUT;
-    while lock_owner(store)? == Some(daemon) {
+    while let Some(owner) = lock_owner(store)?.filter(|owner| owner.pid == Some(daemon)) {
+        if owner.serving && !owner.closing && serves_others_only(store, device)? {
+            client::send(store, &Request::Sync, &mut io::empty(), &mut io::sink())?;
+            return Ok(());
+        }
         if Instant::now() >= deadline {
             let (store, waited) = (store.display(), CLOSE_TIMEOUT.as_secs());
             return Err(CliError::Refused(format!(
@@ -71,4 +78,13 @@ fn wait_closed(store: &Path, daemon: u32) -> Result<()> {
         thread::sleep(POLL_INTERVAL);
     }
     Ok(())
+}
+
+/// Does the daemon serve other mounts, and not this one any more?
+fn serves_others_only(store: &Path, (major, minor): DeviceNumber) -> Result<bool> {
+    let mut served = Vec::new();
+    client::send(store, &Request::Mounts, &mut io::empty(), &mut served)?;
+    let this = format!("{major}:{minor}");
+    let served = String::from_utf8_lossy(&served);
+    Ok(!served.is_empty() && served.lines().all(|line| line != this))
 }

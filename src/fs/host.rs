@@ -30,6 +30,14 @@ use std::sync::{Arc, Weak};
 /// Between a volume's name and a snapshot's.
 pub const SNAPSHOT_MARK: char = '@';
 
+/// A store's volume of that name, or the snapshot: `VOLUME@SNAPSHOT`.
+pub fn find_volume(store: &Store, name: &str) -> lsm::Result<Arc<Volume>> {
+    match name.split_once(SNAPSHOT_MARK) {
+        None => store.volume(name),
+        Some((volume, snapshot)) => store.snapshot(&*store.volume(volume)?, snapshot),
+    }
+}
+
 /// An open store, and those of its volumes that somebody uses. All methods may be called from any thread.
 #[derive(Debug)]
 pub struct Host {
@@ -137,10 +145,7 @@ impl Host {
 
     /// The volume of that name, or the snapshot: `VOLUME@SNAPSHOT`.
     pub fn volume(&self, name: &str) -> lsm::Result<Arc<Volume>> {
-        match name.split_once(SNAPSHOT_MARK) {
-            None => self.store.volume(name),
-            Some((volume, snapshot)) => self.store.snapshot(&*self.store.volume(volume)?, snapshot),
-        }
+        find_volume(&self.store, name)
     }
 
     /// The files of the volume, or the snapshot, of that name.

@@ -72,7 +72,7 @@ pub use allocate::{Allocate, Seek};
 pub use attr::{Attr, Caller, FileKind, Ino, NAME_MAX, ROOT, SetAttr, SetTime, Timestamp};
 pub use error::{Cause, Error, Result, Subject};
 pub use filesystem::{FileSystem, FsOptions, StatFs, engine_options};
-pub use host::{Claim, Files, Host};
+pub use host::{Claim, Files, Host, find_volume};
 pub use keys::readable as readable_key;
 pub use readdir::{DirEntry, DirHandle};
 pub use rename::RenameMode;

@@ -11,10 +11,14 @@
 //! A mount whose daemon was killed is *dead*: the path stays mounted and every request fails with
 //! `ENOTCONN`. [`clear_dead`] detaches those, and nothing else.
 
+mod bind;
+mod gone;
 mod helper;
 pub mod options;
 pub mod table;
 
+pub use bind::bind;
+pub use gone::wait_until_gone;
 pub use options::{MountOptions, OptionError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -101,6 +105,14 @@ pub enum MountError {
     Busy {
         /// The mount point.
         dir: PathBuf,
+    },
+    /// What is mounted can be shown at a second place by root only.
+    #[error("{}: it is mounted already, at {}: use it there, or unmount it first (only root can have it at two places)", dir.display(), mounted.display())]
+    OnlyRootBinds {
+        /// The mount point.
+        dir: PathBuf,
+        /// Where it is mounted.
+        mounted: PathBuf,
     },
     /// Something else is mounted over our mount.
     #[error("{}: another file system is mounted over this mount, which stays below it", dir.display())]
@@ -215,6 +227,23 @@ impl OwnMount {
         let connection =
             device.try_clone().map_err(|error| MountError::system("keep the device of", dir, error))?;
         Ok(OwnMount { connection, device: entry.device })
+    }
+
+    /// Knows a mount that another process made on `dir`, whose file system has this number.
+    pub fn adopt(device: &OwnedFd, number: DeviceNumber, dir: &Path) -> Result<OwnMount> {
+        let connection = device.try_clone();
+        let connection = connection.map_err(|error| MountError::system("keep the device of", dir, error))?;
+        Ok(OwnMount { connection, device: number })
+    }
+
+    /// The file system's number.
+    pub fn device(&self) -> DeviceNumber {
+        self.device
+    }
+
+    /// Has the kernel not let go of it?
+    pub fn is_alive(&self) -> bool {
+        self.is_connected().unwrap_or(true)
     }
 
     /// Where the mount is visible now: it may have been moved, bound elsewhere, or detached.

@@ -170,6 +170,11 @@ impl Volume {
         self.forked > 0 && self.tree.read().flushed <= self.forked
     }
 
+    /// Are the two one volume?
+    pub fn is(&self, other: &Volume) -> bool {
+        self.id == other.id
+    }
+
     pub(crate) fn id(&self) -> VolumeId {
         self.id
     }

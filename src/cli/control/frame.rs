@@ -7,7 +7,7 @@
 //! 5       …    payload
 //! ```
 //!
-//! REQUEST begins with a byte that says the version of all this, then comes the request. DONE begins with the
+//! REQUEST and MOUNT begin with a byte that says the version of all this, then comes what is asked. DONE begins with the
 //! exit status. Other payloads are plain bytes.
 
 use std::io::{self, Read, Write};
@@ -36,6 +36,10 @@ pub enum Kind {
     End = 3,
     /// From the client: the input could not be read, and why.
     Failed = 4,
+    /// From the client: the version, and what it wants to mount.
+    Mount = 5,
+    /// From the client: the device of a mount comes with this frame.
+    Device = 6,
     /// From the daemon: the request is being executed.
     Accepted = 16,
     /// From the daemon: input is wanted.
@@ -44,17 +48,25 @@ pub enum Kind {
     Output = 18,
     /// From the daemon: the exit status, and the line to print if it is not 0.
     Done = 19,
+    /// From the daemon: how a mount is to be made.
+    Plan = 20,
+    /// From the daemon: it, or a mount in the way, is ending: ask again in a moment.
+    Later = 21,
 }
 
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 12] = [
     Kind::Request,
     Kind::Data,
     Kind::End,
     Kind::Failed,
+    Kind::Mount,
+    Kind::Device,
     Kind::Accepted,
     Kind::Want,
     Kind::Output,
     Kind::Done,
+    Kind::Plan,
+    Kind::Later,
 ];
 
 /// A frame's first bytes, read: its kind and the length of its payload. An error says what is wrong with them.
@@ -74,14 +86,18 @@ fn encode_header(kind: Kind, length: usize) -> [u8; HEADER_BYTES] {
     [kind as u8, a, b, c, d]
 }
 
-/// Sends a frame whose payload is `parts`, one after the other.
-pub fn send(mut to: impl Write, kind: Kind, parts: [&[u8]; 2]) -> io::Result<()> {
+/// A frame whose payload is `parts`, one after the other.
+pub fn encode(kind: Kind, parts: [&[u8]; 2]) -> Vec<u8> {
     let length = parts[0].len() + parts[1].len();
-    // In one piece: each write wakes whoever reads.
     let mut frame = Vec::with_capacity(HEADER_BYTES + length);
     frame.extend_from_slice(&encode_header(kind, length));
     parts.into_iter().for_each(|part| frame.extend_from_slice(part));
-    to.write_all(&frame)
+    frame
+}
+
+/// Sends a frame, in one piece: each write wakes whoever reads.
+pub fn send(mut to: impl Write, kind: Kind, parts: [&[u8]; 2]) -> io::Result<()> {
+    to.write_all(&encode(kind, parts))
 }
 
 /// Receives a frame; `None` if the other side has ended the conversation before it.
@@ -134,7 +150,7 @@ mod tests {
             &[2, 0, 0, 0, 1][..],
             &[2, 255, 255, 255, 255, 0],
             &[0, 0, 0, 0, 0],
-            &[5, 0, 0, 0, 0],
+            &[7, 0, 0, 0, 0],
             &[2, 3, 0, 0, 0, 1, 2],
             &[2],
         ] {

@@ -1,10 +1,14 @@
 //! The daemon's end of one connection: nothing on it waits for ever, and how long it has waited can be seen.
 
 use crate::cli::control::frame::{self, Kind, PIECE_BYTES, malformed};
+use crate::cli::control::mounting::{self, Plan};
+use crate::cli::control::passing;
 use crate::cli::error::{CliError, Result};
+use crate::fs::mount::table::DeviceNumber;
 use parking_lot::Mutex;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -88,6 +92,31 @@ impl Line {
         match done {
             Ok(()) => self.send(Kind::Done, [&[0], b""]),
             Err(error) => self.send(Kind::Done, [&[error.status()], error.to_string().as_bytes()]),
+        }
+    }
+
+    /// Says how a mount is to be made.
+    pub fn send_plan(&self, plan: &Plan) -> io::Result<()> {
+        self.send(Kind::Plan, [&mounting::encode(plan)?, b""])
+    }
+
+    /// Receives the device of a mount, with the file system's number.
+    pub fn receive_device(&self) -> io::Result<(OwnedFd, DeviceNumber)> {
+        self.begin();
+        let received = self.try_receive_device();
+        self.rest();
+        received
+    }
+
+    fn try_receive_device(&self) -> io::Result<(OwnedFd, DeviceNumber)> {
+        self.stream.set_read_timeout(Some(self.left()?))?;
+        let (first, device) = passing::receive(&self.stream).map_err(timed_out)?;
+        match frame::receive((&first[..]).chain(self))? {
+            Some((Kind::Device, number)) => {
+                Ok((device.ok_or_else(|| malformed("no device came along"))?, mounting::decode(&number)?))
+            }
+            Some(_) => Err(malformed("a device out of turn")),
+            None => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client is gone")),
         }
     }
 

@@ -12,6 +12,8 @@
 //!                            ←    DONE (status, message)
 //! ```
 //!
+//! A mount is asked for in its own way ([`mounting`]).
+//!
 //! The two never speak at once: the daemon asks for input when it needs it, so that neither waits for the other
 //! to read. What a request is and how it is executed is not of concern here ([`crate::cli::request`]). A message
 //! is a frame ([`frame`]).
@@ -28,6 +30,8 @@
 
 pub mod client;
 pub mod frame;
-mod line;
+pub mod line;
+pub mod mounting;
+mod passing;
 pub mod server;
 mod socket;

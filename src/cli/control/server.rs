@@ -7,6 +7,7 @@
 
 use crate::cli::control::frame::{Kind, VERSION};
 use crate::cli::control::line::Line;
+use crate::cli::control::mounting::{self, MountRequest};
 use crate::cli::control::socket;
 use crate::cli::error::{CliError, Result};
 use crate::cli::request::Request;
@@ -32,6 +33,9 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take for each frame that it sends or takes.
 pub const CLIENT_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// How long a client may take to make the mount that it asked for.
+const MOUNT_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// A client that has kept its thread waiting for so long makes room for another one, if all are taken.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -48,6 +52,18 @@ pub trait Execute: Send + Sync + 'static {
         input: &mut dyn Read,
         output: &mut dyn Write,
     ) -> Result<()>;
+
+    /// Has a mount made that this process serves.
+    fn mount(&self, request: &MountRequest, client: &Line) -> Result<Mounting>;
+}
+
+/// What became of a mount.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Mounting {
+    /// It is served, or the client binds it.
+    Done,
+    /// This process, or a mount in the way, is ending: the client is to ask again.
+    Later,
 }
 
 /// A daemon that takes requests.
@@ -187,36 +203,67 @@ impl Shared {
         true
     }
 
-    /// Hears a request, has it executed, and says how it ended.
-    fn converse(&self, line: &Arc<Line>, caller: Caller) -> io::Result<()> {
-        let request = match line.receive()? {
+    /// Hears what is wanted, has it done, and says how it ended.
+    fn converse(&self, line: &Line, caller: Caller) -> io::Result<()> {
+        let heard = match line.receive()? {
             None => return Ok(()),
-            Some((Kind::Request, said)) => match said.split_first() {
-                Some((&VERSION, request)) => Request::decode(request).map_err(|error| error.to_string()),
+            Some((kind, said)) => match said.split_first() {
+                Some((&VERSION, said)) => Heard::decode(kind, said),
                 _ => Err("not of this version".to_string()),
             },
-            Some(_) => Err("a conversation begins with a request".to_string()),
         };
-        let request = match request {
-            Ok(request) => request,
+        match heard {
+            Ok(Heard::Request(request)) => self.execute(line, &request, caller),
+            Ok(Heard::Mount(request)) => self.mount(line, &request),
             Err(what) => {
                 let hint = "the daemon is of another version, perhaps: unmount and mount again";
                 line.refuse(&CliError::Refused(format!("{what}: {hint}")));
-                return Ok(());
+                Ok(())
             }
-        };
+        }
+    }
+
+    fn execute(&self, line: &Line, request: &Request, caller: Caller) -> io::Result<()> {
         line.set_timeout(CLIENT_TIMEOUT);
         line.send(Kind::Accepted, [b"", b""])?;
-        let execute = || {
+        let done = guarded(|| {
             let (mut input, mut output) = (line.input(), line.output());
-            self.executor.execute(&request, caller, &mut input, &mut output)
-        };
-        let done = catch_unwind(AssertUnwindSafe(execute)).unwrap_or_else(|_| {
-            error!("a command panicked");
-            Err(CliError::Refused("the daemon is at fault: see daemon.log".to_string()))
+            self.executor.execute(request, caller, &mut input, &mut output)
         });
         line.finish(&done)
     }
+
+    fn mount(&self, line: &Line, request: &MountRequest) -> io::Result<()> {
+        line.set_timeout(MOUNT_TIMEOUT);
+        match guarded(|| self.executor.mount(request, line)) {
+            Ok(Mounting::Later) => line.send(Kind::Later, [b"", b""]),
+            done => line.finish(&done.map(drop)),
+        }
+    }
+}
+
+/// What a client wants.
+enum Heard {
+    Request(Request),
+    Mount(MountRequest),
+}
+
+impl Heard {
+    fn decode(kind: Kind, said: &[u8]) -> std::result::Result<Heard, String> {
+        match kind {
+            Kind::Request => Request::decode(said).map(Heard::Request).map_err(|error| error.to_string()),
+            Kind::Mount => mounting::decode(said).map(Heard::Mount).map_err(|error| error.to_string()),
+            _ => Err("a conversation begins with a request".to_string()),
+        }
+    }
+}
+
+/// Does something; a panic is an error.
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        error!("a command panicked");
+        Err(CliError::Refused("the daemon is at fault: see daemon.log".to_string()))
+    })
 }
 
 /// Who the client is, if it may ask for anything: the user of this process, or root.

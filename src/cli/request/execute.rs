@@ -1,8 +1,10 @@
 //! The executor: each request is a call.
 
 use crate::cli::error::{CliError, Result};
+use crate::cli::print::written;
 use crate::cli::request::{Request, archive, batch, files, stats, volumes};
 use crate::cli::store::OpenStore;
+use crate::fs::mount::table::DeviceNumber;
 use crate::fs::{Caller, Files};
 use crate::lsm;
 use std::io::{Read, Write};
@@ -11,6 +13,8 @@ use std::io::{Read, Write};
 pub struct Job<'a> {
     /// The store, which others may be using.
     pub store: &'a OpenStore,
+    /// The file systems that this process serves.
+    pub mounts: Vec<DeviceNumber>,
     /// On whose behalf: who owns what is made.
     pub caller: Caller,
     /// What the user feeds to the command.
@@ -29,6 +33,11 @@ impl Job<'_> {
     pub fn engine<T>(&self, answer: lsm::Result<T>) -> Result<T> {
         answer.map_err(|error| CliError::engine(self.store.path(), error))
     }
+}
+
+fn print_mounts(job: &mut Job<'_>) -> Result<()> {
+    let lines: String = job.mounts.iter().map(|(major, minor)| format!("{major}:{minor}\n")).collect();
+    written(job.output.write_all(lines.as_bytes()))
 }
 
 impl Request {
@@ -51,6 +60,7 @@ impl Request {
             }
             Request::Stats { volume, json } => stats::print(job, volume, *json),
             Request::Sync => job.store.sync(),
+            Request::Mounts => print_mounts(job),
             Request::Flush => job.engine(job.store.engine().flush()),
             Request::Compact => job.engine(job.store.engine().compact()),
             Request::CreateVolume { name } => volumes::create(job, name),

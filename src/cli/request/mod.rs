@@ -59,6 +59,8 @@ pub enum Request {
     Stats { volume: String, json: bool },
     /// Make durable what was answered.
     Sync,
+    /// Print the numbers of the file systems that are mounted, `MAJOR:MINOR` on a line.
+    Mounts,
     /// Write all memtables out as tables.
     Flush,
     /// Merge all tables down to the deepest level.

@@ -23,8 +23,10 @@ pub struct MountOptions {
     pub request_timeout: Option<Duration>,
     /// How long a thread looks out for the next request; `None` leaves it to the daemon.
     pub linger: Option<Duration>,
-    /// The volume; `None` leaves it to the daemon.
+    /// The volume, or a snapshot; `None` leaves it to the daemon.
     pub volume: Option<String>,
+    /// Show all volumes.
+    pub all: bool,
     /// How the store's tables are compacted; `None` leaves it to the engine.
     pub compaction: Option<CompactionMode>,
 }
@@ -95,6 +97,7 @@ impl MountOptions {
             request_timeout: None,
             linger: None,
             volume: None,
+            all: false,
             compaction: None,
         }
     }
@@ -109,9 +112,11 @@ impl MountOptions {
         Ok(options)
     }
 
-    /// Chooses the volume. A snapshot cannot be changed: `VOLUME@SNAPSHOT`.
-    pub fn set_volume(&mut self, name: &str) {
-        self.volume = Some(name.to_string());
+    /// Chooses the volume, or all. A snapshot cannot be changed: `VOLUME@SNAPSHOT`.
+    pub fn show(&mut self, volume: Option<&str>) {
+        self.volume = volume.map(str::to_string);
+        self.all = volume.is_none();
+        let name = volume.unwrap_or("");
         if name.contains('@') {
             self.flags |= MountFlags::RDONLY;
         }
@@ -159,7 +164,8 @@ impl MountOptions {
                 Some(mode) => self.compaction = Some(mode),
                 None => return refuse("leveled, tiered or none is wanted"),
             },
-            Some(("volume", name)) => self.set_volume(name),
+            Some(("volume", name)) => self.show(Some(name)),
+            None if word == "all" => self.show(None),
             Some(("comment", _)) => (),
             None if word == "allow_other" => self.allow_other = true,
             // What `mount(8)` documents that these imply.

@@ -1,0 +1,381 @@
+//! One daemon, many mounts: volumes beside each other, all of them in one, and their ends.
+
+mod common;
+
+use common::{Place, lsmfs, run, sh, wait_until};
+use lsmfs::fs::mount::table;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A store with several mounts; none is left behind.
+struct Many {
+    place: Place,
+    dirs: Vec<PathBuf>,
+}
+
+impl Many {
+    fn new() -> Many {
+        Many { place: Place::new(), dirs: Vec::new() }
+    }
+
+    fn try_mount(&mut self, name: &str, options: &[&str]) -> common::Done {
+        let (store, dir) = (self.place.store(), self.place.join(name));
+        if !self.dirs.contains(&dir) {
+            self.dirs.push(dir.clone());
+        }
+        let options = options.iter().map(OsStr::new);
+        lsmfs([OsStr::new("mount")].into_iter().chain(options).chain([store.as_os_str(), dir.as_os_str()]))
+    }
+
+    #[track_caller]
+    fn mount(&mut self, name: &str, options: &[&str]) -> PathBuf {
+        self.try_mount(name, options).ok();
+        self.place.join(name)
+    }
+
+    fn command(&self, words: &[&str]) -> common::Done {
+        let store = self.place.store();
+        lsmfs(words.iter().map(|word| if *word == "STORE" { store.as_os_str() } else { OsStr::new(word) }))
+    }
+}
+
+impl Drop for Many {
+    fn drop(&mut self) {
+        for dir in &self.dirs {
+            while is_mounted(dir) && run(Command::new("umount").arg("-l").arg(dir)).status == 0 {}
+        }
+    }
+}
+
+fn is_mounted(dir: &Path) -> bool {
+    table::read().unwrap().iter().any(|entry| entry.mount_point == dir)
+}
+
+fn umount(dir: &Path) -> common::Done {
+    lsmfs([OsStr::new("umount"), dir.as_os_str()])
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = entries.collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn volumes_are_mounted_beside_each_other_and_one_daemon_serves_them() {
+    let mut many = Many::new();
+    let main = many.mount("main", &[]);
+    let daemon = many.place.daemon().unwrap();
+    many.command(&["volume", "create", "STORE", "work"]).ok();
+    let work = many.mount("work", &["--volume", "work", "-o", "noatime"]);
+    assert_eq!(many.place.daemon(), Some(daemon));
+    fs::write(main.join("a"), "in main").unwrap();
+    fs::write(work.join("a"), "in work").unwrap();
+    assert_eq!(fs::read(main.join("a")).unwrap(), b"in main");
+    // mv copies, as between file systems.
+    sh(&work, "mv a ../main/b; cp -a ../main/b c; [ ! -e a ]");
+    assert_eq!(names(&main), ["a", "b"]);
+    many.command(&["snapshot", "create", "STORE", "main", "s"]).ok();
+    let snapshot = many.mount("snapshot", &["-o", "volume=main@s"]);
+    assert_eq!(names(&snapshot), ["a", "b"]);
+    assert_eq!(fs::write(snapshot.join("x"), "").unwrap_err().kind(), ErrorKind::ReadOnlyFilesystem);
+    // What is mounted is not taken away; what it is called does not matter.
+    many.command(&["volume", "delete", "STORE", "work"]).fails(1, &["mounted on", work.to_str().unwrap()]);
+    many.command(&["snapshot", "delete", "STORE", "main", "s"]).fails(1, &["mounted on"]);
+    many.command(&["restore", "STORE", "main", "s"]).fails(1, &["mounted on", main.to_str().unwrap()]);
+    many.command(&["volume", "rename", "STORE", "work", "play"]).ok();
+    assert_eq!(fs::read(work.join("c")).unwrap(), b"in work");
+    // Each ends by itself; with the last the store is closed.
+    umount(&main).ok();
+    assert_eq!(many.place.daemon(), Some(daemon));
+    fs::write(work.join("d"), "still there").unwrap();
+    many.command(&["restore", "STORE", "main", "s"]).ok();
+    umount(&snapshot).ok();
+    umount(&work).ok();
+    assert_eq!(many.place.daemon(), None);
+    assert_eq!(many.command(&["get", "STORE", "--volume", "play", "d"]).ok(), "still there");
+    many.command(&["check", "STORE"]).ok();
+}
+
+#[test]
+fn a_volume_mounted_twice_is_one() {
+    let mut many = Many::new();
+    let one = many.mount("one", &[]);
+    let two = many.mount("two", &["-o", "ro"]);
+    let device = |dir: &Path| fs::metadata(dir).unwrap().dev();
+    assert_eq!(device(&one), device(&two));
+    fs::write(one.join("a"), "x").unwrap();
+    assert_eq!(fs::read(two.join("a")).unwrap(), b"x");
+    assert_eq!(fs::write(two.join("b"), "").unwrap_err().kind(), ErrorKind::ReadOnlyFilesystem);
+    let said = umount(&one);
+    assert!(said.err.contains("stays mounted"), "{said:?}");
+    assert_eq!(fs::read(two.join("a")).unwrap(), b"x");
+    // It is found at the place that is left.
+    let three = many.mount("three", &[]);
+    fs::write(three.join("b"), "y").unwrap();
+    assert_eq!(names(&two), ["a", "b"]);
+    umount(&two).ok();
+    umount(&three).ok();
+    assert_eq!(many.place.daemon(), None);
+}
+
+#[test]
+fn all_volumes_are_directories() {
+    let mut many = Many::new();
+    many.command(&["put", "STORE", "f", "--value", "in main"]).ok();
+    let all = many.mount("all", &["--all"]);
+    assert_eq!(names(&all), ["main"]);
+    assert_eq!(fs::read(all.join("main/f")).unwrap(), b"in main");
+    sh(&all, "mkdir -m 750 work; mkdir work/d; echo x > work/d/f; [ $(stat -c %a work) = 750 ]");
+    assert_eq!(many.command(&["volume", "list", "STORE"]).ok(), "main\nwork\n");
+    assert_eq!(many.command(&["get", "STORE", "--volume", "work", "d/f"]).ok(), "x\n");
+    // Volumes are told apart, and mv between them copies.
+    many.command(&["fork", "STORE", "work", "twin"]).ok();
+    assert_eq!(names(&all), ["main", "twin", "work"]);
+    let ino = |path: &str| fs::metadata(all.join(path)).unwrap().ino();
+    assert_ne!(ino("work/d/f"), ino("twin/d/f"));
+    assert_eq!(
+        fs::rename(all.join("work/d/f"), all.join("twin/g")).unwrap_err().kind(),
+        ErrorKind::CrossesDevices
+    );
+    assert_eq!(
+        fs::hard_link(all.join("work/d/f"), all.join("twin/g")).unwrap_err().kind(),
+        ErrorKind::CrossesDevices
+    );
+    sh(
+        &all,
+        "diff -r work twin; echo y > twin/d/f; ! diff -r work twin; mv work/d/f twin/g; cp -a twin/. work/; cat work/g",
+    );
+    assert_eq!(names(&all.join("work")), ["d", "g"]);
+    // Names are changed at the top, here and by command; what is cached is told.
+    sh(&all, "mv twin brother; [ ! -e twin ]; [ -e brother/g ]");
+    many.command(&["volume", "rename", "STORE", "brother", "sister"]).ok();
+    assert_eq!(names(&all), ["main", "sister", "work"]);
+    assert!(!all.join("made").exists());
+    many.command(&["volume", "create", "STORE", "made"]).ok();
+    fs::write(all.join("made/f"), "").unwrap();
+    // Only an empty volume without snapshots is removed.
+    let refused = |result: std::io::Result<()>, kind| assert_eq!(result.unwrap_err().kind(), kind);
+    refused(fs::remove_dir(all.join("made")), ErrorKind::DirectoryNotEmpty);
+    fs::remove_file(all.join("made/f")).unwrap();
+    fs::create_dir(all.join("made/.lsmfs/snapshots/s")).unwrap();
+    refused(fs::remove_dir(all.join("made")), ErrorKind::DirectoryNotEmpty);
+    fs::remove_dir(all.join("made/.lsmfs/snapshots/s")).unwrap();
+    fs::remove_dir(all.join("made")).unwrap();
+    refused(fs::remove_dir(all.join("none")), ErrorKind::NotFound);
+    refused(fs::create_dir(all.join("main")), ErrorKind::AlreadyExists);
+    refused(fs::create_dir(all.join("a@b")), ErrorKind::InvalidInput);
+    refused(fs::write(all.join("file"), ""), ErrorKind::PermissionDenied);
+    sh(&all, "mkdir empty; mv -T sister empty; rm -r empty");
+    assert_eq!(names(&all), ["main", "work"]);
+    // A volume that is deleted or set back below those who look at it.
+    many.command(&["snapshot", "create", "STORE", "work", "s"]).ok();
+    sh(&all, "echo later > work/later; cat work/later");
+    many.command(&["restore", "STORE", "work", "s"]).ok();
+    assert!(!all.join("work/later").exists() && all.join("work/g").exists());
+    many.command(&["volume", "delete", "STORE", "work"]).ok();
+    assert!(!all.join("work").exists());
+    umount(&all).ok();
+    assert_eq!(many.place.daemon(), None);
+    many.command(&["check", "STORE"]).ok();
+}
+
+#[test]
+fn rsync_takes_no_fork_for_the_same_file() {
+    if !common::has("rsync") {
+        eprintln!("skipped: no rsync");
+        return;
+    }
+    let mut many = Many::new();
+    let all = many.mount("all", &["--all"]);
+    sh(&all, "cd main; for n in $(seq 40); do echo $n > $n; done; ln 1 linked; mkdir d; echo deep > d/f");
+    many.command(&["fork", "STORE", "main", "twin"]).ok();
+    sh(&all, "for n in $(seq 20); do echo other $n > twin/$n; done; ln twin/30 twin/also-linked");
+    fs::create_dir(many.place.join("copy")).unwrap();
+    sh(&all, "rsync -aH main twin ../copy/; diff -r main ../copy/main; diff -r twin ../copy/twin");
+    let copied = sh(&many.place.join("copy"), "stat -c %h main/1 main/linked main/2 twin/30 twin/2");
+    assert_eq!(copied, "2\n2\n1\n2\n1\n");
+    umount(&all).ok();
+}
+
+#[test]
+fn a_volume_of_all_is_bound_to_a_place_of_its_own() {
+    let mut many = Many::new();
+    let all = many.mount("all", &["--all"]);
+    fs::create_dir(all.join("work")).unwrap();
+    let work = many.mount("work", &["--volume", "work"]);
+    fs::write(work.join("a"), "x").unwrap();
+    assert_eq!(fs::read(all.join("work/a")).unwrap(), b"x");
+    assert_eq!(fs::metadata(&work).unwrap().dev(), fs::metadata(&all).unwrap().dev());
+    assert!(umount(&all).err.contains("stays mounted"));
+    assert_eq!(names(&work), ["a"]);
+    umount(&work).ok();
+    // The other way round two superblocks would show one volume.
+    many.mount("work", &["--volume", "work"]);
+    many.try_mount("all", &["--all"]).fails(1, &["work is mounted by itself", work.to_str().unwrap()]);
+    umount(&work).ok();
+    assert_eq!(many.place.daemon(), None);
+}
+
+#[test]
+fn a_killed_daemon_leaves_dead_mounts_and_each_is_cleared() {
+    let mut many = Many::new();
+    let main = many.mount("main", &[]);
+    many.command(&["volume", "create", "STORE", "work"]).ok();
+    let work = many.mount("work", &["--volume", "work"]);
+    let bound = many.mount("bound", &["--volume", "work"]);
+    fs::write(main.join("a"), "1").unwrap();
+    fs::write(work.join("b"), "2").unwrap();
+    many.place.signal("KILL");
+    many.place.wait_closed();
+    for dir in [&main, &work, &bound] {
+        assert_eq!(fs::read_dir(dir).unwrap_err().raw_os_error(), Some(107), "{}", dir.display());
+    }
+    // Commands do not need the mounts.
+    assert_eq!(many.command(&["get", "STORE", "a"]).ok(), "1");
+    many.mount("work", &["--volume", "work"]);
+    assert_eq!(fs::read(work.join("b")).unwrap(), b"2");
+    many.mount("main", &[]);
+    assert_eq!(fs::read(main.join("a")).unwrap(), b"1");
+    umount(&bound).ok();
+    umount(&main).ok();
+    umount(&work).ok();
+    assert_eq!(many.place.daemon(), None);
+}
+
+#[test]
+fn a_signal_ends_all_mounts() {
+    let mut many = Many::new();
+    let main = many.mount("main", &[]);
+    many.command(&["fork", "STORE", "main", "twin"]).ok();
+    let twin = many.mount("twin", &["--volume", "twin"]);
+    let bound = many.mount("bound", &["--volume", "twin"]);
+    fs::write(twin.join("a"), "x").unwrap();
+    many.place.signal("TERM");
+    many.place.wait_closed();
+    for dir in [&main, &twin, &bound] {
+        assert!(!is_mounted(dir), "{}", dir.display());
+    }
+    assert_eq!(many.command(&["get", "STORE", "--volume", "twin", "a"]).ok(), "x");
+}
+
+#[test]
+fn mounts_come_and_go_while_others_do() {
+    let mut many = Many::new();
+    many.mount("keep", &[]);
+    for name in ["a", "b", "c"] {
+        many.command(&["volume", "create", "STORE", name]).ok();
+    }
+    let store = many.place.store();
+    let places: Vec<(&str, PathBuf)> = ["a", "b", "c"].map(|name| (name, many.place.join(name))).to_vec();
+    many.dirs.extend(places.iter().map(|(_, dir)| dir.clone()));
+    std::thread::scope(|scope| {
+        for (name, dir) in &places {
+            let store = &store;
+            scope.spawn(move || {
+                for round in 0..5 {
+                    let words = [OsStr::new("mount"), OsStr::new("--volume"), OsStr::new(name)];
+                    lsmfs(words.into_iter().chain([store.as_os_str(), dir.as_os_str()])).ok();
+                    fs::write(dir.join(format!("{round}")), *name).unwrap();
+                    assert_eq!(fs::read_dir(dir).unwrap().count(), round + 1);
+                    umount(dir).ok();
+                }
+            });
+        }
+    });
+    umount(&many.place.join("keep")).ok();
+    assert_eq!(many.place.daemon(), None);
+}
+
+#[test]
+fn the_last_umount_and_the_next_mount_miss_each_other_never() {
+    let mut many = Many::new();
+    for round in 0..12 {
+        let dir = many.mount("dir", &[]);
+        fs::write(dir.join("a"), format!("{round}")).unwrap();
+        // Plain umount: the daemon is ending when the next mount asks.
+        run(Command::new("umount").arg(&dir)).ok();
+        let other = many.mount("other", &[]);
+        assert_eq!(fs::read_to_string(other.join("a")).unwrap(), format!("{round}"));
+        umount(&other).ok();
+    }
+}
+
+#[test]
+fn a_mount_in_the_foreground_stays_until_its_own_end() {
+    let mut many = Many::new();
+    let main = many.mount("main", &[]);
+    many.command(&["volume", "create", "STORE", "work"]).ok();
+    let work = many.place.join("work");
+    many.dirs.push(work.clone());
+    let foreground = |dir: &Path| {
+        let mut command = Command::new(common::LSMFS);
+        command.args(["mount", "-f", "--volume", "work"]).arg(many.place.store()).arg(dir).spawn().unwrap()
+    };
+    let mut process = foreground(&work);
+    wait_until("it is mounted", || is_mounted(&work));
+    fs::write(work.join("a"), "x").unwrap();
+    umount(&work).ok();
+    assert!(process.wait().unwrap().success());
+    let mut process = foreground(&work);
+    wait_until("it is mounted", || is_mounted(&work));
+    fs::metadata(work.join("a")).unwrap();
+    run(Command::new("kill").arg(process.id().to_string())).ok();
+    assert!(process.wait().unwrap().success());
+    assert!(!is_mounted(&work) && is_mounted(&main));
+    umount(&main).ok();
+}
+
+#[test]
+fn a_fork_under_a_writing_load_is_one_moment() {
+    let mut many = Many::new();
+    let main = many.mount("main", &[]);
+    let all_written = std::sync::atomic::AtomicBool::new(false);
+    let forks = 12;
+    std::thread::scope(|scope| {
+        let done = &all_written;
+        let writer = {
+            let dir = main.clone();
+            scope.spawn(move || {
+                // One history: file after file, and one that is open throughout and grows with each.
+                let open = fs::File::create(dir.join("log")).unwrap();
+                let mut written = 0u64;
+                while !done.load(std::sync::atomic::Ordering::Acquire) {
+                    fs::write(dir.join(format!("f{written:06}")), written.to_string()).unwrap();
+                    std::io::Write::write_all(&mut &open, format!("{written:06}\n").as_bytes()).unwrap();
+                    written += 1;
+                }
+                written
+            })
+        };
+        for n in 0..forks {
+            many.command(&["fork", "STORE", "main", &format!("fork{n}")]).ok();
+        }
+        all_written.store(true, std::sync::atomic::Ordering::Release);
+        assert!(writer.join().unwrap() > 0);
+    });
+    let mut before = 0;
+    for n in 0..forks {
+        let volume = format!("fork{n}");
+        let scanned = many.command(&["scan", "STORE", "--volume", &volume]).ok();
+        let files = scanned.lines().filter(|line| line.starts_with('f')).collect::<Vec<_>>();
+        let log = many.command(&["get", "STORE", "--volume", &volume, "log"]);
+        let logged = if log.status == 0 { log.text().lines().count() } else { 0 };
+        // Each file is made, then written, then logged.
+        for (at, line) in files.iter().enumerate() {
+            let last = at + 1 == files.len();
+            let whole = format!("f{at:06}\t{at}");
+            assert!(*line == whole || (last && *line == format!("f{at:06}\t")), "{volume}: {line}");
+        }
+        assert!(files.len() == logged || files.len() == logged + 1, "{volume}: {} and {logged}", files.len());
+        assert!(files.len() >= before, "{volume}");
+        before = files.len();
+    }
+    umount(&main).ok();
+    many.command(&["check", "STORE"]).ok();
+}

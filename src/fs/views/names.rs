@@ -32,8 +32,11 @@ impl Views {
     }
 
     fn find_volume(&self, name: &[u8]) -> Outcome<Option<Arc<Volume>>> {
-        let Ok(name) = volume_name(name) else { return Ok(None) };
-        if_there(self.host.store().volume(name))
+        match volume_name(name) {
+            // What an interrupted restore left behind is nobody's.
+            Ok(name) if !name.starts_with('.') => if_there(self.host.store().volume(name)),
+            _ => Ok(None),
+        }
     }
 
     fn find_snapshot(&self, view: &View, name: &[u8]) -> Outcome<Option<Arc<Volume>>> {

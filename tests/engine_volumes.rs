@@ -232,6 +232,9 @@ fn a_snapshot_stays_as_it_is_and_a_restore_sets_back_to_it() {
     assert!(store.snapshots(&main).unwrap().is_empty());
 }
 
+/// Volumes where each operation of the disk is one to crash at.
+const FEW: usize = 8;
+
 /// What a workload did: the state after each step, and the last that was synced.
 struct History {
     states: Vec<Models>,
@@ -251,8 +254,14 @@ impl History {
     }
 }
 
-/// Runs a workload over volumes until it ends or the disk crashes.
-fn work(disk: &Arc<SimDisk>, seed: u64, steps: usize, history: &mut History) -> Result<(), Error> {
+/// Runs a workload over up to `most` volumes until it ends or the disk crashes.
+fn work(
+    disk: &Arc<SimDisk>,
+    seed: u64,
+    steps: usize,
+    most: usize,
+    history: &mut History,
+) -> Result<(), Error> {
     let mut rng = Rng(seed);
     let store = Store::open(disk.clone(), options())?;
     for step in 0..steps {
@@ -275,7 +284,7 @@ fn work(disk: &Arc<SimDisk>, seed: u64, steps: usize, history: &mut History) -> 
                 history.push(|m| drop(m.insert(new.clone(), Model::default())));
                 store.create_volume(&new)?;
             }
-            6..=9 if names.len() < 8 => {
+            6..=9 if names.len() < most => {
                 history.push(|m| {
                     let contents = m[&name].contents.clone();
                     m.insert(new.clone(), Model { contents, ..Model::default() });
@@ -311,7 +320,7 @@ fn work(disk: &Arc<SimDisk>, seed: u64, steps: usize, history: &mut History) -> 
                 });
                 store.restore(&name, &snapshots[0], |_, _| Ok(()))?;
             }
-            17 if !snapshots.is_empty() && names.len() < 8 => {
+            17 if !snapshots.is_empty() && names.len() < most => {
                 history.push(|m| {
                     let contents = m[&name].snapshots[&snapshots[0]].clone();
                     m.insert(new.clone(), Model { contents, ..Model::default() });
@@ -377,12 +386,30 @@ fn volumes_behave_as_their_model_through_restarts() {
         let disk = Arc::new(SimDisk::new(seed));
         let mut history = History::new();
         for round in 0..3 {
-            work(&disk, seed * 10 + round, 150, &mut history).unwrap();
+            work(&disk, seed * 10 + round, 150, FEW, &mut history).unwrap();
             let context = format!("seed {seed}, round {round}");
             let store = check(&disk, &history, &context);
             assert_no_leaks(&disk, &store, &context);
         }
     }
+}
+
+/// With many volumes the budget and the log's limit flush them, and most flushes and compactions are of packs.
+#[test]
+fn many_volumes_behave_as_their_model_under_a_tiny_budget() {
+    let mut packs = 0;
+    for seed in 100..104 {
+        let disk = Arc::new(SimDisk::new(seed));
+        let mut history = History::new();
+        for round in 0..3 {
+            work(&disk, seed * 10 + round, 500, 60, &mut history).unwrap();
+            let context = format!("seed {seed}, round {round}");
+            packs += files(&disk, ".pack").len();
+            let store = check(&disk, &history, &context);
+            assert_no_leaks(&disk, &store, &context);
+        }
+    }
+    assert!(packs > 0);
 }
 
 /// A power cut at the nth operation of the disk, for every n of the workload, and again while the
@@ -392,13 +419,13 @@ fn a_power_cut_at_any_operation_leaves_a_prefix_of_history() {
     let (seeds, mut points) = (crash_seeds(3), 0);
     for seed in seeds.clone() {
         let disk = Arc::new(SimDisk::new(seed));
-        work(&disk, seed, 90, &mut History::new()).unwrap();
+        work(&disk, seed, 90, FEW, &mut History::new()).unwrap();
         for at in 1..=disk.ops().changes() {
             let context = format!("seed {seed}, operation {at}");
             let disk = Arc::new(SimDisk::new(seed));
             disk.crash_at_op(at);
             let mut history = History::new();
-            let _ = work(&disk, seed, 90, &mut history);
+            let _ = work(&disk, seed, 90, FEW, &mut history);
             let disk = cut_power(&disk);
             disk.crash_at_op(1 + at % 11);
             drop(Store::open(disk.clone(), options()));
@@ -418,13 +445,13 @@ fn a_power_cut_at_any_operation_leaves_a_prefix_of_history() {
 fn a_kill_at_any_operation_keeps_what_was_answered() {
     for seed in [7, 8] {
         let disk = Arc::new(SimDisk::new(seed));
-        work(&disk, seed, 90, &mut History::new()).unwrap();
+        work(&disk, seed, 90, FEW, &mut History::new()).unwrap();
         for at in 1..=disk.ops().changes() {
             let context = format!("seed {seed}, operation {at}");
             let disk = Arc::new(SimDisk::new(seed));
             disk.crash_at_op(at);
             let mut history = History::new();
-            let died = work(&disk, seed, 90, &mut history).is_err();
+            let died = work(&disk, seed, 90, FEW, &mut history).is_err();
             // The step that was under way may be there or not; all before it must be.
             history.synced = history.states.len() - 1 - usize::from(died && history.states.len() > 1);
             drop(check(&kill(&disk), &history, &context));

@@ -89,11 +89,15 @@ impl Shared {
         // Before the memtables are asked: a batch that none of them knows of yet goes to this segment
         // or a later one.
         let current = self.log.current();
-        // What a volume that is gone had in its memtables is not needed once the manifest knows of it.
+        // What a volume that is gone had in its memtables is not needed once the manifest knows of it; if one went
+        // during the look, it is made again.
+        let look = || self.volumes().iter().filter_map(|v| v.tree().first_unflushed()).min();
+        let (before, first_needed) = (self.told.lock().seq(), look());
         let (told, first_needed) = {
             let _structure = self.structure.lock();
-            let needed = self.volumes().iter().filter_map(|v| v.tree().first_unflushed()).min();
-            (self.told(), needed)
+            let told = self.told();
+            let first_needed = if told.seq() == before { first_needed } else { look() };
+            (told, first_needed)
         };
         let (number, base) = self.log.oldest_needed(current, first_needed);
         let passes = number > manifest.state().log_start.0;

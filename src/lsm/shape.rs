@@ -15,7 +15,8 @@
 //!
 //! # Locks
 //! `Shared::manifest` is held over the whole of a change, so that one follows another. `Shared::structure`
-//! guards the trees, the list of volumes and `told` together; it is never held over the manifest's I/O. While
+//! guards the trees, the list of volumes and `told` together; it is never held over the manifest's I/O, nor for
+//! longer than a few trees take, since forks wait for it. Levels change under the manifest's lock only. While
 //! the manifest is written, memtables may be frozen and volumes forked or deleted: a fork made
 //! meanwhile has what its parent has, so the change fits it as well, and the next commit tells the manifest.
 
@@ -27,6 +28,9 @@ use crate::lsm::store::Shared;
 use crate::lsm::volume::{Tree, Volume};
 use crate::lsm::{Result, SeqNo};
 use std::sync::Arc;
+
+/// Trees that are swapped under one hold of `structure`.
+const SWAPPED_AT_ONCE: usize = 32;
 
 /// What changes in trees.
 #[derive(Debug)]
@@ -85,6 +89,16 @@ impl Change {
         }
     }
 
+    /// The tree afterwards, with these levels.
+    fn applied(&self, tree: &Tree, levels: Levels) -> Tree {
+        let mut to = Tree { levels, ..Tree::clone(tree) };
+        if let Some(seq) = self.flushed() {
+            to.immutable.pop();
+            to.flushed = seq;
+        }
+        to
+    }
+
     fn removed(&self) -> &[(usize, u64)] {
         match self {
             Change::Flush { .. } => &[],
@@ -125,11 +139,7 @@ impl Change {
             if !self.fits(&tree) {
                 continue;
             }
-            let mut to = Tree::clone(&tree);
-            if let Some(seq) = self.flushed() {
-                to.immutable.pop();
-                to.flushed = seq;
-            }
+            let mut to = self.applied(&tree, tree.levels.clone());
             // Mostly one of the first few has the very same levels.
             let like = |n: usize| next.iter().take(8).find(|other| other.from.levels.shares(n, &tree.levels));
             let shared: Vec<_> = touched.iter().map(|&n| like(n).map(|other| (n, other))).collect();
@@ -197,6 +207,11 @@ impl Told {
         self.seq = seq;
     }
 
+    /// The sequence number of the last that was told.
+    pub fn seq(&self) -> SeqNo {
+        self.seq
+    }
+
     pub fn is_empty(&self) -> bool {
         self.edits.is_empty()
     }
@@ -230,28 +245,53 @@ impl Shared {
         Ok(())
     }
 
+    /// Swaps the trees of the volumes that changes fit, a few at a time: a fork, which waits for `structure`, is
+    /// not to wait for a thousand others. Then those of forks that were made meanwhile.
+    fn swap(&self, changes: &[Change], next: Vec<Vec<Next>>) {
+        // What is replaced is dropped under no lock.
+        let mut replaced = Vec::new();
+        for (change, next) in changes.iter().zip(&next) {
+            for few in next.chunks(SWAPPED_AT_ONCE) {
+                let _structure = self.structure.lock();
+                for Next { volume, to, .. } in few {
+                    // Levels are as they were; memtables may have been frozen, or the volume is gone.
+                    let tree = volume.tree();
+                    if change.fits(&tree) {
+                        replaced.push(volume.set_tree(change.applied(&tree, to.levels.clone())));
+                        self.work.reshaped(volume.id());
+                    }
+                }
+            }
+        }
+        let structure = self.structure.lock();
+        for change in changes {
+            for Next { volume, to, .. } in change.next_trees(&self.family_of(change.volume())) {
+                replaced.push(volume.set_tree(to));
+                self.work.reshaped(volume.id());
+            }
+        }
+        drop(structure);
+    }
+
     /// Makes changes durable, and visible in every volume that they fit, all in one commit. Says of each whether
     /// there was any. No two of them may fit one volume.
     pub(crate) fn install(&self, changes: &[Change]) -> Result<Vec<bool>> {
         let mut manifest = self.manifest.lock();
-        let next_trees = |change: &Change| change.next_trees(&self.family_of(change.volume()));
-        let (told, next) = {
+        // Of one moment: the manifest knows of these volumes, or is told.
+        let (told, families) = {
             let _structure = self.structure.lock();
-            (self.told(), changes.iter().map(next_trees).collect::<Vec<_>>())
+            let families = changes.iter().map(|change| self.family_of(change.volume()));
+            (self.told(), families.collect::<Vec<_>>())
         };
+        let next: Vec<Vec<Next>> =
+            changes.iter().zip(&families).map(|(change, family)| change.next_trees(family)).collect();
         let fitted: Vec<bool> = next.iter().map(|next| !next.is_empty()).collect();
         if !fitted.contains(&true) {
             return Ok(fitted);
         }
         let edits = changes.iter().zip(&next).flat_map(|(change, next)| change.edits(next)).collect();
         self.commit(&mut manifest, told, edits)?;
-        drop(next);
-        let _structure = self.structure.lock();
-        let next: Vec<Next> = changes.iter().flat_map(next_trees).collect();
-        for Next { volume, to, .. } in next {
-            volume.set_tree(to);
-            self.work.reshaped(volume.id());
-        }
+        self.swap(changes, next);
         // Who shared them has flushed them, too.
         let freed = changes.iter().zip(&fitted).filter(|(_, fitted)| **fitted);
         self.budget.freed(freed.map(|(change, _)| change.frees()).sum());

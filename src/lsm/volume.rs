@@ -201,9 +201,10 @@ impl Volume {
         (tree.memtable_bytes(), tree.levels.level(0).len())
     }
 
-    /// Swaps the tree. The caller has held `structure` since it read the present one.
-    pub(crate) fn set_tree(&self, tree: Tree) {
-        *self.tree.write() = Arc::new(tree);
+    /// Swaps the tree; gives the one before, which may take its time to drop. The caller has held `structure` since
+    /// it read that.
+    pub(crate) fn set_tree(&self, tree: Tree) -> Arc<Tree> {
+        std::mem::replace(&mut *self.tree.write(), Arc::new(tree))
     }
 
     fn is_full(&self, memtable: &Memtable) -> bool {

@@ -26,7 +26,7 @@ use crate::lsm::memtable::Memtable;
 use crate::lsm::range::RangeSet;
 use crate::lsm::shape::Change;
 use crate::lsm::store::Shared;
-use crate::lsm::table::{TableBuilder, TableMeta};
+use crate::lsm::table::{TableBuilder, TableMeta, TableOptions};
 use crate::lsm::volume::Volume;
 use crate::lsm::{Error, Result};
 use std::collections::{BTreeSet, HashSet};
@@ -157,8 +157,8 @@ impl Shared {
         // The new blob files are held until the tables hold them.
         let (tables, _blobs) = match group {
             [one] => {
-                let (table, blobs) =
-                    build_table(self, &one.memtable, &|| self.new_table(&self.table_options))?;
+                let new = || self.new_table(&self.options_for(one));
+                let (table, blobs) = build_table(self, &one.memtable, &new)?;
                 (vec![table], blobs)
             }
             _ => self.build_pack(group)?,
@@ -180,12 +180,19 @@ impl Shared {
         installed.map(|_| self.metrics.flushed(bytes, started))
     }
 
+    /// How a memtable's table is built.
+    fn options_for(&self, source: &Source) -> TableOptions {
+        let (volume, memtable) = (source.volume.clone(), source.memtable.clone());
+        let homes = Change::Flush { volume, memtable, table: None }.homes(&self.volumes());
+        TableOptions { homes, ..self.table_options.clone() }
+    }
+
     /// The tables of memtables, in one pack; of each `None` if nothing of it is worth keeping.
     fn build_pack(&self, group: &[Source]) -> Result<Built<Vec<Option<TableMeta>>>> {
         let mut pack = self.new_pack()?;
         let (mut places, mut blobs) = (Vec::with_capacity(group.len()), Vec::new());
         for source in group {
-            let new = || pack.table(self.new_table_number()?, &self.table_options);
+            let new = || pack.table(self.new_table_number()?, &self.options_for(source));
             let (table, new_blobs) = build_table(self, &source.memtable, &new)?;
             places.push(table.map(|table| pack.add(table)));
             blobs.extend(new_blobs);

@@ -25,6 +25,7 @@ use crate::lsm::manifest::state::MAX_LEVEL;
 use crate::lsm::manifest::{Edit, Manifest, VolumeId};
 use crate::lsm::memtable::Memtable;
 use crate::lsm::store::Shared;
+use crate::lsm::table::Home;
 use crate::lsm::volume::{Tree, Volume};
 use crate::lsm::{Result, SeqNo};
 use std::sync::Arc;
@@ -52,6 +53,11 @@ pub(crate) enum Change {
         added: Vec<(usize, Arc<LiveTable>)>,
     },
 }
+
+/// A table tells of no more volumes than this.
+const HOMES_MAX: usize = 64;
+/// Among more volumes than this nobody looks who shares a table: it tells of one.
+const HOMES_AMONG_MAX: usize = 256;
 
 impl Change {
     /// A volume that it was made for.
@@ -97,6 +103,16 @@ impl Change {
             to.flushed = seq;
         }
         to
+    }
+
+    /// The volumes whose tables it changes, as far as those tables tell of them.
+    pub fn homes(&self, volumes: &[Arc<Volume>]) -> Vec<Home> {
+        let home = |volume: &Volume| Home { id: volume.id(), owner: volume.owner(), name: volume.name() };
+        if volumes.len() > HOMES_AMONG_MAX {
+            return vec![home(self.volume())];
+        }
+        let sharers = volumes.iter().filter(|volume| self.fits(&volume.tree()));
+        sharers.take(HOMES_MAX).map(|volume| home(volume)).collect()
     }
 
     fn removed(&self) -> &[(usize, u64)] {

@@ -18,7 +18,8 @@ use crate::lsm::store::Shared;
 use crate::lsm::table::pack::PackBuilder;
 use crate::lsm::table::{TableBuilder, TableMeta, TableOptions};
 use bytes::Bytes;
-use std::collections::{BTreeSet, VecDeque};
+use std::cell::OnceCell;
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 
@@ -44,11 +45,12 @@ impl Shared {
         // The new blob files are held until the tables hold them.
         let mut held = Vec::new();
         let mut outputs = Vec::with_capacity(claims.len());
+        let live = OnceCell::new();
         let mut build = || -> Result<()> {
             for (claim, running) in claims.iter().zip(&running) {
                 let (output, blobs) = match claim.is_move() {
                     true => (Outputs::Moved, Vec::new()),
-                    false => merge(self, claim, pack.as_mut(), &running.progress)?,
+                    false => merge(self, claim, pack.as_mut(), &live, &running.progress)?,
                 };
                 outputs.push(output);
                 held.extend(blobs);
@@ -115,6 +117,7 @@ fn merge(
     shared: &Shared,
     claim: &Claim,
     pack: Option<&mut PackBuilder>,
+    live: &OnceCell<HashSet<u64>>,
     progress: &Progress,
 ) -> Result<(Outputs, Vec<Arc<LiveBlob>>)> {
     let Claim { levels, job, .. } = claim;
@@ -122,6 +125,11 @@ fn merge(
     let mut source = Watched::new(MergeIter::new(sources(shared, job)), progress);
     let ranges = ranges(shared, job)?;
     let mut output = Output::new(shared, levels, job.output_level, pack);
+    let removed = job.inputs.iter().map(|(n, t)| (*n, t.number)).collect();
+    let (volume, picked) = (claim.volume.clone(), levels.clone());
+    let change = Change::Compaction { volume, picked, removed, added: Vec::new() };
+    output.options.homes = change.homes(&shared.volumes());
+    output.options.replaces = replaced(shared, job, live)?;
     let mut below = Below::new(levels, job);
     let mut blobs = BlobOutput::new(shared, BTreeSet::clone(&claim.emptied));
     let load = |tail: &[u8]| shared.blobs.load_uncached(tail);
@@ -133,6 +141,26 @@ fn merge(
         shared.discard_tables(output.tables.iter());
     }
     finished.map(|blobs| (output.finish(), blobs))
+}
+
+/// The tables in whose place the outputs are put: the inputs, and what those stand for that others still have.
+/// `live`: the tables that the manifest lists, once somebody asked.
+fn replaced(shared: &Shared, job: &Job, live: &OnceCell<HashSet<u64>>) -> Result<Vec<u64>> {
+    let mut replaced: BTreeSet<u64> = BTreeSet::new();
+    for (_, input) in &job.inputs {
+        match shared.tables.get(input)?.properties() {
+            Ok(properties) => replaced.extend(properties.replaces),
+            // Only a repair would have wanted it.
+            Err(e) => tracing::warn!("{e}"),
+        }
+    }
+    if !replaced.is_empty() {
+        let listed = || shared.manifest.lock().state().live_tables().map(|table| table.number).collect();
+        let live = live.get_or_init(listed);
+        replaced.retain(|number| live.contains(number));
+    }
+    replaced.extend(job.inputs.iter().map(|(_, input)| input.number));
+    Ok(replaced.into_iter().collect())
 }
 
 fn total_size(tables: &[TableMeta]) -> u64 {

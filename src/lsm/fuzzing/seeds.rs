@@ -51,6 +51,8 @@ fn of_tables() -> Vec<Seed> {
         prefix: None,
         filter_bits_per_key: 10,
         store: super::STORE,
+        homes: Vec::new(),
+        replaces: Vec::new(),
     };
     let table = take_apart(&build(&plain).into());
     let lz4 = TableOptions { compression: Compression::Lz4, block_size: 4000, ..plain.clone() };

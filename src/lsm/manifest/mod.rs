@@ -16,6 +16,9 @@
 //! 40      …    edits that build the state from nothing (see edit.rs)
 //! ```
 //!
+//! `copy-NNNNNN` has the same bytes as the snapshot. Nothing reads it but a repair that finds no manifest which can
+//! be read: [`copy`] says what such a repair starts from.
+//!
 //! # Invariants
 //! - Each open writes a new generation, and so does a log of edits that has grown long. The one
 //!   before is deleted when the new one is durable. Its log of edits is durable before its snapshot has
@@ -30,6 +33,7 @@
 //! # Locks
 //! None inside: [`Manifest`] is used under one mutex, held over its I/O.
 
+pub(crate) mod copy;
 pub mod edit;
 pub mod state;
 
@@ -74,7 +78,7 @@ fn snapshot_of(name: &str) -> Option<u64> {
 }
 
 fn generation_of(name: &str) -> Option<u64> {
-    snapshot_of(name).or_else(|| names::parse(name, "edits-", ""))
+    snapshot_of(name).or_else(|| names::parse(name, "edits-", "")).or_else(|| copy::generation_of(name))
 }
 
 /// Is `name` a manifest's file?
@@ -343,7 +347,7 @@ impl Manifest {
     /// Removes what there is of a generation that could not be written: left behind, it would be
     /// read in place of this one.
     fn abandon(&self, generation: u64) -> Result<()> {
-        for name in [snapshot_name(generation), edits_name(generation)] {
+        for name in [snapshot_name(generation), edits_name(generation), copy::name(generation)] {
             match self.disk.delete(&name) {
                 Err(e) if !e.is_not_found() => return Err(e.into()),
                 _ => {}
@@ -375,8 +379,10 @@ fn write_generation(disk: &dyn Disk, generation: u64, state: &State) -> Result<(
     edits.write_at(0, &SegmentHeader { file: generation, base: 0 }.encode(&edits_framing(state)))?;
     edits.sync()?;
     disk.sync_dir()?;
+    let snapshot = encode_snapshot(state, generation);
     let mut writer = disk.create(&snapshot_name(generation))?;
-    writer.write(&encode_snapshot(state, generation))?;
+    writer.write(&snapshot)?;
     writer.finish()?;
+    copy::write(disk, generation, &snapshot);
     Ok((edits, SEGMENT_HEADER_LEN as u64))
 }

@@ -3,7 +3,7 @@
 //! Records that follow one that is not whole are taken up to where the log is known to have been durable: what
 //! follows that place was never promised, and with a hole before it it would be no prefix of the history.
 
-use super::{FIRST_ID, Repair};
+use super::Repair;
 use crate::lsm::batch::Writes;
 use crate::lsm::blob::found::pointers_in;
 use crate::lsm::blob::{self, BlobReader, Pointer};
@@ -11,7 +11,7 @@ use crate::lsm::check::Problem;
 use crate::lsm::key::{Kind, MAX_SEQ, SeqNo};
 use crate::lsm::log::record::{Framing, HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
 use crate::lsm::log::{file_name, parse_file_name, reader};
-use crate::lsm::manifest::{State, VolumeId};
+use crate::lsm::manifest::{Edit, State, VolumeId, VolumeState};
 use crate::lsm::memtable::Memtable;
 use crate::lsm::{Error, Result, varint};
 use bytes::Bytes;
@@ -31,28 +31,52 @@ pub(super) fn last_run(names: &[String]) -> Vec<u64> {
 }
 
 /// What can be read of a log.
-#[derive(Default)]
-pub(super) struct Salvage {
-    /// What it holds that no table has.
+pub(super) struct Salvage<'a> {
+    /// The store's shape, to which the log's records about volumes are added.
+    pub state: &'a mut State,
+    /// Is the shape what the manifest says? Else it is what was found without one: older than the log, mostly.
+    known: bool,
+    /// Volumes from this number on were made after that.
+    first_new: VolumeId,
+    /// The volumes that the log tells to be gone.
+    deleted: BTreeSet<VolumeId>,
+    /// What the log holds that no table of the shape has, by volume: forks have their parents' memtables.
     pub memtables: BTreeMap<VolumeId, Vec<Arc<Memtable>>>,
+    /// The volumes that the log tells to be forked: from which one, and where.
+    pub forks: BTreeMap<VolumeId, (VolumeId, SeqNo)>,
     pub last_seq: SeqNo,
     /// The number and the base of the next segment.
     pub segments_end: (u64, u64),
 }
 
-impl Salvage {
-    /// Reads segments. `framing`: none if the store's id is lost. `state`: none if the manifest is.
+/// The name of a volume of which nothing but its number is known.
+pub(super) fn nameless(id: VolumeId) -> String {
+    format!("found-{id}")
+}
+
+impl<'a> Salvage<'a> {
+    /// Reads segments. `framing`: none if the store's id is lost. `known`: is the state what the manifest says?
     pub fn of(
         repair: &mut Repair<'_>,
         framing: Option<Framing>,
         numbers: &[u64],
-        state: Option<&State>,
+        state: &'a mut State,
+        known: bool,
         blobs: &BlobReader,
-    ) -> Result<Salvage> {
-        let (first, start) = state.map_or((1, 0), |state| state.log_start);
-        let mut salvage = Salvage { segments_end: (first, start), ..Salvage::default() };
+    ) -> Result<Salvage<'a>> {
+        let (first, start) = if known { state.log_start } else { (1, 0) };
+        let mut durable = if known { state.log_durable } else { 0 };
+        let mut salvage = Salvage {
+            first_new: state.next_volume,
+            deleted: BTreeSet::new(),
+            state,
+            known,
+            memtables: BTreeMap::new(),
+            forks: BTreeMap::new(),
+            last_seq: 0,
+            segments_end: (first, start),
+        };
         let mut segments = Vec::new();
-        let mut durable = state.map_or(0, |state| state.log_durable);
         for &number in numbers {
             let object = repair.disk.open(&file_name(number))?;
             let bytes = object.read_at(0, object.len()? as usize)?;
@@ -69,7 +93,7 @@ impl Salvage {
                 None => bytes.get(24..32).and_then(|base| base.try_into().ok()).map(u64::from_be_bytes),
             };
             let segment = Segment { number, bytes, framing, base: base.unwrap_or(position) };
-            hole |= segment.base != position && state.is_some();
+            hole |= segment.base != position && known;
             position = segment.base;
             let mut at = SEGMENT_HEADER_LEN;
             while let Some((header, from, end)) = segment.next_record(at) {
@@ -84,13 +108,19 @@ impl Salvage {
                     break;
                 }
                 let payload = segment.bytes.slice(from + HEADER_LEN..end);
-                salvage.record(repair, &name, from as u64, &header, payload, state, blobs)?;
+                match header.kind {
+                    RecordKind::Batch => {
+                        salvage.batch(repair, &name, from as u64, header.first_seq, &payload, blobs)?;
+                    }
+                    RecordKind::Edits => salvage.edits(header.first_seq, &payload),
+                    RecordKind::Skip => {}
+                }
                 at = end;
             }
             position += at as u64;
             salvage.segments_end = (number + 1, position.max(salvage.segments_end.1));
         }
-        if position < durable && state.is_some() {
+        if position < durable && known {
             let what = "the log ends here, and was longer";
             let last = file_name(salvage.segments_end.0.saturating_sub(1));
             repair.watch.problem(Error::corruption(last, 0, what).into());
@@ -98,33 +128,82 @@ impl Salvage {
         Ok(salvage)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one record and where it stands")]
-    fn record(
+    /// Takes what the log tells of volumes that the shape does not say yet, as far as it fits.
+    fn edits(&mut self, seq: SeqNo, payload: &[u8]) {
+        if seq <= self.state.absorbed || seq > MAX_SEQ {
+            return;
+        }
+        let edits = Edit::decode_all(payload).unwrap_or_default();
+        for edit in edits.into_iter().filter(Edit::is_of_log) {
+            let fork = match &edit {
+                Edit::Fork { from, to, seq, .. } => Some((*from, *to, *seq)),
+                _ => None,
+            };
+            if let Edit::Delete(id) = &edit {
+                self.deleted.insert(*id);
+            }
+            let mut next = self.state.clone();
+            if next.apply_all([edit]).is_err() {
+                continue;
+            }
+            *self.state = next;
+            if let Some((from, to, seq)) = fork {
+                self.forks.insert(to, (from, seq));
+                if let Some(memtables) = self.memtables.get_mut(&from) {
+                    // Both go on in one of their own.
+                    let mut shared = memtables.clone();
+                    memtables.push(Arc::new(Memtable::new()));
+                    shared.push(Arc::new(Memtable::new()));
+                    self.memtables.insert(to, shared);
+                }
+            }
+        }
+        self.state.absorbed = seq;
+        self.last_seq = self.last_seq.max(seq);
+    }
+
+    /// Is a volume's number one that the shape may have missed?
+    pub fn is_new(&self, id: VolumeId) -> bool {
+        id >= self.first_new && !self.deleted.contains(&id)
+    }
+
+    /// The volumes that a write up to `last` to `volume` is for, and that have it in no table.
+    fn readers(&self, volume: VolumeId, last: SeqNo) -> Vec<VolumeId> {
+        let reads = |id: VolumeId, state: &VolumeState| {
+            let inherits = |(from, up_to): &(VolumeId, SeqNo)| *from == volume && last <= *up_to;
+            (id == volume || state.inherits.iter().any(inherits)) && last > state.flushed
+        };
+        let volumes = self.state.volumes.iter();
+        volumes.filter(|(id, state)| reads(**id, state)).map(|(id, _)| *id).collect()
+    }
+
+    fn batch(
         &mut self,
         repair: &mut Repair<'_>,
         name: &str,
         offset: u64,
-        header: &Header,
-        payload: Bytes,
-        state: Option<&State>,
+        first_seq: SeqNo,
+        payload: &Bytes,
         blobs: &BlobReader,
     ) -> Result<()> {
-        if header.kind != RecordKind::Batch {
-            return Ok(());
-        }
-        let writes = Writes::new(&payload);
-        let (Some(writes), Some(pointers)) = (writes, pointers_in(&payload)) else {
-            repair.watch.problem(Error::corruption(name, offset, "a batch is malformed").into());
+        let mut damaged = |what: &str| repair.watch.problem(Error::corruption(name, offset, what).into());
+        let (Some(writes), Some(pointers)) = (Writes::new(payload), pointers_in(payload)) else {
+            damaged("a batch is malformed");
             return Ok(());
         };
         let (volume, count) = (writes.volume, u64::from(writes.left()));
-        let last = header.first_seq.saturating_add(count).saturating_sub(1);
-        let flushed = state.map_or(Some(0), |state| state.volumes.get(&volume).map(|volume| volume.flushed));
-        let (Some(flushed), true) = (flushed, count > 0 && last <= MAX_SEQ && header.first_seq > 0) else {
-            repair.watch.problem(Error::corruption(name, offset, "a batch of no volume").into());
+        let last = first_seq.saturating_add(count).saturating_sub(1);
+        if !self.known && self.is_new(volume) && !self.state.volumes.contains_key(&volume) {
+            // If a table knows its name it gets that.
+            let _ = self.state.apply_all([Edit::Volume { id: volume, name: nameless(volume) }]);
+        }
+        let is_gone = !self.state.volumes.contains_key(&volume);
+        if count == 0 || last > MAX_SEQ || first_seq == 0 || (is_gone && self.known) {
+            damaged("a batch of no volume");
             return Ok(());
-        };
-        if last <= flushed {
+        }
+        let readers = self.readers(volume, last);
+        if readers.is_empty() {
             return Ok(());
         }
         let mut unreadable = BTreeSet::new();
@@ -135,15 +214,15 @@ impl Salvage {
         }
         let payload = match unreadable.is_empty() {
             true => payload.to_vec(),
-            false => self.without(repair, name, offset, &payload, &unreadable),
+            false => self.without(repair, name, offset, payload, &unreadable),
         };
-        // Without a manifest there is one volume.
-        let volume = if state.is_some() { volume } else { FIRST_ID };
-        let memtables = self.memtables.entry(volume).or_insert_with(|| vec![Arc::new(Memtable::new())]);
-        let Some(memtable) = memtables.last() else { return Ok(()) };
-        memtable.note(header.first_seq, last);
-        if memtable.insert_batch(header.first_seq, payload, 0).is_err() {
-            repair.watch.problem(Error::corruption(name, offset, "a batch is malformed").into());
+        for reader in readers {
+            let memtables = self.memtables.entry(reader).or_insert_with(|| vec![Arc::new(Memtable::new())]);
+            let Some(memtable) = memtables.last() else { continue };
+            memtable.note(first_seq, last);
+            if memtable.insert_batch(first_seq, payload.clone(), 0).is_err() {
+                repair.watch.problem(Error::corruption(name, offset, "a batch is malformed").into());
+            }
         }
         self.last_seq = self.last_seq.max(last);
         repair.done.brought_back += count;

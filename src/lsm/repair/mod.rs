@@ -1,9 +1,7 @@
 //! Repairing a store's files: what can be read is brought back, and what could not be is told.
 //!
-//! 1. **The manifest.** If it cannot be read, the store's id is looked for in what is left ([`id`]), and the
-//!    records of all tables and of the log are merged, in the order of their sequence numbers, into one table
-//!    of L0, which compactions cut up again. (Where a table stood in the levels is lost, and no order of whole
-//!    tables would do.)
+//! 1. **The manifest.** If it cannot be read, the store's shape is put together from its copy, from what the tables
+//!    say of themselves, and from the log ([`rebuild`]).
 //! 2. **Tables.** One that is damaged is copied without what cannot be read ([`tables`]); the copy takes its
 //!    place. A value that alone cannot be read becomes a tombstone: no older one may come up in its place.
 //! 3. **The log.** If an open would refuse it, its whole records up to where it is known to have been durable
@@ -11,13 +9,14 @@
 //!
 //! What cannot be brought back: records in damaged blocks, of which only the range of keys is known. Older
 //! versions of their keys may then show, deleted ones among them; with a manifest that was lost, also from
-//! tables that were about to be deleted. Of several volumes only the first can be rebuilt without a manifest.
+//! tables that were about to be deleted.
 //!
 //! Everything new is written, and a new generation of the manifest with it, before the first old file moves to
 //! `lost/`; none is deleted. A repair that was interrupted is made again from the start.
 
 mod id;
 mod log;
+mod rebuild;
 mod tables;
 
 use crate::disk::Disk;
@@ -25,16 +24,12 @@ use crate::lsm::blob::{self, BlobReader};
 use crate::lsm::cache::BlockCache;
 use crate::lsm::check::{Lens, Problem, TableCheck, Watch, check, open_to_look, packs_of};
 use crate::lsm::log as wal;
-use crate::lsm::manifest::{self, State, VolumeId, VolumeState};
-use crate::lsm::recover::FIRST_VOLUME;
+use crate::lsm::manifest::{self, State};
 use crate::lsm::table::pack::tables_in;
 use crate::lsm::table::{self, TableBuilder, TableFile, TableMeta, TableOptions};
 use crate::lsm::{Error, Options, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// The number of the volume that is rebuilt.
-const FIRST_ID: VolumeId = 1;
 
 /// What a repair did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -161,51 +156,6 @@ impl Repair<'_> {
         self.install(state)
     }
 
-    /// Makes a state from the tables and the log.
-    fn rebuild(&mut self, names: &[String]) -> Result<()> {
-        self.done.rebuilt = true;
-        let files: Vec<TableFile> = names.iter().filter_map(|name| table::parse_name(name)).collect();
-        let found = id::find(self.disk.as_ref(), names)?;
-        let store = match found {
-            Some(store) => store,
-            None => id::make_new(self.disk.as_ref(), names)?,
-        };
-        self.options.store = store;
-        let blobs = self.blobs(store);
-        let mut sources = Vec::new();
-        let lens = Lens::of(&self.disk.list()?);
-        for file in files {
-            self.old.push(file.name());
-            let tables = match tables_in(self.disk.as_ref(), file) {
-                Err(error @ Error::Corruption { .. }) => {
-                    self.watch.problem(error.into());
-                    continue;
-                }
-                tables => tables?,
-            };
-            for table in tables {
-                sources.extend(self.sound_table(&table, &lens, &blobs)?);
-            }
-        }
-        let segments = log::last_run(names);
-        let framing = found.map(wal::framing);
-        let read = log::Salvage::of(self, framing, &segments, None, &blobs)?;
-        let (memtables, last) = (read.memtables, read.segments_end);
-        let merged = self.merge(sources, memtables.get(&FIRST_ID).map_or(&[], Vec::as_slice))?;
-        let mut main = VolumeState { name: FIRST_VOLUME.to_string(), ..VolumeState::default() };
-        main.flushed = merged.as_ref().map_or(0, |meta| meta.largest_seq).max(read.last_seq);
-        main.levels = vec![Arc::new(merged.into_iter().map(Arc::new).collect())];
-        self.old.extend(names.iter().filter(|name| wal::parse_file_name(name).is_some()).cloned());
-        let (number, base) = last;
-        self.install(State {
-            store,
-            log_start: (number, base),
-            log_durable: base,
-            volumes: BTreeMap::from([(FIRST_ID, Arc::new(main))]),
-            ..State::default()
-        })
-    }
-
     /// If the log would be refused, or points to what cannot be read, makes tables of it.
     fn mend_log(&mut self) -> Result<()> {
         let mut sound = Sound(true);
@@ -226,8 +176,9 @@ impl Repair<'_> {
         numbers.retain(|number| *number >= state.log_start.0);
         numbers.sort_unstable();
         let framing = Some(wal::framing(state.store));
-        let read = log::Salvage::of(self, framing, &numbers, Some(&state), &blobs)?;
-        for (id, memtables) in &read.memtables {
+        let read = log::Salvage::of(self, framing, &numbers, &mut state, true, &blobs)?;
+        let (memtables, end) = (read.memtables, read.segments_end);
+        for (id, memtables) in &memtables {
             let Some(table) = self.merge(Vec::new(), memtables)? else { continue };
             if let Some(volume) = state.volumes.get_mut(id).map(Arc::make_mut) {
                 volume.flushed = volume.flushed.max(table.largest_seq);
@@ -238,9 +189,7 @@ impl Repair<'_> {
             }
         }
         self.old.extend(names.iter().filter(|name| wal::parse_file_name(name).is_some()).cloned());
-        state.log_start = read.segments_end;
-        state.log_durable = read.segments_end.1;
-        state.sealed.clear();
+        end_log(&mut state, end);
         self.install(state)
     }
 
@@ -262,6 +211,13 @@ impl Repair<'_> {
         }
         Ok(self.disk.sync_dir()?)
     }
+}
+
+/// All that was read of the log is in tables now; it goes on behind.
+fn end_log(state: &mut State, end: (u64, u64)) {
+    (state.log_start, state.log_durable) = (end, end.1);
+    state.sealed.clear();
+    state.volumes.values_mut().map(Arc::make_mut).for_each(|volume| volume.inherits.clear());
 }
 
 /// Whether nothing was found.

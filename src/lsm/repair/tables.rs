@@ -34,7 +34,7 @@ impl Repair<'_> {
     }
 
     /// Opens a table; the inner error is that of damage.
-    fn open(&self, meta: &TableMeta) -> Result<std::result::Result<Table, Error>> {
+    pub(super) fn open(&self, meta: &TableMeta) -> Result<std::result::Result<Table, Error>> {
         let object = match open_object(self.disk.as_ref(), meta) {
             Err(Error::Disk(e)) if e.is_not_found() => {
                 return Ok(Err(meta.place().damage(0, "it is missing")));

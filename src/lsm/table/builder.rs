@@ -101,6 +101,8 @@ impl TableBuilder {
                 value_blocks: 0,
                 prefix_rule: options.prefix.map_or(0, |rule| rule.id.into()),
                 store: options.store,
+                homes: options.homes.clone(),
+                replaces: options.replaces.clone(),
             },
             options,
         })

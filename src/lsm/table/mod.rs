@@ -58,7 +58,7 @@ pub use iter::TableIter;
 pub use meta::TableMeta;
 pub(crate) use place::Place;
 pub use place::{Section, TableFile};
-pub use properties::Properties;
+pub use properties::{Home, Properties};
 pub use reader::Table;
 
 use crate::lsm::names;
@@ -101,6 +101,10 @@ pub struct TableOptions {
     pub filter_bits_per_key: usize,
     /// The id of the store, which each table repeats: without it no log or blob file can be read.
     pub store: u64,
+    /// The volumes that the table is made for.
+    pub homes: Vec<Home>,
+    /// The tables in whose place it is put.
+    pub replaces: Vec<u64>,
 }
 
 impl Default for TableOptions {
@@ -118,6 +122,8 @@ impl From<&Options> for TableOptions {
             prefix: options.prefix,
             filter_bits_per_key: 10,
             store: 0,
+            homes: Vec::new(),
+            replaces: Vec::new(),
         }
     }
 }

@@ -42,6 +42,8 @@ fn a_table_of_version_1_reads_back_and_is_still_written_so() {
         prefix: Some(RULE),
         filter_bits_per_key: 10,
         store: 0,
+        homes: Vec::new(),
+        replaces: Vec::new(),
     };
     disk.build(5, &options, &records());
     assert!(

@@ -67,6 +67,8 @@ fn options() -> impl Strategy<Value = TableOptions> {
             prefix,
             filter_bits_per_key,
             store: 0,
+            homes: Vec::new(),
+            replaces: Vec::new(),
         },
     )
 }

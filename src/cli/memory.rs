@@ -13,7 +13,12 @@
 
 /// The most free memory that an arena keeps at its end.
 #[cfg(target_env = "gnu")]
-const KEPT_BYTES: libc::c_int = 1 << 20;
+const KEPT_BYTES: libc::c_int = 4 << 20;
+
+/// Pieces of this size come from the system and go back to it, each time with a fault for every page. What one
+/// request reads or writes, 1 MiB at most, is smaller.
+#[cfg(target_env = "gnu")]
+const MAPPED_BYTES: libc::c_int = 2 << 20;
 
 /// Has the allocator give back what it does not need. To be called before threads start. False if it would not
 /// be told.
@@ -22,10 +27,11 @@ pub fn keep_little() -> bool {
     {
         let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
         let arenas = libc::c_int::try_from(processors.max(2)).unwrap_or(libc::c_int::MAX);
-        // SAFETY: each takes two numbers and changes where memory comes from and when it is given back, not
+        // SAFETY: each of these takes two numbers and changes where memory comes from and when it is given back, not
         // what any pointer points to; glibc locks its arena for it, so other threads may allocate meanwhile.
         unsafe {
             libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES) == 1
+                && libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES) == 1
                 && libc::mallopt(libc::M_ARENA_MAX, arenas) == 1
         }
     }

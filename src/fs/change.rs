@@ -23,10 +23,18 @@ pub(super) struct Change<'a> {
     orphan: Option<Orphan>,
 }
 
+/// Room for the records of most changes, contents aside.
+const CHANGE_ROOM: usize = 1024;
+
 impl<'a> Change<'a> {
     /// An empty change.
     pub fn new(fs: &'a FileSystem) -> Change<'a> {
         Change { fs, batch: Batch::new(), dirs: Vec::new(), orphan: None }
+    }
+
+    /// An empty change, which will take so many bytes of contents.
+    pub fn with_room(fs: &'a FileSystem, bytes: usize) -> Change<'a> {
+        Change { batch: Batch::with_capacity(CHANGE_ROOM + bytes), ..Change::new(fs) }
     }
 
     /// Adds an entry under a name that is free.

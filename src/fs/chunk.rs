@@ -32,6 +32,7 @@ use crate::fs::error::Cause;
 use crate::fs::keys;
 use crate::fs::node::{Home, Node, Outcome};
 use crate::fs::reclaim::FEW;
+use crate::lsm::Value;
 use ::bytes::Bytes;
 use std::ops::{Bound, Range};
 
@@ -60,12 +61,13 @@ impl FileSystem {
     /// A stored chunk.
     pub(super) fn chunk(&self, ino: Ino, number: u32) -> Outcome<Option<Bytes>> {
         let key = keys::chunk(ino, number);
-        match self.volume.get(&key)? {
-            Some(value) if value.tail.len() as u64 > CHUNK_SIZE => {
-                Err(Cause::bad_record(&key, "chunk too long"))
-            }
-            value => Ok(value.map(|value| value.tail)),
-        }
+        chunk_of(&key, self.volume.get(&key)?)
+    }
+
+    /// As [`FileSystem::chunk`], of which the whole is wanted: the kernel keeps it, so the store does not.
+    pub(super) fn whole_chunk(&self, ino: Ino, number: u32) -> Outcome<Option<Bytes>> {
+        let key = keys::chunk(ino, number);
+        chunk_of(&key, self.volume.get_once(&key)?)
     }
 
     /// What is stored of a chunk of a file.
@@ -89,6 +91,14 @@ impl FileSystem {
     /// May another patch be laid over a chunk?
     fn may_patch(&self, ino: Ino, number: u32) -> Outcome<bool> {
         Ok(self.volume.patch_depth(&keys::chunk(ino, number))? < PATCHES_MAX)
+    }
+}
+
+/// The chunk that a key's value is.
+fn chunk_of(key: &[u8], value: Option<Value>) -> Outcome<Option<Bytes>> {
+    match value {
+        Some(value) if value.tail.len() as u64 > CHUNK_SIZE => Err(Cause::bad_record(key, "chunk too long")),
+        value => Ok(value.map(|value| value.tail)),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::fs::attr::{Ino, Timestamp, without_setid};
 use crate::fs::change::Change;
 use crate::fs::chunk::{Chunks, overlay, pieces, present, zero_extended};
 use crate::fs::control;
-use crate::fs::entry::{INLINE_MAX, MAX_FILE_SIZE};
+use crate::fs::entry::{CHUNK_SIZE, INLINE_MAX, MAX_FILE_SIZE};
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::node::{Outcome, check_file};
 use bytes::{Bytes, BytesMut};
@@ -43,7 +43,11 @@ impl FileSystem {
         }
         let mut out = BytesMut::with_capacity(len);
         for piece in pieces(offset, len) {
-            let chunk = self.chunk(ino, piece.chunk)?.unwrap_or_default();
+            let chunk = match piece.of_range.len() as u64 {
+                CHUNK_SIZE => self.whole_chunk(ino, piece.chunk)?,
+                _ => self.chunk(ino, piece.chunk)?,
+            };
+            let chunk = chunk.unwrap_or_default();
             out.extend_from_slice(present(&chunk, &piece.within));
             out.resize(piece.of_range.end, 0);
         }
@@ -76,7 +80,7 @@ impl FileSystem {
             return Err(Cause::FileTooLarge);
         }
         let end = offset + data.len() as u64;
-        let mut change = Change::new(self);
+        let mut change = Change::with_room(self, data.len());
         let size = node.record.size.max(end);
         if node.record.pages == 0 && end <= INLINE_MAX as u64 {
             node.set_inline(overlay(&node.inline, offset as usize, data));

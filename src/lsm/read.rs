@@ -8,6 +8,7 @@ use crate::lsm::key::{Kind, KindOrBound};
 use crate::lsm::metrics::Get;
 use crate::lsm::store::Shared;
 use crate::lsm::table::TableMeta;
+use crate::lsm::table::reader::CacheUse;
 use crate::lsm::value::{Fold, Part};
 use crate::lsm::volume::Tree;
 use crate::lsm::{Result, SeqNo, Value};
@@ -18,11 +19,11 @@ use std::ops::ControlFlow;
 type Visit<'a> = dyn FnMut(SeqNo, Kind, Value) -> Result<ControlFlow<()>> + 'a;
 
 impl Tree {
-    /// The value of `key` at `seq`.
-    pub fn get(&self, shared: &Shared, key: &[u8], seq: SeqNo) -> Result<Option<Value>> {
+    /// The value of `key` at `seq`. `blobs` says what becomes of values from blob files.
+    pub fn get(&self, shared: &Shared, key: &[u8], seq: SeqNo, blobs: CacheUse) -> Result<Option<Value>> {
         let counted = Get::start(&shared.metrics);
         let mut fold = Fold::default();
-        let visit = &mut |_, kind, value| fold.push(kind, || shared.blobs.resolve(kind, value));
+        let visit = &mut |_, kind, value| fold.push(kind, || shared.blobs.resolve(kind, value, blobs));
         self.versions(shared, &counted, key, seq, Part::Whole, visit)?;
         let found = fold.finish(key)?;
         counted.answered(found.is_some());

@@ -6,6 +6,7 @@
 
 use crate::lsm::iter::scan::Scan;
 use crate::lsm::iter::scan_back::ScanBack;
+use crate::lsm::table::reader::CacheUse;
 use crate::lsm::volume::Volume;
 use crate::lsm::write::Commits;
 use crate::lsm::{Result, SeqNo, Value};
@@ -75,7 +76,7 @@ impl Snapshot {
     pub fn get(&self, key: &[u8]) -> Result<Option<Value>> {
         let tree = self.volume.tree();
         self.volume.check_open()?;
-        tree.get(self.volume.shared(), key, self.seq)
+        tree.get(self.volume.shared(), key, self.seq, CacheUse::Fill)
     }
 
     /// As [`Volume::scan`], at the snapshot.

@@ -21,6 +21,7 @@ use crate::lsm::snapshot::Snapshot;
 use crate::lsm::staged::Staged;
 use crate::lsm::stall::Stall;
 use crate::lsm::store::Shared;
+use crate::lsm::table::reader::CacheUse;
 use crate::lsm::{Error, Result, SeqNo, Value};
 use bytes::Bytes;
 use parking_lot::{MutexGuard, RwLock};
@@ -284,7 +285,14 @@ impl Volume {
     /// The value of a key.
     pub fn get(&self, key: &[u8]) -> Result<Option<Value>> {
         let (tree, seq) = self.open_read_point()?;
-        tree.get(&self.shared, key, seq)
+        tree.get(&self.shared, key, seq, CacheUse::Fill)
+    }
+
+    /// As [`Volume::get`], by a reader that will hardly ask for the key again soon: a value from a blob file is
+    /// not put into the cache, where it would displace what others ask for.
+    pub fn get_once(&self, key: &[u8]) -> Result<Option<Value>> {
+        let (tree, seq) = self.open_read_point()?;
+        tree.get(&self.shared, key, seq, CacheUse::Bypass)
     }
 
     /// The head of a key's value; its tail is not read.
@@ -324,7 +332,7 @@ impl Volume {
     /// The values of several keys at one moment, in the order of the keys.
     pub fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
         let (tree, seq) = self.open_read_point()?;
-        keys.iter().map(|key| tree.get(&self.shared, key, seq)).collect()
+        keys.iter().map(|key| tree.get(&self.shared, key, seq, CacheUse::Fill)).collect()
     }
 
     /// The sequence number of the newest visible write in the store.

@@ -1,13 +1,14 @@
 //! Loading values from blob files.
 //!
 //! A value that a reader asks for goes through the block cache, under its file's number and its offset (no
-//! table has that number); what a flush or compaction loads does not. A bounded number of files is kept open.
+//! table has that number); what a flush or compaction loads does not, nor what a reader says it reads once. A bounded number of files is kept open.
 
 use super::format::{Stored, check_file_header, read_stored};
 use super::{Pointer, file_name};
 use crate::disk::{Disk, Object};
 use crate::lsm::cache::{BlockCache, BlockKey};
 use crate::lsm::key::Kind;
+use crate::lsm::table::reader::CacheUse;
 use crate::lsm::{Error, Result, Value};
 use bytes::Bytes;
 use quick_cache::sync::Cache;
@@ -33,18 +34,22 @@ impl BlobReader {
     }
 
     /// The value of a record: as it stands there, or with the tail that it points to.
-    pub fn resolve(&self, kind: Kind, value: Value) -> Result<Value> {
+    pub fn resolve(&self, kind: Kind, value: Value, cache_use: CacheUse) -> Result<Value> {
         if !kind.is_blob() {
             return Ok(value);
         }
-        Ok(Value { tail: self.load(&value.tail)?, head: value.head })
+        Ok(Value { tail: self.load(&value.tail, cache_use)?, head: value.head })
     }
 
     /// The tail that a record's tail points to.
-    pub fn load(&self, tail: &[u8]) -> Result<Bytes> {
+    pub fn load(&self, tail: &[u8], cache_use: CacheUse) -> Result<Bytes> {
         let pointer = pointer_in(tail)?;
         let key = BlockKey { file: pointer.file, offset: pointer.offset };
-        self.cache.get_or_load(key, || self.stored(&pointer)?.contents())
+        let read = || self.stored(&pointer)?.contents();
+        match cache_use {
+            CacheUse::Fill => self.cache.get_or_load(key, read),
+            CacheUse::Bypass => self.cache.peek(key).map_or_else(read, Ok),
+        }
     }
 
     /// As [`BlobReader::load`], for a job that reads everything once.

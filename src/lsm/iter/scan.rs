@@ -8,6 +8,7 @@ use crate::lsm::iter::versions::Versions;
 use crate::lsm::key::{KeyRef, Kind, KindOrBound, MAX_SEQ};
 use crate::lsm::metrics::ScanCount;
 use crate::lsm::store::Shared;
+use crate::lsm::table::reader::CacheUse;
 use crate::lsm::volume::Tree;
 use crate::lsm::{Result, SeqNo};
 use bytes::Bytes;
@@ -119,7 +120,9 @@ impl Scan {
             Place::OnKey if !self.versions.is_empty() => {
                 Ok(self.versions.value(&self.key, &self.blobs)?.tail)
             }
-            Place::OnKey if self.merge.key().kind.is_blob() => self.blobs.load(&self.merge.tail()?),
+            Place::OnKey if self.merge.key().kind.is_blob() => {
+                self.blobs.load(&self.merge.tail()?, CacheUse::Fill)
+            }
             Place::OnKey => self.merge.tail(),
             _ => Ok(Bytes::new()),
         }

@@ -5,6 +5,7 @@
 
 use crate::lsm::blob::BlobReader;
 use crate::lsm::key::Kind;
+use crate::lsm::table::reader::CacheUse;
 use crate::lsm::value::Fold;
 use crate::lsm::{Result, Value};
 use bytes::Bytes;
@@ -54,7 +55,8 @@ impl Versions {
     pub fn value(&self, key: &[u8], blobs: &BlobReader) -> Result<Value> {
         let mut fold = Fold::default();
         for Version { kind, head, tail } in &self.0 {
-            let whole = || blobs.resolve(*kind, Value { head: head.clone(), tail: tail.clone()? });
+            let whole =
+                || blobs.resolve(*kind, Value { head: head.clone(), tail: tail.clone()? }, CacheUse::Fill);
             if fold.push(*kind, whole)?.is_break() {
                 break;
             }

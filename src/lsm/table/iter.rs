@@ -1,6 +1,6 @@
 //! A cursor over a table's records.
 //!
-//! It holds at most one index partition and one data block. A seek loads the block in which the
+//! It holds at most one index partition, one data block and one value block. A seek loads the block in which the
 //! target's position is, and the one behind or before it only if the record stands there.
 
 use crate::lsm::Result;
@@ -8,11 +8,12 @@ use crate::lsm::iter::InternalIterator;
 use crate::lsm::key::{KeyRef, MAX_SEQ};
 use crate::lsm::table::data::Tail;
 use crate::lsm::table::data_cursor::DataCursor;
-use crate::lsm::table::frame::BlockType;
+use crate::lsm::table::frame::{BlockType, Handle};
 use crate::lsm::table::index::IndexBlock;
 use crate::lsm::table::reader::CacheUse;
 use crate::lsm::table::{Malformed, Table};
 use bytes::Bytes;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 /// A cursor over the records of a table, in both directions.
@@ -26,6 +27,8 @@ pub struct TableIter {
     slot: usize,
     data_at: u64,
     pub(super) data: DataCursor,
+    /// The value block that was read last, and its offset: the tails of neighbours stand in one.
+    values: RefCell<Option<(u64, Bytes)>>,
 }
 
 #[derive(Debug)]
@@ -37,7 +40,8 @@ pub(super) struct LoadedIndex {
 
 impl TableIter {
     pub(crate) fn new(table: Arc<Table>, cache_use: CacheUse) -> TableIter {
-        TableIter { table, cache_use, index: None, slot: 0, data_at: 0, data: DataCursor::new() }
+        let (data, values) = (DataCursor::new(), RefCell::default());
+        TableIter { table, cache_use, index: None, slot: 0, data_at: 0, data, values }
     }
 
     /// The record's head, as a slice that keeps its data block in memory. The cursor must be valid.
@@ -179,6 +183,17 @@ impl TableIter {
         self.with_data(|data| data.set_block(contents))
     }
 
+    fn value_block(&self, handle: Handle) -> Result<Bytes> {
+        if let Some((at, values)) = &*self.values.borrow()
+            && *at == handle.offset
+        {
+            return Ok(values.clone());
+        }
+        let values = self.table.block(handle, BlockType::Value, self.cache_use)?;
+        self.values.replace(Some((handle.offset, values.clone())));
+        Ok(values)
+    }
+
     /// The loaded index. There is one wherever a record is, was or is being looked for.
     #[inline]
     pub(super) fn loaded(&self) -> &LoadedIndex {
@@ -209,6 +224,7 @@ impl TableIter {
         if result.is_err() {
             self.data.clear();
             self.index = None;
+            self.values.replace(None);
         }
         result
     }
@@ -237,7 +253,7 @@ impl InternalIterator for TableIter {
         };
         let damaged = |e| self.table.damaged(self.data_at, e);
         let handle = self.data.value_block(slot).map_err(damaged)?;
-        let values = self.table.block(handle, BlockType::Value, self.cache_use)?;
+        let values = self.value_block(handle)?;
         if values.len().checked_sub(start).is_none_or(|rest| rest < len) {
             return Err(damaged(Malformed("a tail exceeds its value block")));
         }

@@ -104,6 +104,25 @@ fn keys_and_heads_are_read_without_a_blob() {
 }
 
 #[test]
+fn what_is_read_once_leaves_the_cache_to_others() {
+    let disk = sim();
+    let (store, volume) = open(&disk, options());
+    (0..30).for_each(|n| put(&volume, n, n));
+    store.flush().unwrap();
+    assert_has(&volume, 0, 0);
+    let before = store.stats();
+    let once = |n: usize| volume.get_once(&key(n)).unwrap().expect("the key is there");
+    for n in 0..30 {
+        assert_eq!(once(n).tail, value(n, LEN));
+    }
+    let after = store.stats();
+    let (reads, cached) =
+        (after.disk.blob_reads - before.disk.blob_reads, after.cache.bytes - before.cache.bytes);
+    assert_eq!(reads, 29, "one is in the cache");
+    assert!(cached < 10 * LEN as u64, "{cached} bytes of values and of their table's blocks");
+}
+
+#[test]
 fn keys_are_listed_without_a_blob_under_patches_and_backwards() {
     let disk = sim();
     let (store, volume) = open(&disk, Options { cache_size: 0, ..options() });

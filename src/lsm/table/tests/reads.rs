@@ -111,6 +111,25 @@ fn a_scan_of_heads_reads_no_value_block() {
 }
 
 #[test]
+fn an_uncached_pass_reads_each_value_block_once() {
+    let tail = |i: u64| Bytes::from(vec![i as u8; 300]);
+    let value = |i| Value { head: Bytes::new(), tail: tail(i) };
+    let records: Vec<Record> =
+        (0..3000).map(|i| (format!("e{i:06}").into_bytes(), i, Kind::Put, value(i))).collect();
+    let disk = Arc::new(MemDisk::default());
+    let size = disk.build(1, &uncompressed(), &records).size;
+    let mut iter = disk.open_table(1, 1 << 20).unwrap().iter_uncached();
+    disk.take_reads();
+    iter.seek_to_first().unwrap();
+    for record in &records {
+        assert_eq!(iter.tail().unwrap(), record.3.tail);
+        iter.next().unwrap();
+    }
+    let read: u64 = disk.take_reads().iter().map(|&(_, len)| len as u64).sum();
+    assert!(read <= size, "{read} bytes read of a table of {size}");
+}
+
+#[test]
 fn an_uncached_pass_leaves_the_cache_as_it_is() {
     let disk = Arc::new(MemDisk::default());
     disk.build(1, &uncompressed(), &many()[..2000]);

@@ -67,7 +67,7 @@ pub struct Options {
     /// A log segment of this size is followed by a new one.
     pub log_segment_size: u64,
     /// Files of log segments that are no longer needed, kept to become the next ones: a sync is faster
-    /// in a file that has its blocks already.
+    /// in a file that has its blocks already. Unless it is 0, new files too get blocks ahead of the records.
     pub spare_log_segments: usize,
     /// The log is synced in the background when its oldest unsynced record is this old.
     pub sync_interval: Duration,

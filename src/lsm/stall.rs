@@ -127,9 +127,10 @@ impl Stall {
         self.changed.notify_all();
     }
 
-    /// The store is closed, or the volume is gone: nobody needs to wait any more.
-    pub fn closed(&self) {
-        // Who looked before the close is waiting once the lock can be had.
+    /// What writers wait for may have come about, whoever saw to it: the volume's tree is another one (a flush or a
+    /// compaction of a volume that shares with it changes both), the store is closed, or the volume is gone.
+    pub fn look_again(&self) {
+        // Who looked before is waiting once the lock can be had.
         drop(self.outcome.lock());
         self.changed.notify_all();
     }

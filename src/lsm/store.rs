@@ -10,7 +10,7 @@
 //! 5. `Shared::naming`: one change of volumes at a time
 //! 6. `Shared::structure`: changes of trees, and of which volumes there are
 //! 7. the log's `tail`, then its `sync_turn`: held over the log's I/O
-//! 8. the commit lock, then a volume's `tree`, `published`, a writer's slot
+//! 8. the commit lock, a volume's `stall.outcome`, then its `tree`, `published`, a writer's slot
 //! 9. `Shared::obsolete`: held over the deletion of files
 //! 10. `Shared::{directory, told, retired, graveyard, live_blobs}`, the log's `segments` and spare segments, the
 //!     blob writer's `state` (held over the cut of a file), a memtable's `blobs` and `ranges`, [`Work`], [`Budget`],
@@ -254,7 +254,7 @@ impl Store {
         }
         let shared = &self.shared;
         shared.closed.store(true, Ordering::Release);
-        shared.volumes().iter().for_each(|volume| volume.stall.closed());
+        shared.volumes().iter().for_each(|volume| volume.stall.look_again());
         shared.budget.closed();
         shared.commits.close();
         shared.flush_signal.raise();

@@ -164,7 +164,7 @@ impl Shared {
             volume.set_tree(Tree::default());
             // Not here: it takes its time.
             self.retired.lock().extend(tree.memtables().cloned());
-            volume.stall.closed();
+            volume.stall.look_again();
         }
         self.budget.closed();
         self.flush_signal.raise();

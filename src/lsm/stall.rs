@@ -165,7 +165,7 @@ impl Volume {
         let options = &shared.options;
         let (bytes, l0) = self.load();
         // As much as is left for others.
-        let most = options.memtable_stall_size.min(shared.budget_left());
+        let most = options.memtable_stall_size.min(shared.room_for_one());
         let full = bytes as f64 / most.max(1) as f64;
         let memtables = (full - MEMTABLE_SLOWDOWN) / (1.0 - MEMTABLE_SLOWDOWN);
         // Not before a compaction is due: who waits must wait for something.

@@ -24,7 +24,7 @@ fn key(first: u8, n: u64) -> Vec<u8> {
 fn ingest(volume: &Volume, seed: u64, memory: usize) -> Result<(Ingested, Contents), Error> {
     let mut rng = Rng(seed);
     let mut wanted = Contents::new();
-    let mut ingest = volume.ingest(memory)?;
+    let mut ingest = volume.ingest(memory, volume.visible_seq())?;
     for fence in [b"a", b"b", b"s", b"t"] {
         ingest.fence(fence);
     }
@@ -144,7 +144,7 @@ fn keys_that_are_not_fresh_are_refused() {
     store.compact().unwrap();
     assert!(files(&disk, ".blob").is_empty() && files(&disk, ".sst").len() == 1, "refused, and cleaned up");
     let snapshot = store.create_snapshot(&volume, "s").unwrap();
-    assert!(matches!(snapshot.ingest(1), Err(Error::IsSnapshot(_))));
+    assert!(matches!(snapshot.ingest(1, 1), Err(Error::IsSnapshot(_))));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use lsmfs::disk::sim::SimDisk;
 use lsmfs::lsm::options::{CompactionMode, Compression};
 use lsmfs::lsm::table::PrefixRule;
-use lsmfs::lsm::{Batch, Options, Scan, ScanBack, Snapshot, Store, Value, Volume};
+use lsmfs::lsm::{Batch, Options, Scan, ScanBack, Snapshot, Store, Tally, Value, Volume};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -191,6 +191,7 @@ struct Run {
     /// An open scan, and what it has yet to give.
     scan: Option<(Scan, Vec<Found>)>,
     count: usize,
+    tally: Tally,
 }
 
 impl Run {
@@ -198,13 +199,34 @@ impl Run {
         let disk = Arc::new(SimDisk::new(1));
         let store = Store::open(disk.clone(), options.clone()).unwrap();
         let volume = store.volume("main").unwrap();
-        Run { disk, options, store, volume, model: Model::new(), snapshots: Vec::new(), scan: None, count: 0 }
+        Run {
+            disk,
+            options,
+            store,
+            volume,
+            model: Model::new(),
+            snapshots: Vec::new(),
+            scan: None,
+            count: 0,
+            tally: Tally::default(),
+        }
     }
 
-    fn write(&self, fill: impl FnOnce(&mut Batch)) {
+    fn write(&mut self, fill: impl FnOnce(&mut Batch)) {
         let mut batch = Batch::new();
         fill(&mut batch);
+        self.count(&mut batch);
         self.volume.write(batch).unwrap();
+    }
+
+    /// Two of three batches change the tally.
+    fn count(&mut self, batch: &mut Batch) {
+        let n = self.count as i64;
+        if !batch.is_empty() && n % 3 > 0 {
+            let change = Tally { files: n % 5 - 2, bytes: (n * 7919) % 100_000 - 40_000 };
+            batch.count(change);
+            self.tally += change;
+        }
     }
 
     fn apply(&mut self, step: &Step) {
@@ -320,6 +342,7 @@ impl Run {
                 }
             }
         }
+        self.count(&mut batch);
         self.volume.write(batch).unwrap();
     }
 
@@ -341,6 +364,7 @@ impl Run {
     fn open(&mut self) {
         self.store = Store::open(self.disk.clone(), self.options.clone()).unwrap();
         self.volume = self.store.volume("main").unwrap();
+        assert_eq!(self.volume.tally(), Some(self.tally), "tally");
     }
 
     fn check_key(&self, key: &[u8]) {
@@ -386,6 +410,7 @@ impl Run {
         let got = collect(self.volume.scan(Bound::Unbounded, Bound::Unbounded).unwrap());
         let want: Vec<_> = self.model.clone().into_iter().collect();
         assert_eq!(got, want, "everything");
+        assert_eq!(self.volume.tally(), Some(self.tally), "tally");
     }
 }
 

@@ -3,20 +3,28 @@
 mod engine_common;
 
 use engine_common::{Rng, assert_no_leaks, crash_seeds, cut_power, files, kill, sim, stepped, try_put};
-use lsmfs::disk::sim::SimDisk;
+use lsmfs::disk::sim::{Fault, Op as DiskOp, SimDisk};
 use lsmfs::lsm::options::Compression;
-use lsmfs::lsm::{Batch, Error, Options, Store, Volume};
+use lsmfs::lsm::{Batch, Differences, Error, Options, Quota, Store, Tally, Volume};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
 type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
 
+/// What a volume or a snapshot holds. The tally counts keys and bytes of values.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Held {
+    contents: Contents,
+    tally: Tally,
+    quota: Quota,
+}
+
 /// What a volume holds and its snapshots.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Model {
-    contents: Contents,
-    snapshots: BTreeMap<String, Contents>,
+    held: Held,
+    snapshots: BTreeMap<String, Held>,
 }
 
 type Models = BTreeMap<String, Model>;
@@ -49,12 +57,22 @@ fn contents(volume: &Volume) -> Contents {
     contents
 }
 
+fn tally_of(contents: &Contents) -> Tally {
+    Tally { files: contents.len() as i64, bytes: contents.values().map(|value| value.len() as i64).sum() }
+}
+
+fn held(volume: &Volume) -> Held {
+    let held = Held { contents: contents(volume), tally: volume.tally().unwrap(), quota: volume.quota() };
+    assert_eq!(held.tally, tally_of(&held.contents), "tally of {}", volume.name());
+    held
+}
+
 /// Everything that a store holds.
 fn models(store: &Store) -> Models {
     let model = |volume: &Arc<Volume>| {
         let snapshots = store.snapshots(volume).unwrap();
-        let snapshots = snapshots.iter().map(|s| (s.name(), contents(s))).collect();
-        (volume.name(), Model { contents: contents(volume), snapshots })
+        let snapshots = snapshots.iter().map(|s| (s.name(), held(s))).collect();
+        (volume.name(), Model { held: held(volume), snapshots })
     };
     store.volumes().unwrap().iter().map(model).collect()
 }
@@ -124,7 +142,7 @@ fn a_parent_goes_and_its_forks_stay() {
     assert_eq!(get(&store.volume("second").unwrap(), b"a").unwrap(), b"1");
     store.close().unwrap();
     let store = Store::open(disk.clone(), stepped()).unwrap();
-    assert_eq!(models(&store).len(), 2);
+    assert_eq!(store.volumes().unwrap().len(), 2);
     assert_no_leaks(&disk, &store, "reopened");
 }
 
@@ -286,8 +304,8 @@ fn work(
             }
             6..=9 if names.len() < most => {
                 history.push(|m| {
-                    let contents = m[&name].contents.clone();
-                    m.insert(new.clone(), Model { contents, ..Model::default() });
+                    let held = m[&name].held.clone();
+                    m.insert(new.clone(), Model { held, ..Model::default() });
                 });
                 store.fork(&volume, &new)?;
             }
@@ -305,7 +323,7 @@ fn work(
             13 | 14 => {
                 history.push(|m| {
                     let model = m.get_mut(&name).unwrap();
-                    model.snapshots.insert(new.clone(), model.contents.clone());
+                    model.snapshots.insert(new.clone(), model.held.clone());
                 });
                 store.create_snapshot(&volume, &new)?;
             }
@@ -316,21 +334,29 @@ fn work(
             16 if !snapshots.is_empty() => {
                 history.push(|m| {
                     let model = m.get_mut(&name).unwrap();
-                    model.contents = model.snapshots[&snapshots[0]].clone();
+                    let quota = model.held.quota;
+                    model.held = Held { quota, ..model.snapshots[&snapshots[0]].clone() };
                 });
                 store.restore(&name, &snapshots[0], |_, _| Ok(()))?;
             }
             17 if !snapshots.is_empty() && names.len() < most => {
                 history.push(|m| {
-                    let contents = m[&name].snapshots[&snapshots[0]].clone();
-                    m.insert(new.clone(), Model { contents, ..Model::default() });
+                    let held = m[&name].snapshots[&snapshots[0]].clone();
+                    m.insert(new.clone(), Model { held, ..Model::default() });
                 });
                 store.fork(&*store.snapshot(&volume, &snapshots[0])?, &new)?;
+            }
+            18 => {
+                // Never in the way: that is another test's matter.
+                let quota =
+                    Quota { files: Some(1000 + step as u64), bytes: (step % 2 == 0).then_some(1 << 40) };
+                history.push(|m| m.get_mut(&name).unwrap().held.quota = quota);
+                store.set_quota(&volume, quota)?;
             }
             _ => {
                 let mut batch = Batch::new();
                 history.push(|m| {
-                    let contents = &mut m.get_mut(&name).unwrap().contents;
+                    let Held { contents, tally, .. } = &mut m.get_mut(&name).unwrap().held;
                     for _ in 0..=rng.below(3) {
                         let key = format!("key{}", rng.below(20)).into_bytes();
                         match rng.below(8) {
@@ -356,6 +382,9 @@ fn work(
                             }
                         }
                     }
+                    let change = tally_of(contents) - *tally;
+                    *tally += change;
+                    batch.count(change);
                 });
                 volume.write(batch)?;
             }
@@ -364,10 +393,37 @@ fn work(
     // A cut may have been in what is tried again later, and told nobody.
     if !disk.is_crashed() {
         assert_eq!(models(&store), *history.states.last().unwrap(), "seed {seed}");
+        check_differences(&store, &format!("seed {seed}"));
     }
     store.close()?;
     history.synced = history.states.len() - 1;
     Ok(())
+}
+
+/// Between any two volumes and snapshots: what differs is told, each key once and in order.
+fn check_differences(store: &Store, context: &str) {
+    let mut all = store.volumes().unwrap();
+    let snapshots: Vec<_> = all.iter().flat_map(|volume| store.snapshots(volume).unwrap()).collect();
+    all.extend(snapshots);
+    for a in &all {
+        for b in &all {
+            let mut differences = Differences::between(&a.snapshot(), &b.snapshot()).unwrap();
+            let mut told: Vec<Vec<u8>> = Vec::new();
+            while differences.next().unwrap() {
+                told.push(differences.key().to_vec());
+            }
+            assert!(told.is_sorted_by(|a, b| a < b), "{context}: {told:?}");
+            let (of_a, of_b) = (contents(a), contents(b));
+            let differ = |key: &&Vec<u8>| of_a.get(*key) != of_b.get(*key);
+            for key in of_a.keys().chain(of_b.keys()).filter(differ) {
+                assert!(told.contains(key), "{context}: {} and {}: {key:?}", a.name(), b.name());
+            }
+            assert!(
+                a.name() != b.name() || a.is_snapshot() != b.is_snapshot() || told.is_empty(),
+                "{context}"
+            );
+        }
+    }
 }
 
 /// Opens what a crash left and holds it against the history.
@@ -572,4 +628,104 @@ fn forks_while_it_is_written_do_not_drag_a_large_volume_through_compactions() {
             assert_eq!(get(&fork, &((i + 1) * 20).to_be_bytes()).unwrap(), [1; 300]);
         }
     }
+}
+
+/// A batch that counts.
+fn counted(key: u32, change: Tally) -> Batch {
+    let mut batch = Batch::new();
+    batch.put(&key.to_be_bytes(), b"value");
+    batch.count(change);
+    batch
+}
+
+#[test]
+fn a_batch_that_would_pass_the_quota_is_refused_whole() {
+    let disk = sim();
+    let store = Store::open(disk.clone(), Options { blob_min: 100, ..stepped() }).unwrap();
+    let main = store.volume("main").unwrap();
+    let quota = Quota { files: Some(3), bytes: Some(1000) };
+    store.set_quota(&main, quota).unwrap();
+    let write = |volume: &Volume, key, files, bytes| volume.write(counted(key, Tally { files, bytes }));
+    write(&main, 1, 1, 600).unwrap();
+    let refused = write(&main, 2, 1, 401).unwrap_err();
+    assert_eq!(refused.to_string(), "the volume main is at its quota of 1000 bytes");
+    assert_eq!(main.get(&2u32.to_be_bytes()).unwrap(), None);
+    assert_eq!(main.tally(), Some(Tally { files: 1, bytes: 600 }));
+    // Nor are its large values.
+    let mut large = counted(2, Tally { files: 0, bytes: 5000 });
+    large.put_split(b"large", b"", &[7; 5000]);
+    assert!(matches!(main.write(large), Err(Error::OverQuota { what: "bytes", .. })));
+    assert_eq!(store.stats().disk.blob_bytes, 0);
+    write(&main, 2, 2, 400).unwrap();
+    assert!(matches!(write(&main, 3, 1, 0), Err(Error::OverQuota { what: "files", limit: 3, .. })));
+    write(&main, 2, 0, 0).unwrap();
+    // A fork has the quota, which is its own from then on.
+    let fork = store.fork(&main, "fork").unwrap();
+    assert_eq!(fork.quota(), quota);
+    store.set_quota(&fork, Quota::default()).unwrap();
+    write(&fork, 3, 5, 5000).unwrap();
+    // A quota that is lowered: what is there stays, and may shrink.
+    store.create_snapshot(&main, "s").unwrap();
+    store.set_quota(&main, Quota { files: Some(1), bytes: None }).unwrap();
+    assert!(write(&main, 3, 1, -5).is_err());
+    write(&main, 1, -1, 7000).unwrap();
+    // A restore sets back what is held, not how much that may be.
+    let snapshot = store.snapshot(&main, "s").unwrap();
+    assert!(matches!(store.set_quota(&snapshot, quota), Err(Error::IsSnapshot(_))));
+    let main = store.restore("main", "s", |_, _| Ok(())).unwrap();
+    let check = |store: &Store, main: &Volume| {
+        assert_eq!(main.quota(), Quota { files: Some(1), bytes: None });
+        assert_eq!(main.tally(), Some(Tally { files: 3, bytes: 1000 }));
+        let fork = store.volume("fork").unwrap();
+        assert_eq!((fork.quota(), fork.tally()), (Quota::default(), Some(Tally { files: 8, bytes: 6000 })));
+    };
+    check(&store, &main);
+    let disk = kill(&disk);
+    let store = Store::open(disk.clone(), stepped()).unwrap();
+    check(&store, &store.volume("main").unwrap());
+    store.close().unwrap();
+    let store = Store::open(disk, stepped()).unwrap();
+    check(&store, &store.volume("main").unwrap());
+}
+
+#[test]
+fn a_write_that_fails_counts_nothing() {
+    let disk = sim();
+    let store = Store::open(disk.clone(), stepped()).unwrap();
+    let main = store.volume("main").unwrap();
+    store.set_quota(&main, Quota { files: Some(2), bytes: None }).unwrap();
+    main.write(counted(1, Tally { files: 1, bytes: 1 })).unwrap();
+    disk.fail(Fault::new(DiskOp::Write, libc::ENOSPC).times(3));
+    for _ in 0..3 {
+        assert!(main.write(counted(2, Tally { files: 1, bytes: 1 })).unwrap_err().is_full());
+    }
+    assert_eq!(main.tally(), Some(Tally { files: 1, bytes: 1 }));
+    main.write(counted(2, Tally { files: 1, bytes: 1 })).unwrap();
+    store.flush().unwrap();
+    assert_eq!(main.tally(), Some(Tally { files: 2, bytes: 2 }));
+    let store = Store::open(kill(&disk), stepped()).unwrap();
+    assert_eq!(store.volume("main").unwrap().tally(), Some(Tally { files: 2, bytes: 2 }));
+}
+
+#[test]
+fn writers_at_once_never_pass_the_quota() {
+    let options = Options { memtable_size: 4 << 10, background: true, ..stepped() };
+    let store = Store::open(sim(), options).unwrap();
+    let main = store.volume("main").unwrap();
+    store.set_quota(&main, Quota { files: Some(500), bytes: Some(10_000) }).unwrap();
+    let written = std::thread::scope(|scope| {
+        let writer = |at: u32| {
+            let (main, count) = (&main, move |n| at * 1000 + n);
+            move || {
+                (0..400)
+                    .filter(|n| main.write(counted(count(*n), Tally { files: 1, bytes: 7 })).is_ok())
+                    .count()
+            }
+        };
+        let writers: Vec<_> = (0..4).map(|at| scope.spawn(writer(at))).collect();
+        writers.into_iter().map(|writer| writer.join().unwrap()).sum::<usize>()
+    });
+    assert_eq!(written, 500);
+    assert_eq!(contents(&main).len(), 500);
+    assert_eq!(main.tally(), Some(Tally { files: 500, bytes: 3500 }));
 }

@@ -5,7 +5,7 @@ mod fs_common;
 use fs_common::{Fixture, USER, contents, file, size};
 use lsmfs::fs::check::{Report, check, mend};
 use lsmfs::fs::{FileSystem, FsOptions, ROOT, RenameMode, XattrMode};
-use lsmfs::lsm::{Batch, Volume};
+use lsmfs::lsm::{Batch, Tally, Volume};
 use std::sync::Arc;
 
 /// A tree with everything in it.
@@ -93,7 +93,7 @@ fn whatever_record_is_lost_is_noticed_and_mended() {
                 || (key[0] == b'd' || key[0] == b'x' || key.len() > 17 && key[0] == b'i') && damaged;
             let what = format!("{} {damaged}", key.escape_ascii());
             assert!(!found.is_empty() || silent, "{what} is not noticed");
-            let mended = mend(&volume).unwrap();
+            let mended = mend(&f.store, &volume).unwrap();
             assert_eq!(mended.left, [], "{what}");
             assert_eq!(words(&report(&f)), [""; 0], "{what}");
             // And the file system opens on it, with a tree that can be walked.
@@ -107,13 +107,30 @@ fn whatever_record_is_lost_is_noticed_and_mended() {
 }
 
 #[test]
+fn a_tally_that_is_wrong_is_named_and_set_right() {
+    let f = filled();
+    let (volume, right) = (volume(&f), volume(&f).tally().unwrap());
+    let wrong = Tally { files: right.files + 2, bytes: right.bytes - 1 };
+    f.store.correct_tally(&volume, wrong).unwrap();
+    let Tally { files, bytes } = right;
+    let what = format!(
+        "the volume: its tally is {} files and {} bytes and should be {files} files and {bytes} bytes",
+        wrong.files, wrong.bytes
+    );
+    assert_eq!(words(&report(&f)), [what]);
+    assert_eq!(mend(&f.store, &volume).unwrap().left, []);
+    assert_eq!(volume.tally(), Some(right));
+    assert_eq!(words(&report(&f)), [""; 0]);
+}
+
+#[test]
 fn a_directory_that_lost_its_entry_is_found_where_it_was() {
     let f = filled();
     let volume = volume(&f);
     let mut batch = Batch::new();
     batch.delete(&entry(ROOT, "dir"));
     volume.write(batch).unwrap();
-    assert_eq!(mend(&volume).unwrap().left, []);
+    assert_eq!(mend(&f.store, &volume).unwrap().left, []);
     let fs = FileSystem::open(f.store.clone(), "main", FsOptions::default()).unwrap();
     let dir = fs.lookup(ROOT, b"dir").unwrap().unwrap();
     let sub = fs.lookup(dir.ino, b"sub").unwrap().unwrap();
@@ -134,7 +151,7 @@ fn a_file_that_lost_its_entry_is_found_in_the_root() {
     let mut batch = Batch::new();
     batch.delete(&entry(large.0, "moved"));
     volume.write(batch).unwrap();
-    assert_eq!(mend(&volume).unwrap().left, []);
+    assert_eq!(mend(&f.store, &volume).unwrap().left, []);
     let fs = FileSystem::open(f.store.clone(), "main", FsOptions::default()).unwrap();
     let name = format!("lost+found.{}", large.1);
     let found = fs.lookup(ROOT, name.as_bytes()).unwrap().unwrap();
@@ -155,7 +172,7 @@ fn directories_that_lie_in_each_other_are_taken_apart() {
     volume.write(batch).unwrap();
     let found = words(&report(&f));
     assert!(found.iter().any(|finding| finding.contains("lies in itself")), "{found:?}");
-    assert_eq!(mend(&volume).unwrap().left, []);
+    assert_eq!(mend(&f.store, &volume).unwrap().left, []);
     assert_eq!(words(&report(&f)), [""; 0]);
 }
 
@@ -181,6 +198,6 @@ fn wrong_counts_and_sizes_are_named_with_the_path() {
     for place in ["/dir/sub: its link count", "/dir/sub/moved: ", "/sparse: it says"] {
         assert!(found.iter().any(|finding| finding.starts_with(place)), "{place}: {found:?}");
     }
-    assert_eq!(mend(&volume).unwrap().left, []);
+    assert_eq!(mend(&f.store, &volume).unwrap().left, []);
     assert_eq!(words(&report(&f)), [""; 0]);
 }

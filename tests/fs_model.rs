@@ -9,7 +9,9 @@ use fs_common::{Fixture, USER, contents, size};
 use fs_model_batch::{Step, steps};
 use lsmfs::fs::entry::CHUNK_SIZE;
 use lsmfs::fs::errno::errno;
+use lsmfs::fs::tally::recount;
 use lsmfs::fs::{Allocate, Attr, Caller, FileKind, Ino, ROOT, RenameMode, Result, Seek, SetAttr, XattrMode};
+use lsmfs::lsm::Tally;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -525,8 +527,24 @@ impl Pair {
         assert_eq!(self.real.keys(b'e').len(), names + 1);
         let xattrs: usize = self.model.nodes.values().map(|node| node.xattrs.len()).sum();
         assert_eq!(self.real.keys(b'x').len(), xattrs);
+        self.check_tally();
         self.check_parents();
         audit_chunks(&self.real, &files);
+    }
+
+    /// The volume's tally is the sum over its records, and over what `stat` and `getxattr` show.
+    fn check_tally(&self) {
+        let tally = self.real.store.volume("main").unwrap().tally().unwrap();
+        assert_eq!(tally, recount(&self.real.store.volume("main").unwrap()).unwrap());
+        let mut shown = Tally::default();
+        for (&ino, node) in &self.model.nodes {
+            let attr = self.real.fs.getattr(ino).unwrap();
+            let xattrs: usize = node.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+            shown += Tally { files: 1, bytes: (attr.blocks * 512) as i64 + xattrs as i64 };
+        }
+        // Of an unlinked file with small contents the store has nothing.
+        let is_sure = self.model.nodes.values().all(|node| node.nlink > 0);
+        assert!(tally == shown || !is_sure, "{tally:?}, and {shown:?} can be seen");
     }
 
     /// Each directory's parent record says where its entry is.

@@ -110,3 +110,68 @@ fn volumes_and_snapshots_are_mounted_by_name() {
     place.umount().ok();
     place.mount(&["--volume", "none"]).fails(1, &["no volume is named none"]);
 }
+
+#[test]
+fn a_quota_is_kept_and_shown_by_a_mount() {
+    let place = Place::new();
+    place.on(["volume", "create"], &["work"]).ok();
+    assert_eq!(place.on(["quota", "set"], &["work"]).status, 2);
+    let refused = place.on(["quota", "set"], &["work", "--bytes", "much"]);
+    assert!(refused.status == 2 && refused.err.contains("not a size"), "{}", refused.err);
+    place.on(["quota", "set"], &["none", "--bytes", "1M"]).fails(1, &["no volume is named none"]);
+    place.on(["quota", "set"], &["work", "--bytes", "1M", "--files", "10"]).ok();
+    place.mount(&["--volume", "work"]).ok();
+    let (dir, room) = (place.dir(), rustix::fs::statvfs(place.dir()).unwrap());
+    assert_eq!((room.f_blocks * room.f_frsize, room.f_files, room.f_ffree), (1 << 20, 10, 9));
+    fs::write(dir.join("a"), vec![1; 900_000]).unwrap();
+    let is_over =
+        |done: std::io::Result<()>| assert_eq!(done.unwrap_err().raw_os_error(), Some(libc::EDQUOT));
+    is_over(fs::write(dir.join("b"), vec![1; 200_000]));
+    fs::remove_file(dir.join("b")).unwrap();
+    fs::write(dir.join("a"), vec![2; 1_000_000]).unwrap();
+    (0..8).for_each(|n| fs::write(dir.join(format!("{n}")), "").unwrap());
+    is_over(fs::create_dir(dir.join("one-more")));
+    is_over(fs::write(dir.join("one-more"), ""));
+    fs::rename(dir.join("1"), dir.join("one-more")).unwrap();
+    let room = rustix::fs::statvfs(&dir).unwrap();
+    assert_eq!((room.f_bavail * room.f_frsize, room.f_ffree), ((1 << 20) - 245 * 4096, 0));
+    let figures: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(dir.join(".lsmfs/stats.json")).unwrap()).unwrap();
+    let work = figures["volumes"].as_array().unwrap().iter().find(|v| v["name"] == "work").unwrap();
+    let held =
+        ["files", "logical_bytes", "quota_files", "quota_bytes"].map(|name| work[name].as_u64().unwrap());
+    assert_eq!(held, [10, 245 * 4096, 10, 1 << 20]);
+    place.umount().ok();
+    place.on(["fork", ""], &["work", "twin"]).ok();
+    place.on(["snapshot", "create"], &["work", "s"]).ok();
+    place.on(["quota", "set"], &["twin", "--files", "none"]).ok();
+    let shown = place.on(["quota", "show"], &[]).ok();
+    let words: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(words[1], ["main", "0", "none", "0", "B", "none"]);
+    assert_eq!(words[2], ["work", "10", "10", "980.0", "KiB", "1.0", "MiB"]);
+    assert_eq!(words[3], ["twin", "10", "none", "980.0", "KiB", "1.0", "MiB"]);
+    let listed = place.on(["volume", "list"], &["-l"]).ok();
+    let names: Vec<&str> = listed.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(names, ["NAME", "main", "work", "work@s", "twin"]);
+    let listed: serde_json::Value =
+        serde_json::from_str(&place.on(["volume", "list"], &["--json"]).ok()).unwrap();
+    assert_eq!((&listed[2]["snapshot_of"], &listed[2]["own_bytes"]), (&"work".into(), &0.into()));
+    assert!(listed[1]["shared_bytes"].as_u64().unwrap() > 0);
+    let checked = place.lsmfs("check", &[]).ok();
+    assert!(checked.contains("work@s: 9 files, 1 directories") && checked.ends_with("sound\n"), "{checked}");
+}
+
+#[test]
+fn a_difference_is_listed_by_path() {
+    let place = Place::new();
+    place.lsmfs("put", &["d/kept", "--value", "1"]).ok();
+    place.lsmfs("put", &["d/changed", "--value", "1"]).ok();
+    place.on(["snapshot", "create"], &["main", "s"]).ok();
+    assert_eq!(place.on(["diff", ""], &["main@s", "main"]).ok(), "");
+    place.lsmfs("put", &["d/changed", "--value", "2"]).ok();
+    place.lsmfs("put", &["new\n/file", "--value", "1"]).ok();
+    place.lsmfs("rm", &["d/kept"]).ok();
+    let listed = "M d/changed\nD d/kept\nA new\\n\nA new\\n/file\n";
+    assert_eq!(place.on(["diff", ""], &["main@s", "main"]).ok(), listed);
+    place.on(["diff", ""], &["main", "none"]).fails(1, &["no volume is named none"]);
+}

@@ -6,9 +6,9 @@ use crate::cli::store;
 use crate::disk::Disk;
 use crate::disk::real::RealDisk;
 use crate::fs::check::Report;
+use crate::fs::host::volumes_and_snapshots;
 use crate::fs::{self, engine_options, readable_key};
 use crate::lsm::check::{self, Checked, Problem, Watch};
-use crate::lsm::stats::VolumeStats;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
@@ -58,9 +58,8 @@ pub fn check(disk: &Arc<RealDisk>, tell: bool) -> Result<(String, u64)> {
         return Ok((words, problems));
     }
     let opened = check::open_to_look(locked, engine_options()).map_err(failed)?;
-    let volumes = opened.stats().volumes;
-    for name in volumes.iter().map(full_name) {
-        let volume = fs::find_volume(&opened, &name).map_err(failed)?;
+    for (name, volume) in volumes_and_snapshots(&opened).map_err(failed)? {
+        let name = escape(name.as_bytes());
         let bar = spinner();
         let Report { files, directories, orphans, findings, more } =
             fs::check::check(&volume, &mut || bar.inc(1))?;
@@ -75,14 +74,6 @@ pub fn check(disk: &Arc<RealDisk>, tell: bool) -> Result<(String, u64)> {
         }
     }
     Ok((words, problems))
-}
-
-/// A volume's name, or a snapshot's with that of its volume.
-fn full_name(volume: &VolumeStats) -> String {
-    match &volume.snapshot_of {
-        Some(owner) => format!("{owner}@{}", volume.name),
-        None => volume.name.clone(),
-    }
 }
 
 /// A problem in one line.

@@ -9,6 +9,7 @@ mod batch;
 mod check;
 pub mod control;
 mod daemon;
+mod diff;
 mod engine;
 mod error;
 mod export;
@@ -20,6 +21,8 @@ mod log;
 mod memory;
 mod mount;
 mod print;
+mod quantity;
+mod quota;
 mod repair;
 pub mod request;
 mod shell;
@@ -68,6 +71,8 @@ enum Command {
     Fork(volume::ForkArgs),
     Snapshot(volume::SnapshotArgs),
     Restore(volume::RestoreArgs),
+    Diff(diff::DiffArgs),
+    Quota(quota::QuotaArgs),
     Stats(stats::StatsArgs),
     Flush(engine::FlushArgs),
     Compact(engine::CompactArgs),
@@ -93,6 +98,8 @@ pub fn main() -> ExitCode {
         Command::Fork(args) => volume::fork(&args),
         Command::Snapshot(args) => volume::snapshot(&args),
         Command::Restore(args) => volume::restore(&args),
+        Command::Diff(args) => diff::run(&args),
+        Command::Quota(args) => quota::run(&args),
         Command::Stats(args) => stats::run(&args),
         Command::Flush(args) => engine::flush(&args),
         Command::Compact(args) => engine::compact(&args),

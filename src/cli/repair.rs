@@ -2,11 +2,13 @@
 
 use crate::cli::check::{check, problem_line};
 use crate::cli::error::{CliError, Result};
+use crate::cli::print::escape;
 use crate::cli::store;
 use crate::disk::real::RealDisk;
 use crate::disk::{Disk, LOST_DIR};
 use crate::fs::check::mend;
 use crate::fs::engine_options;
+use crate::fs::host::volumes_and_snapshots;
 use crate::lsm::check::{Problem, Watch};
 use crate::lsm::repair::repair;
 use crate::lsm::{self, Store};
@@ -59,14 +61,14 @@ pub fn run(args: &RepairArgs) -> Result<()> {
 fn mend_files(disk: Arc<dyn Disk>) -> lsm::Result<Result<u64>> {
     let store = Store::open(disk, engine_options())?;
     let mut left = 0;
-    // A snapshot takes no writes: it is what it is.
-    for volume in store.stats().volumes.into_iter().filter(|volume| volume.snapshot_of.is_none()) {
-        let mended = match mend(store.volume(&volume.name)?.as_ref()) {
+    for (name, volume) in volumes_and_snapshots(&store)? {
+        let name = escape(name.as_bytes());
+        let mended = match mend(&store, &volume) {
             Ok(mended) => mended,
             Err(error) => return Ok(Err(error.into())),
         };
-        mended.mended.iter().for_each(|finding| println!("mended: {}: {finding}", volume.name));
-        mended.left.iter().for_each(|finding| println!("not mended: {}: {finding}", volume.name));
+        mended.mended.iter().for_each(|finding| println!("mended: {name}: {finding}"));
+        mended.left.iter().for_each(|finding| println!("not mended: {name}: {finding}"));
         left += mended.left.len() as u64;
     }
     store.close()?;

@@ -27,10 +27,18 @@ enum VolumeCommand {
     },
     /// List the volumes, and with each its snapshots
     ///
-    /// A line is a volume's name, or a volume's and a snapshot's with @ between them.
+    /// A line is a volume's name, or a volume's and a snapshot's with @ between them. With --long come what it
+    /// holds, files and bytes (see lsmfs quota), and on the disk bytes of its own, which its deletion would
+    /// free, and bytes that it shares with others.
     List {
         /// The store's directory
         store: PathBuf,
+        /// Show what they hold
+        #[arg(short, long)]
+        long: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Give a volume another name
     Rename {
@@ -119,7 +127,10 @@ pub struct RestoreArgs {
 pub fn volume(args: &VolumeArgs) -> Result<()> {
     match args.command.clone() {
         VolumeCommand::Create { store, name } => access::run(&store, &Request::CreateVolume { name }),
-        VolumeCommand::List { store } => access::run(&store, &Request::ListVolumes),
+        VolumeCommand::List { store, long, json } => {
+            let usage = Request::ShowUsage { volume: None, quotas: false, json };
+            access::run(&store, if long || json { &usage } else { &Request::ListVolumes })
+        }
         VolumeCommand::Rename { store, name, new_name } => {
             access::run(&store, &Request::RenameVolume { name, new_name })
         }

@@ -89,7 +89,7 @@ impl FileSystem {
         let mut node = self.load(ino)?;
         node.record.atime = now;
         let mut change = Change::new(self);
-        change.save(&node);
+        change.save(&mut node);
         change.commit()
     }
 }

@@ -13,7 +13,7 @@ use crate::fs::entry::{CHUNK_SIZE, INLINE_MAX, MAX_FILE_SIZE, PAGE_SIZE, Record}
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::keys;
 use crate::fs::node::{Node, Outcome, check_file};
-use crate::lsm::Scan;
+use crate::lsm::{Scan, Tally};
 use std::ops::{Bound, Range};
 
 /// The most that one request copies: a bound on its memory and on the time that others wait.
@@ -101,12 +101,13 @@ impl FileSystem {
         if !caller.keeps_setid() {
             node.record.mode = without_setid(node.record.mode);
         }
-        change.save(&node);
+        change.save(&mut node);
         change.commit()
     }
 
-    /// Has the disk room for `len` more bytes?
+    /// Have the disk and the volume's quota room for `len` more bytes?
     fn check_room(&self, len: u64) -> Outcome<()> {
+        self.volume.admits(Tally { files: 0, bytes: i64::try_from(len).unwrap_or(i64::MAX) })?;
         if len > self.store.space()?.available { Err(Cause::DiskFull) } else { Ok(()) }
     }
 

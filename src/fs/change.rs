@@ -40,6 +40,7 @@ impl<'a> Change<'a> {
     /// Adds an entry under a name that is free.
     pub fn create(&mut self, parent: Ino, name: &[u8], record: &Record, inline: &[u8]) {
         self.dirs.push(parent);
+        self.batch.count(record.tally());
         self.batch.first_put(&keys::entry(parent, name), &record.encode(), inline);
     }
 
@@ -62,8 +63,9 @@ impl<'a> Change<'a> {
     }
 
     /// Writes a changed file where it is kept.
-    pub fn save(&mut self, node: &Node) {
+    pub fn save(&mut self, node: &mut Node) {
         debug_assert_eq!(node.inline.len(), usize::from(node.record.inline_len));
+        let counts_else = self.count(node);
         match &node.home {
             Home::Entry(at) => {
                 self.dirs.push(at.parent);
@@ -78,6 +80,11 @@ impl<'a> Change<'a> {
             Home::Orphan => {
                 debug_assert!(self.orphan.is_none());
                 self.orphan = Some(Orphan { record: node.record.clone(), inline: node.inline.clone() });
+                match node.record.has_more() {
+                    _ if !counts_else => {}
+                    true => self.put_orphan(&node.record),
+                    false => self.batch.delete(&keys::orphan(node.ino())),
+                }
             }
         }
     }
@@ -112,13 +119,8 @@ impl<'a> Change<'a> {
     }
 
     /// Notes that what a file holds belongs to nobody once it is forgotten or the process ends.
-    pub fn put_orphan(&mut self, ino: Ino) {
-        self.batch.put(&keys::orphan(ino), &encode_orphan());
-    }
-
-    /// Notes that such a file holds nothing any more.
-    pub fn remove_orphan(&mut self, ino: Ino) {
-        self.batch.delete(&keys::orphan(ino));
+    pub fn put_orphan(&mut self, file: &Record) {
+        self.batch.put(&keys::orphan(file.ino), &encode_orphan(file.tally().bytes as u64));
     }
 
     /// Applies the change: all of it, or on an error nothing. It was [admitted](FileSystem::admit).

@@ -30,7 +30,7 @@ use crate::fs::change::Change;
 use crate::fs::entry::{CHUNK_SIZE, PAGE_SIZE, Record, encode_page_map, pages_of};
 use crate::fs::error::Cause;
 use crate::fs::keys;
-use crate::fs::node::{Home, Node, Outcome};
+use crate::fs::node::{Node, Outcome};
 use crate::fs::reclaim::FEW;
 use crate::lsm::Value;
 use ::bytes::Bytes;
@@ -182,15 +182,8 @@ impl<'c, 'f> Chunks<'c, 'f> {
             // A chunk that was stored up to the file's end has a hole there now.
             self.lay(end, 0..0, b"")?;
         }
-        let had = self.old.has_more();
         node.record.pages = self.pages;
         node.record.size = self.size;
-        if node.home == Home::Orphan && had != node.record.has_more() {
-            match had {
-                false => self.change.put_orphan(node.ino()),
-                true => self.change.remove_orphan(node.ino()),
-            }
-        }
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use crate::fs::entry::{INLINE_MAX, Record};
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::inode::{Facts, Location};
 use crate::fs::node::{Home, Node, Outcome, check_name};
+use crate::lsm::Tally;
 use bytes::Bytes;
 
 /// What is to be made.
@@ -136,7 +137,7 @@ impl FileSystem {
             dir.add_subdirectory()?;
             change.set_parent(node.ino(), parent, name);
         }
-        change.save(&dir);
+        change.save(&mut dir);
         change.commit()?;
         let facts = Facts { directory: node.is_dir(), bare: !node.record.has_xattrs };
         self.inodes.reference(node.ino(), parent, name, || facts);
@@ -163,7 +164,8 @@ impl FileSystem {
         let mut record = Record::new(new.kind, self.numbers.take()?, mode, owner, now);
         record.rdev = new.rdev;
         record.size = new.contents.len() as u64;
-        let mut node = Node { home: Home::Entry(at), record, inline: Bytes::new() };
+        let counted = Tally::default();
+        let mut node = Node { home: Home::Entry(at), record, inline: Bytes::new(), counted };
         node.set_inline(Bytes::copy_from_slice(new.contents));
         Ok(node)
     }

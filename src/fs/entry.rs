@@ -38,7 +38,8 @@
 //! An **extended attribute** (`x inode name`) has a format byte for its head; its tail is the value.
 //!
 //! A **parent record** (`p directory`) is: format (1), parent's inode number (8), name.
-//! An **orphan record** (`o inode`) is: format (1).
+//! An **orphan record** (`o inode`) is: 2 in the place of the format, bytes that the file counts (8). Earlier
+//! versions wrote the format (1) alone: they did not count.
 //! A **counter** (`s name`) is: format (1), number (8).
 //!
 //! Decoding checks what it reads and never panics: a bad record is an error that says what is wrong.
@@ -57,6 +58,9 @@ pub const MAX_FILE_SIZE: u64 = CHUNK_SIZE << 32;
 /// The format byte of every record.
 const FORMAT: u8 = 1;
 
+/// The format byte of an orphan record that says what the file counts.
+const ORPHAN_FORMAT: u8 = 2;
+
 /// What a link has in the place of the kind.
 const LINK: u8 = 8;
 
@@ -67,7 +71,7 @@ const HAS_XATTRS: u16 = 1;
 pub(super) const HEAD_LEN: usize = 84;
 
 /// `stat` counts blocks of this size.
-const STAT_BLOCK: u64 = 512;
+pub(super) const STAT_BLOCK: u64 = 512;
 
 /// The unit in which chunks are stored or not, and in which holes are found.
 pub const PAGE_SIZE: u64 = 4096;
@@ -300,8 +304,22 @@ pub(super) fn encode_xattr_head() -> [u8; 1] {
 }
 
 /// The bytes of an orphan record.
-pub(super) fn encode_orphan() -> [u8; 1] {
-    [FORMAT]
+pub(super) fn encode_orphan(bytes: u64) -> [u8; 9] {
+    let mut out = [ORPHAN_FORMAT; 9];
+    out[1..].copy_from_slice(&bytes.to_be_bytes());
+    out
+}
+
+/// Reads an orphan record: bytes that the file counts.
+pub(super) fn decode_orphan(bytes: &[u8]) -> Decoded<u64> {
+    let mut from = Reader(bytes);
+    let bytes = match from.u8()? {
+        FORMAT => 0,
+        ORPHAN_FORMAT => from.u64()?,
+        _ => return Err("unknown format"),
+    };
+    from.end()?;
+    Ok(bytes)
 }
 
 /// The bytes of a counter.

@@ -42,6 +42,7 @@ fn engine_errno(error: &lsm::Error) -> i32 {
             Some(n @ (libc::ENOSPC | libc::EDQUOT | libc::EROFS | libc::ENOMEM)) => n,
             _ => libc::EIO,
         },
+        lsm::Error::OverQuota { .. } => libc::EDQUOT,
         lsm::Error::IsSnapshot(_) => libc::EROFS,
         lsm::Error::ReadOnly(_) => libc::EROFS,
         // It was deleted while somebody worked in it.
@@ -90,6 +91,8 @@ mod tests {
         assert_eq!(number(lsm::Error::ReadOnly(Arc::new(disk(libc::EIO)))), libc::EROFS);
         assert_eq!(number(lsm::Error::corruption("t", 0, "bad")), libc::EIO);
         assert_eq!(number(lsm::Error::Closed), libc::EIO);
+        let over = lsm::Error::OverQuota { volume: "v".into(), what: "bytes", limit: 1 };
+        assert_eq!(number(over), libc::EDQUOT);
         assert_eq!(number(Cause::bad_record(b"k", "bad")), libc::EIO);
     }
 }

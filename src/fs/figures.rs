@@ -149,12 +149,29 @@ fn describe_volume(text: &mut String, volume: &VolumeStats) {
     let frozen: usize = volume.immutable_bytes.iter().sum();
     let (memtable, frozen) = (size(volume.memtable_bytes as u64), size(frozen as u64));
     line(text, 1, &format!("memtable {memtable}, {} frozen {frozen}", volume.immutable_bytes.len()));
+    line(text, 1, &holdings(volume));
     volume.compacting.iter().for_each(|job| line(text, 1, &describe_job(job)));
     for (level, tables) in volume.levels.iter().enumerate() {
         let bytes = tables.iter().map(|table| table.bytes).sum();
         line(text, 1, &format!("level {level}: {} tables, {}", tables.len(), size(bytes)));
         tables.iter().for_each(|table| line(text, 2, &describe_table(table)));
     }
+}
+
+fn holdings(volume: &VolumeStats) -> String {
+    let number = |number: Option<u64>| number.map_or("-".to_string(), |number| number.to_string());
+    let bytes = |number: Option<u64>| number.map_or("-".to_string(), size);
+    let limit = match (volume.quota_files, volume.quota_bytes) {
+        (None, None) => "no quota".to_string(),
+        (files, quota) => format!("quota {} files, {}", number(files), bytes(quota)),
+    };
+    format!(
+        "holds {} files, {}; {limit}; on the disk {} of its own, {} shared",
+        number(volume.files),
+        bytes(volume.logical_bytes),
+        size(volume.own_bytes),
+        size(volume.shared_bytes)
+    )
 }
 
 fn describe_job(job: &CompactingStats) -> String {

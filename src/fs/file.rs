@@ -95,7 +95,7 @@ impl FileSystem {
         if clear_setid {
             node.record.mode = without_setid(node.record.mode);
         }
-        change.save(&node);
+        change.save(&mut node);
         change.commit()?;
         Ok(data.len())
     }

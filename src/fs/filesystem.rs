@@ -20,7 +20,7 @@ use crate::fs::news::Seats;
 use crate::fs::node::{Outcome, decode_entry};
 use crate::fs::number::Numbers;
 use crate::fs::sweep::Removals;
-use crate::lsm::{Options, Store, Volume};
+use crate::lsm::{Options, Quota, Store, Tally, Volume};
 use std::sync::Arc;
 
 /// The block size that [`StatFs`] counts in.
@@ -53,15 +53,15 @@ impl Default for FsOptions {
 pub struct StatFs {
     /// The unit of the following counts, in bytes.
     pub block_size: u32,
-    /// Blocks on the disk below.
+    /// Blocks on the disk below, or in the volume's quota.
     pub blocks: u64,
     /// Blocks that are free, those reserved for root included.
     pub free: u64,
     /// Blocks that are free for anyone.
     pub available: u64,
-    /// Inode numbers in all.
+    /// Inode numbers in all, or files in the volume's quota.
     pub files: u64,
-    /// Inode numbers that were never used.
+    /// Inode numbers that were never used, or files that the quota leaves.
     pub files_free: u64,
     /// The longest name, in bytes.
     pub name_max: u32,
@@ -146,6 +146,9 @@ impl FileSystem {
             staging: None,
             seats: Seats::default(),
         };
+        if !fs.options.read_only {
+            fs.count_if_uncounted()?;
+        }
         if fs.find_record(0, b"")?.is_none() {
             fs.admit(0)?;
             fs.make_root()?;
@@ -253,7 +256,8 @@ impl FileSystem {
     /// The room that is left.
     pub fn statfs(&self) -> Result<StatFs> {
         let space = self.store.space().context("statfs", || Subject::FileSystem)?;
-        Ok(StatFs::new(&space, self.numbers.used()))
+        let disk = StatFs::new(&space, self.numbers.used());
+        Ok(within(disk, self.volume.quota(), self.volume.tally().unwrap_or_default()))
     }
 
     /// Ends the file system's own work; the store stays open and is the caller's to close. What is
@@ -261,4 +265,20 @@ impl FileSystem {
     pub fn close(&self) -> Result<()> {
         self.numbers.give_back().context("close", || Subject::FileSystem)
     }
+}
+
+/// The room that a quota leaves, of which `held` is used, on a disk with this room.
+fn within(disk: StatFs, quota: Quota, held: Tally) -> StatFs {
+    let left = |limit: u64, held: i64| limit.saturating_sub(u64::try_from(held).unwrap_or(0));
+    let mut room = disk;
+    if let Some(limit) = quota.bytes {
+        let block = u64::from(disk.block_size);
+        room.blocks = limit / block;
+        room.free = left(limit, held.bytes) / block;
+        room.available = room.free.min(disk.available);
+    }
+    if let Some(limit) = quota.files {
+        (room.files, room.files_free) = (limit, left(limit, held.files).min(disk.files_free));
+    }
+    room
 }

@@ -38,6 +38,19 @@ pub fn find_volume(store: &Store, name: &str) -> lsm::Result<Arc<Volume>> {
     }
 }
 
+/// All volumes and snapshots, with their names: each volume's snapshots behind it.
+pub fn volumes_and_snapshots(store: &Store) -> lsm::Result<Vec<(String, Arc<Volume>)>> {
+    let mut all = Vec::new();
+    for volume in store.volumes()? {
+        let name = volume.name();
+        let named = |snapshot: Arc<Volume>| (format!("{name}{SNAPSHOT_MARK}{}", snapshot.name()), snapshot);
+        let snapshots: Vec<_> = store.snapshots(&volume)?.into_iter().map(named).collect();
+        all.push((name, volume));
+        all.extend(snapshots);
+    }
+    Ok(all)
+}
+
 /// An open store, and those of its volumes that somebody uses. All methods may be called from any thread.
 #[derive(Debug)]
 pub struct Host {

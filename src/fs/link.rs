@@ -43,7 +43,7 @@ impl FileSystem {
         node.record.ctime = now;
         change.put_name(parent, name, &mut node);
         dir.modified(now);
-        change.save(&dir);
+        change.save(&mut dir);
         change.commit()?;
         let attr = Attr::from(&node.record);
         let facts = Facts { directory: false, bare: !node.record.has_xattrs };

@@ -13,10 +13,12 @@
 //! | `inode`, `node`, `change` | what the outside knows; a file in hand; one request's batch |
 //! | `lock` | all locks and their order |
 //! | `number`, `reclaim` | inode numbers; giving back what removed files held |
+//! | [`tally`] | what counts in a volume's tally and quota |
 //! | `setattr`, `access`, `xattr`, `acl` | attributes |
 //! | `file`, `truncate`, `allocate`, `chunk` | contents |
 //! | `dir`, `link`, `remove`, [`rename`], [`readdir`] | names |
 //! | [`control`], [`figures`] | the store's figures as files, and as text |
+//! | [`diff`] | which paths differ between two volumes |
 //! | [`check`] | whether all records fit together, and mending them |
 //! | [`error`], [`errno`] | what can go wrong, and the system's number for it |
 //! | [`import`], [`export`], [`archive`], [`pack`] | whole trees at once, as tar archives |
@@ -34,6 +36,7 @@ mod change;
 pub mod check;
 mod chunk;
 pub mod control;
+pub mod diff;
 mod dir;
 pub mod entry;
 pub mod errno;
@@ -62,6 +65,7 @@ mod remove;
 pub mod rename;
 mod setattr;
 mod sweep;
+pub mod tally;
 pub mod tree;
 mod truncate;
 pub mod views;

@@ -10,7 +10,7 @@ use crate::fs::entry::{Entry, INLINE_MAX, Record};
 use crate::fs::error::Cause;
 use crate::fs::inode::{Facts, Location, Orphan, Place};
 use crate::fs::keys;
-use crate::lsm::SeqNo;
+use crate::lsm::{SeqNo, Tally};
 use bytes::Bytes;
 
 /// The result of a step inside an operation.
@@ -36,9 +36,18 @@ pub(super) struct Node {
     pub record: Record,
     /// Its inline contents.
     pub inline: Bytes,
+    /// What the volume's tally has of it.
+    pub counted: Tally,
 }
 
 impl Node {
+    /// A file as it is stored: the tally has it.
+    fn counted(home: Home, record: Record, inline: Bytes) -> Node {
+        let mut node = Node { home, record, inline, counted: Tally::default() };
+        node.counted = node.tally();
+        node
+    }
+
     /// The inode number.
     pub fn ino(&self) -> Ino {
         self.record.ino
@@ -131,9 +140,7 @@ impl FileSystem {
         match self.inodes.place(ino).ok_or_else(|| control::unknown(ino))? {
             Place::Entry(at) => same_inode(ino, self.find(at.parent, &at.name)?, Node::ino),
             Place::Shared => self.load_shared(ino),
-            Place::Orphan(orphan) => {
-                Ok(Node { home: Home::Orphan, record: orphan.record, inline: orphan.inline })
-            }
+            Place::Orphan(orphan) => Ok(Node::counted(Home::Orphan, orphan.record, orphan.inline)),
         }
     }
 
@@ -214,7 +221,7 @@ impl FileSystem {
     /// Gives back what an unreachable orphan holds. In the stage of a batch somebody may have it open.
     pub(super) fn dispose(&self, orphan: &Orphan) {
         if orphan.record.has_more() && self.staging.is_none() {
-            self.reclaim(orphan.record.ino, orphan.record.pages);
+            self.reclaim(orphan.record.ino, orphan.record.tally());
         }
     }
 }
@@ -224,7 +231,7 @@ fn node(home: Home, key: &[u8], record: Record, inline: Bytes) -> Outcome<Node> 
     if inline.len() != usize::from(record.inline_len) {
         return Err(Cause::bad_record(key, "inline contents of another length"));
     }
-    Ok(Node { home, record, inline })
+    Ok(Node::counted(home, record, inline))
 }
 
 /// Reads an entry's head; `key` is for the error.

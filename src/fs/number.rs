@@ -9,7 +9,7 @@ use crate::fs::attr::{INO_LIMIT, Ino, ROOT};
 use crate::fs::entry::{decode_counter, encode_counter};
 use crate::fs::error::Cause;
 use crate::fs::keys;
-use crate::lsm::{self, Batch, Store, Volume};
+use crate::lsm::{self, Batch, SeqNo, Store, Volume};
 use parking_lot::Mutex;
 use std::ops;
 use std::sync::Arc;
@@ -64,15 +64,16 @@ impl Numbers {
         Ok(ino)
     }
 
-    /// A block of `len` numbers, or as many as there are, for an import, with a record that says so.
-    pub fn reserve_import(&self, len: u64) -> Result<ops::Range<Ino>, Cause> {
+    /// A block of `len` numbers, or as many as there are, for an import, with a record that says so, and that
+    /// write's sequence number.
+    pub fn reserve_import(&self, len: u64) -> Result<(ops::Range<Ino>, SeqNo), Cause> {
         let mut range = self.range.lock();
         let block = range.block(len)?;
         let mut batch = Batch::new();
         batch.put(&keys::import(block.start), &encode_counter(block.end));
-        self.write(batch, block.end)?;
+        let seq = self.write(batch, block.end)?;
         range.counter = block.end;
-        Ok(block)
+        Ok((block, seq))
     }
 
     /// Numbers that were handed out or skipped.
@@ -92,11 +93,10 @@ impl Numbers {
     }
 
     /// Moves the counter, in a batch with what else is to be written.
-    fn write(&self, mut batch: Batch, next: Ino) -> Result<(), Cause> {
+    fn write(&self, mut batch: Batch, next: Ino) -> Result<SeqNo, Cause> {
         batch.put(keys::INODE_COUNTER, &encode_counter(next));
         // Within a change that was admitted.
-        self.volume.write_admitted(batch)?;
-        Ok(())
+        Ok(self.volume.write_admitted(batch)?)
     }
 }
 
@@ -149,12 +149,12 @@ mod tests {
         let (store, at) = volume(SimDisk::new(1));
         let numbers = Numbers::open(at.clone()).unwrap();
         assert_eq!(numbers.take().unwrap(), ROOT + 1);
-        let block = numbers.reserve_import(10).unwrap();
+        let (block, _) = numbers.reserve_import(10).unwrap();
         assert_eq!(block, ROOT + 1 + BLOCK..ROOT + 11 + BLOCK);
         assert_eq!(numbers.take().unwrap(), ROOT + 2, "the present block is used up first");
         (2..BLOCK).for_each(|_| assert!(!block.contains(&numbers.take().unwrap())));
         assert_eq!(numbers.take().unwrap(), block.end);
-        let after = numbers.reserve_import(5).unwrap();
+        let (after, _) = numbers.reserve_import(5).unwrap();
         numbers.give_back().unwrap();
         assert_eq!(
             Numbers::open(at).unwrap().take().unwrap(),

@@ -8,11 +8,12 @@
 
 use crate::fs::FileSystem;
 use crate::fs::attr::Ino;
-use crate::fs::entry::PAGE_SIZE;
+use crate::fs::entry::decode_orphan;
 use crate::fs::error::Cause;
 use crate::fs::keys;
 use crate::fs::node::Outcome;
-use crate::lsm::{Batch, Scan, Volume};
+use crate::fs::tally;
+use crate::lsm::{Batch, Scan, Tally, Volume};
 use std::ops::Bound;
 
 /// So many keys are deleted one by one; more, with one range tombstone. Every read of a memtable that has
@@ -24,9 +25,9 @@ const ORPHANS_AT_ONCE: usize = 1024;
 
 impl FileSystem {
     /// Gives back what an unreachable file held.
-    /// `pages`: what of it was stored in chunks, as far as is known.
-    pub(super) fn reclaim(&self, ino: Ino, pages: u64) {
-        if let Err(e) = self.remove_contents(ino, pages) {
+    /// `counted`: what it counts in the volume's tally, its attributes aside.
+    pub(super) fn reclaim(&self, ino: Ino, counted: Tally) {
+        if let Err(e) = self.remove_contents(ino, counted) {
             tracing::error!("space of removed inode {ino} is not given back before the next mount: {e}");
         }
     }
@@ -43,26 +44,27 @@ impl FileSystem {
         let mut from = Bound::Included(from.to_vec());
         loop {
             let mut scan = self.volume.scan(from.as_ref().map(Vec::as_slice), Bound::Excluded(to))?;
-            let mut inos = Vec::new();
-            while inos.len() < ORPHANS_AT_ONCE && scan.next()? {
-                let ino = keys::orphan_ino(scan.key());
-                inos.push(ino.ok_or_else(|| Cause::bad_record(scan.key(), "not an orphan's key"))?);
+            let mut orphans = Vec::new();
+            while orphans.len() < ORPHANS_AT_ONCE && scan.next()? {
+                let bad = |what| Cause::bad_record(scan.key(), what);
+                let ino = keys::orphan_ino(scan.key()).ok_or_else(|| bad("not an orphan's key"))?;
+                orphans.push((ino, decode_orphan(scan.head()).map_err(bad)?));
             }
-            let Some(last) = inos.last() else { return Ok(()) };
+            let Some((last, _)) = orphans.last() else { return Ok(()) };
             from = Bound::Excluded(keys::orphan(*last).to_vec());
-            for ino in inos {
+            for (ino, bytes) in orphans {
                 self.admit(0)?;
-                // Its record is gone, and what tells of its size is not worth a look at its chunks.
-                self.reclaim(ino, 0);
+                self.reclaim(ino, tally::file(bytes));
             }
         }
     }
 
     /// Removes a file's chunks, its extended attributes and its orphan record.
-    fn remove_contents(&self, ino: Ino, pages: u64) -> Outcome<()> {
+    fn remove_contents(&self, ino: Ino, counted: Tally) -> Outcome<()> {
         let mut batch = Batch::new();
         batch.frees_room();
-        batch.note_deleted(pages * PAGE_SIZE);
+        batch.note_deleted(counted.bytes as u64);
+        batch.count(-(counted + tally::of_xattrs(&self.volume, ino)?));
         for (from, to) in [keys::chunks(ino), keys::xattrs(ino)] {
             remove_range(&mut batch, &self.volume, &from, &to)?;
         }

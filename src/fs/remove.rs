@@ -56,7 +56,7 @@ impl FileSystem {
         if node.is_dir() {
             dir.remove_subdirectory();
         }
-        change.save(&dir);
+        change.save(&mut dir);
         change.drop_link(&mut node, now);
         self.sweep(&mut change, parent, name);
         change.commit()?;
@@ -95,9 +95,10 @@ impl Change<'_> {
         if node.home == Home::Shared {
             self.remove_shared(node.ino());
         }
-        if node.record.has_more() {
-            self.put_orphan(node.ino());
-        }
         node.home = Home::Orphan;
+        self.count(node);
+        if node.record.has_more() {
+            self.put_orphan(&node.record);
+        }
     }
 }

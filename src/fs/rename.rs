@@ -224,10 +224,10 @@ impl Parents {
 
     fn save(mut self, change: &mut Change<'_>, now: Timestamp) {
         self.from.modified(now);
-        change.save(&self.from);
+        change.save(&mut self.from);
         if let Some(mut to) = self.to {
             to.modified(now);
-            change.save(&to);
+            change.save(&mut to);
         }
     }
 }

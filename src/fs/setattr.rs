@@ -27,14 +27,14 @@ impl FileSystem {
             check_file(&node.record)?;
             self.resize(&mut change, &mut node, size, now)?;
         }
-        if sets_owner(set) {
+        if set.size.is_some() || sets_owner(set) {
             self.drop_capabilities(&mut change, &mut node)?;
         }
         apply(&mut node, set, caller, now);
         if set.mode.is_some() {
             self.acl_follows_mode(&mut change, &mut node)?;
         }
-        change.save(&node);
+        change.save(&mut node);
         change.commit()?;
         Ok(Attr::from(&node.record))
     }

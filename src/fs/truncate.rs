@@ -29,7 +29,6 @@ impl FileSystem {
             change.batch.frees_room();
         }
         node.modified(now);
-        self.drop_capabilities(change, node)?;
         if node.record.pages == 0 {
             let len = node.inline.len().min(usize::try_from(size).unwrap_or(usize::MAX));
             node.set_inline(node.inline.slice(..len));

@@ -16,7 +16,8 @@ use crate::fs::change::Change;
 use crate::fs::entry::encode_xattr_head;
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::keys;
-use crate::fs::node::{Home, Node, Outcome};
+use crate::fs::node::{Node, Outcome};
+use crate::fs::tally;
 use bytes::Bytes;
 use std::ops::Bound;
 
@@ -108,7 +109,7 @@ impl FileSystem {
         let mut change = Change::new(self);
         self.lay_xattr(&mut change, &mut node, name, value, caller)?;
         node.record.ctime = Timestamp::now();
-        change.save(&node);
+        change.save(&mut node);
         change.commit()?;
         self.inodes.not_bare(ino);
         Ok(())
@@ -148,7 +149,7 @@ impl FileSystem {
         change.batch.frees_room();
         self.remove_xattr(&mut change, &mut node, name)?;
         node.record.ctime = Timestamp::now();
-        change.save(&node);
+        change.save(&mut node);
         change.commit()
     }
 
@@ -170,15 +171,15 @@ impl FileSystem {
     /// Adds an attribute to a change.
     fn put_xattr(&self, change: &mut Change<'_>, node: &mut Node, name: &[u8], value: &[u8]) -> Outcome<()> {
         let ino = node.ino();
-        if node.record.has_xattrs && self.xattr(ino, name)?.is_none() {
+        let old = if node.record.has_xattrs { self.xattr(ino, name)? } else { None };
+        if node.record.has_xattrs && old.is_none() {
             let listed = self.xattr_names(ino)?.len() + name.len() + 1;
             if listed > LIST_MAX {
                 return Err(Cause::NoRoom);
             }
         }
-        if !node.record.has_xattrs && node.home == Home::Orphan {
-            change.put_orphan(ino);
-        }
+        let counted = old.map(|old| tally::xattr(name, old.len())).unwrap_or_default();
+        change.batch.count(tally::xattr(name, value.len()) - counted);
         node.record.has_xattrs = true;
         change.batch.put_split(&keys::xattr(ino, name), &encode_xattr_head(), value);
         Ok(())
@@ -188,6 +189,9 @@ impl FileSystem {
     fn remove_xattr(&self, change: &mut Change<'_>, node: &mut Node, name: &[u8]) -> Outcome<()> {
         if !node.record.has_xattrs {
             return Ok(());
+        }
+        if let Some(old) = self.xattr(node.ino(), name)? {
+            change.batch.count(-tally::xattr(name, old.len()));
         }
         let others = self.xattr_names(node.ino())?;
         node.record.has_xattrs = others.split(|b| *b == 0).any(|other| !other.is_empty() && other != name);

@@ -12,6 +12,7 @@
 //!              kind (1) | key length | [head length | tail length] | key | head | tail
 //!              lengths are varints; a tombstone has no head and no tail, nor their lengths;
 //!              a blob pointer's tail says where its tail is (see lsm/blob)
+//! after them       the change of the volume's tally, unless it is none (see lsm/tally.rs)
 //! ```
 //!
 //! The writes take consecutive sequence numbers, in order.
@@ -20,6 +21,7 @@ use crate::lsm::blob::Pointer;
 use crate::lsm::key::Kind;
 use crate::lsm::log::record::{HEADER_LEN, MAX_PAYLOAD_LEN};
 use crate::lsm::table::builder::MAX_VALUE_PART_LEN;
+use crate::lsm::tally::Tally;
 use crate::lsm::value::{self, MAX_PATCHED_LEN};
 use crate::lsm::{Error, Result, varint};
 use bytes::BufMut;
@@ -30,7 +32,7 @@ pub const MAX_KEY_LEN: usize = 64 << 10;
 pub const MAX_BATCH_LEN: usize = 1 << 30;
 
 // What a batch may hold, everything below it takes: else it could be logged, but never flushed.
-const _: () = assert!(MAX_BATCH_LEN - HEADER_LEN <= MAX_PAYLOAD_LEN);
+const _: () = assert!(MAX_BATCH_LEN + Tally::MAX_LEN - HEADER_LEN <= MAX_PAYLOAD_LEN);
 const _: () = assert!(MAX_BATCH_LEN <= MAX_VALUE_PART_LEN && MAX_PATCHED_LEN <= MAX_VALUE_PART_LEN);
 const _: () = assert!(MAX_BATCH_LEN <= u32::MAX as usize);
 
@@ -54,6 +56,7 @@ pub struct Batch {
     /// Bytes of values that it deletes, as far as the caller told.
     deleted: u64,
     frees_room: bool,
+    tally: Tally,
     /// What is wrong with the first write that cannot be.
     refused: Option<Error>,
 }
@@ -82,6 +85,7 @@ impl Batch {
             longest_tail: 0,
             deleted: 0,
             frees_room: false,
+            tally: Tally::default(),
             refused: None,
         }
     }
@@ -145,6 +149,16 @@ impl Batch {
         self.frees_room = true;
     }
 
+    /// Adds to what the batch changes the volume's tally by ([`crate::lsm::tally`]). A batch without
+    /// writes counts nothing.
+    pub fn count(&mut self, change: Tally) {
+        self.tally += change;
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        self.tally
+    }
+
     pub(crate) fn is_freeing(&self) -> bool {
         self.frees_room
     }
@@ -158,6 +172,7 @@ impl Batch {
         self.longest_key = self.longest_key.max(other.longest_key);
         self.longest_tail = self.longest_tail.max(other.longest_tail);
         self.deleted = self.deleted.saturating_add(other.deleted);
+        self.tally += other.tally;
         self.refused = self.refused.take().or_else(|| other.refused.clone());
     }
 
@@ -241,7 +256,7 @@ impl Batch {
         let mut pointers = append(&tails)?.into_iter();
         let inline = rest.len() - tails.iter().map(|tail| tail.len()).sum::<usize>();
         let mut next = Batch::with_capacity(inline + tails.len() * POINTER_ROOM);
-        next.frees_room = self.frees_room;
+        (next.frees_room, next.tally) = (self.frees_room, self.tally);
         for write in writes() {
             match write.kind.blob().filter(|_| is_large(&write)) {
                 Some(kind) => {
@@ -265,6 +280,10 @@ impl Batch {
         self.check()?;
         self.buf[HEADER_LEN..HEADER_LEN + 4].copy_from_slice(&id.to_be_bytes());
         self.buf[HEADER_LEN + 4..WRITES_AT].copy_from_slice(&(self.len as u32).to_be_bytes());
+        if !self.tally.is_zero() {
+            self.buf.reserve_exact(Tally::MAX_LEN);
+            self.tally.put(&mut self.buf);
+        }
         if self.buf.capacity() - self.buf.len() > MAX_SPARE_LEN {
             self.buf.shrink_to_fit();
         }
@@ -327,6 +346,15 @@ impl<'a> Writes<'a> {
         self.rest
     }
 
+    /// After the last write: the change of the tally. `None` if it is malformed.
+    pub fn tally(&self) -> Option<Tally> {
+        let mut rest = self.rest;
+        if rest.is_empty() {
+            return Some(Tally::default());
+        }
+        Tally::take(&mut rest).filter(|_| rest.is_empty())
+    }
+
     fn decode(&mut self) -> Option<Write<'a>> {
         let kind = Kind::from_u8(*varint::take_bytes(&mut self.rest, 1)?.first()?)?;
         let key_len = varint::take_usize(&mut self.rest)?;
@@ -374,11 +402,15 @@ mod tests {
         batch.put_split(b"c", b"head", b"tail");
         batch.first_put(b"", b"", b"");
         batch.patch(b"d", 9, &[(0, b"xx"), (4, b"y")]);
+        batch.count(Tally { files: 1, bytes: 3000 });
+        batch.count(Tally { files: -2, bytes: 0 });
         assert_eq!(batch.len(), 5);
         let record = batch.into_record(7).unwrap();
         let writes = Writes::new(&record[HEADER_LEN..]).unwrap();
         assert_eq!((writes.volume, writes.left()), (7, 5));
-        let got: Vec<Write<'_>> = writes.map(|w| w.unwrap()).collect();
+        let mut writes = writes;
+        let got: Vec<Write<'_>> = writes.by_ref().map(|w| w.unwrap()).collect();
+        assert_eq!(writes.tally(), Some(Tally { files: -1, bytes: 3000 }));
         let kinds: Vec<Kind> = got.iter().map(|w| w.kind).collect();
         assert_eq!(kinds, [Kind::Put, Kind::Tombstone, Kind::Put, Kind::FirstPut, Kind::Patch]);
         assert_eq!((got[2].head(), got[2].tail()), (&b"head"[..], &b"tail"[..]));

@@ -50,6 +50,16 @@ pub enum Error {
     /// Snapshots take no writes.
     #[error("{0} is a snapshot: fork it to write")]
     IsSnapshot(String),
+    /// A write would take a volume past its quota.
+    #[error("the volume {volume} is at its quota of {limit} {what}")]
+    OverQuota {
+        /// The volume's name.
+        volume: String,
+        /// `bytes` or `files`.
+        what: &'static str,
+        /// The quota.
+        limit: u64,
+    },
     /// A key or a value is larger than the formats hold.
     #[error("{what} of {len} bytes: the limit is {limit}")]
     TooLarge {

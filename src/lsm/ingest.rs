@@ -13,9 +13,9 @@
 //!
 //! # Fresh keys
 //! All keys must be *fresh*: nobody has ever written them to the volume, nor does before they are installed. Then it
-//! does not matter where in the tree the tables stand, or which sequence number the records carry. They carry that of
-//! the newest write that was visible when the ingestion began: all that was answered before stands before them, and
-//! readers at older snapshots do not see them. So who wants them to appear at one moment of the history writes what
+//! does not matter where in the tree the tables stand, or which sequence number the records carry. They carry that of a
+//! write of the ingestion's own: all that was answered before it stands before them, readers at older snapshots do not
+//! see them, and no other record has both their key and their number, in a fork of the volume either. So who wants them to appear at one moment of the history writes what
 //! makes them matter (a directory's entry) when they are installed. An ingestion that finds a key that is not fresh
 //! fails.
 //!
@@ -80,15 +80,16 @@ impl std::fmt::Debug for Ingest<'_> {
 }
 
 impl Volume {
-    /// Starts an ingestion that holds about `memory` bytes of what is put.
+    /// Starts an ingestion that holds about `memory` bytes of what is put. Its records carry `seq`, the number of a
+    /// write to this volume that belongs to the ingestion alone.
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::NoVolume`], [`Error::IsSnapshot`].
-    pub fn ingest(&self, memory: usize) -> Result<Ingest<'_>> {
+    pub fn ingest(&self, memory: usize, seq: SeqNo) -> Result<Ingest<'_>> {
         if self.is_snapshot() {
             return Err(Error::IsSnapshot(self.name()));
         }
-        let (_, seq) = self.open_read_point()?;
+        self.check_open()?;
         let shared = self.shared();
         let sorter = Sorter::new(shared, memory);
         Ok(Ingest { volume: self, shared, seq, sorter, appended: Output::new(self, seq), fences: Vec::new() })

@@ -24,6 +24,7 @@ use crate::lsm::batch::{Write, Writes};
 use crate::lsm::blob::LiveBlob;
 use crate::lsm::key::{KeyRef, Kind, MAX_SEQ, SeqNo};
 use crate::lsm::range::{RangeSet, RangeTombstone};
+use crate::lsm::tally::{Counter, Tally};
 use crate::lsm::value::{Part, Value};
 use bytes::Bytes;
 use crossbeam_skiplist::SkipSet;
@@ -60,6 +61,8 @@ pub struct Memtable {
     blob_bytes: AtomicU64,
     /// Bytes of values that its records delete, as far as their writers know.
     deleted: AtomicU64,
+    /// What its batches change the volume's tally by.
+    tally: Counter,
     /// Does it hold a batch that frees room?
     frees_room: AtomicBool,
 }
@@ -77,23 +80,24 @@ impl Memtable {
     }
 
     /// Inserts the writes of a batch, the first with sequence number `first`: `bytes` from `at` on are an
-    /// encoded batch. `Err` if it is malformed.
+    /// encoded batch. By how much it changes the tally, which is not counted here. `Err` if it is malformed.
     pub(crate) fn insert_batch(
         &self,
         first: SeqNo,
         bytes: Vec<u8>,
         at: usize,
-    ) -> std::result::Result<(), ()> {
+    ) -> std::result::Result<Tally, ()> {
         let (count, rest) =
             Writes::new(&bytes[at..]).map(|writes| (writes.left(), writes.rest())).ok_or(())?;
         let from = bytes.len() - rest.len();
         self.size.fetch_add(rest.len() + count as usize * NODE_OVERHEAD, Relaxed);
         let kept = self.arena.keep(bytes, from);
-        for (seq, write) in (first..).zip(Writes::of(count, kept)) {
+        let mut writes = Writes::of(count, kept);
+        for (seq, write) in (first..).zip(writes.by_ref()) {
             // SAFETY: the arena has just given out the bytes that the write is read from.
             unsafe { self.insert(seq, &write?) };
         }
-        Ok(())
+        writes.tally().ok_or(())
     }
 
     /// Inserts one write, whose size is counted already.
@@ -138,6 +142,16 @@ impl Memtable {
     /// Bytes in blob files that its records point to.
     pub fn blob_bytes(&self) -> u64 {
         self.blob_bytes.load(Relaxed)
+    }
+
+    /// Adds to what its batches change the tally by: under the commit lock, or for a batch that failed.
+    pub(crate) fn count(&self, change: Tally) {
+        self.tally.add(change);
+    }
+
+    /// What its batches change the volume's tally by. Final once it is frozen and its last write is visible.
+    pub fn tally(&self) -> Tally {
+        self.tally.get()
     }
 
     /// It holds a batch that frees room.

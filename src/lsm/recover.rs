@@ -326,7 +326,7 @@ impl<'a> Replay<'a> {
         let memtable = self.streams.memtable(writes.volume);
         memtable.note(first, last);
         let inserted = memtable.insert_batch(first, record.payload.to_vec(), 0);
-        inserted.map_err(|()| damaged("a batch is malformed"))?;
+        memtable.count(inserted.map_err(|()| damaged("a batch is malformed"))?);
         for pointer in &pointers {
             let blob =
                 self.blobs.live.get(pointer.file).ok_or_else(|| damaged("it points to no blob file"))?;
@@ -412,7 +412,8 @@ impl<'a> Replay<'a> {
     }
 
     /// Makes the blob files durable that are not known to be.
-    fn finish(self, graveyard: &Arc<Graveyard>) -> Result<(Replayed, State)> {
+    fn finish(mut self, graveyard: &Arc<Graveyard>) -> Result<(Replayed, State)> {
+        self.state.find_uncounted();
         let mut listed = levels::Listed::new(graveyard, &self.blobs.live);
         let born = |(&id, volume): (&VolumeId, &Arc<VolumeState>)| Born {
             id,
@@ -420,6 +421,7 @@ impl<'a> Replay<'a> {
             owner: volume.owner,
             forked: volume.forked,
             family: id,
+            quota: volume.quota,
             tree: self.streams.tree(id, volume, listed.levels(&volume.levels)),
         };
         let mut volumes: Vec<Born> = self.state.volumes.iter().map(born).collect();

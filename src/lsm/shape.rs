@@ -26,6 +26,7 @@ use crate::lsm::manifest::{Edit, Manifest, VolumeId};
 use crate::lsm::memtable::Memtable;
 use crate::lsm::store::Shared;
 use crate::lsm::table::Home;
+use crate::lsm::tally::Tally;
 use crate::lsm::volume::{Tree, Volume};
 use crate::lsm::{Result, SeqNo};
 use std::sync::Arc;
@@ -101,6 +102,7 @@ impl Change {
         if let Some(seq) = self.flushed() {
             to.immutable.pop();
             to.flushed = seq;
+            to.tally += self.tally();
         }
         to
     }
@@ -133,6 +135,14 @@ impl Change {
         match self {
             Change::Flush { memtable, .. } => Some(memtable.last_seq()),
             Change::Compaction { .. } => None,
+        }
+    }
+
+    /// What moves to the tally of the tables.
+    fn tally(&self) -> Tally {
+        match self {
+            Change::Flush { memtable, .. } => memtable.tally(),
+            Change::Compaction { .. } => Tally::default(),
         }
     }
 
@@ -180,9 +190,11 @@ impl Change {
     fn edits(&self, next: &[Next]) -> Vec<Edit> {
         let mut edits = Vec::new();
         let mut named = false;
+        let tally = self.tally();
         for Next { volume, like, .. } in next {
             let volume = volume.id();
             edits.extend(self.flushed().map(|seq| Edit::Flushed { volume, seq }));
+            edits.extend((!tally.is_zero()).then_some(Edit::Tally { volume, tally }));
             let is_own = |level: usize| !like.iter().any(|(n, _)| *n == level);
             let removed = self.removed().iter().filter(|(level, _)| is_own(*level));
             edits.extend(removed.map(|&(level, number)| Edit::RemoveTable { volume, level, number }));

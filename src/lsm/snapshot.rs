@@ -67,6 +67,10 @@ impl Snapshot {
         Snapshot { volume, seq }
     }
 
+    pub(crate) fn volume(&self) -> &Volume {
+        &self.volume
+    }
+
     /// The sequence number that the snapshot reads at.
     pub fn seq(&self) -> SeqNo {
         self.seq

@@ -17,6 +17,7 @@
 //! `Staged::gathered` is held over the insertion into the volume's own memtable; nothing else is sought under it.
 
 use crate::lsm::log::record::HEADER_LEN;
+use crate::lsm::tally::Quota;
 use crate::lsm::volume::{Born, Tree, Volume};
 use crate::lsm::{Batch, Error, Result, SeqNo};
 use parking_lot::Mutex;
@@ -81,7 +82,9 @@ impl Volume {
         let below: Vec<_> = tree.memtables().cloned().collect();
         let tree = Tree { memtable: Arc::default(), immutable: below, ..Tree::clone(&tree) };
         let (id, name, family) = (self.id(), self.name(), self.family());
-        let born = Born { id, name, owner: None, forked: 0, family, tree };
+        // The real volume has the quota: what counts is what is written there in the end.
+        let quota = Quota::default();
+        let born = Born { id, name, owner: None, forked: 0, family, quota, tree };
         let staged = Staged { gathered: Mutex::default(), seq: AtomicU64::new(seq), limit };
         Ok(Arc::new(Volume::new(self.shared_arc().clone(), born).with_staged(staged)))
     }

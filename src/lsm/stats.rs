@@ -267,6 +267,21 @@ pub struct LogSegmentStats {
     pub bytes: u64,
 }
 
+/// What a volume holds. The members are those of [`VolumeStats`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[allow(missing_docs, reason = "they are described there")]
+pub struct VolumeUsage {
+    pub name: String,
+    pub snapshot_of: Option<String>,
+    pub files: Option<u64>,
+    pub logical_bytes: Option<u64>,
+    pub quota_files: Option<u64>,
+    pub quota_bytes: Option<u64>,
+    pub bytes: u64,
+    pub own_bytes: u64,
+    pub shared_bytes: u64,
+}
+
 /// A volume's shape.
 #[derive(Debug, Clone, Serialize)]
 pub struct VolumeStats {
@@ -274,11 +289,21 @@ pub struct VolumeStats {
     pub name: String,
     /// The volume that it is a snapshot of, if it is one.
     pub snapshot_of: Option<String>,
-    /// Bytes of its tables, and of the values in blob files that they point to: compressed, and with what
-    /// compactions have yet to drop.
+    /// Files in it, as the file system counts them; `None` if they were not counted yet.
+    pub files: Option<u64>,
+    /// Bytes of their contents, as the file system counts them.
+    pub logical_bytes: Option<u64>,
+    /// The most files that it may hold.
+    pub quota_files: Option<u64>,
+    /// The most bytes of contents that it may hold.
+    pub quota_bytes: Option<u64>,
+    /// Bytes of its tables, and of the values in blob files that they and memtables point to: compressed, and
+    /// with what compactions have yet to drop.
     pub bytes: u64,
-    /// Those in tables that no other volume or snapshot has: what its deletion would free.
+    /// Those in files that no other volume or snapshot has: what its deletion would free.
     pub own_bytes: u64,
+    /// Those in files that others have, too.
+    pub shared_bytes: u64,
     /// Bytes in the mutable memtable.
     pub memtable_bytes: usize,
     /// Bytes in each immutable memtable, newest first.

@@ -22,6 +22,7 @@ use crate::lsm::staged::Staged;
 use crate::lsm::stall::Stall;
 use crate::lsm::store::Shared;
 use crate::lsm::table::reader::CacheUse;
+use crate::lsm::tally::{Limits, Quota, Tally};
 use crate::lsm::{Error, Result, SeqNo, Value};
 use bytes::Bytes;
 use parking_lot::{MutexGuard, RwLock};
@@ -40,6 +41,10 @@ pub(crate) struct Tree {
     pub levels: Levels,
     /// The writes up to here are in tables.
     pub flushed: SeqNo,
+    /// What of the volume's tally came with its tables.
+    pub tally: Tally,
+    /// Does the tally lack what an earlier version wrote?
+    pub uncounted: bool,
 }
 
 impl Tree {
@@ -67,6 +72,7 @@ pub(crate) struct Born {
     pub owner: Option<VolumeId>,
     pub forked: SeqNo,
     pub family: VolumeId,
+    pub quota: Quota,
     pub tree: Tree,
 }
 
@@ -86,6 +92,7 @@ pub struct Volume {
     deleted: AtomicBool,
     /// What gathers its writes, if it is a staged one.
     staged: Option<Staged>,
+    pub(crate) limits: Limits,
     shared: Arc<Shared>,
     tree: RwLock<Arc<Tree>>,
     pub(crate) stall: Stall,
@@ -100,7 +107,7 @@ impl std::fmt::Debug for Volume {
 
 impl Volume {
     pub(crate) fn new(shared: Arc<Shared>, born: Born) -> Volume {
-        let Born { id, name, owner, forked, family, tree } = born;
+        let Born { id, name, owner, forked, family, quota, tree } = born;
         Volume {
             id,
             name: RwLock::new(name),
@@ -109,6 +116,7 @@ impl Volume {
             family,
             deleted: AtomicBool::new(false),
             staged: None,
+            limits: Limits::new(quota),
             shared,
             tree: RwLock::new(Arc::new(tree)),
             stall: Stall::default(),

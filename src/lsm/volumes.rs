@@ -31,6 +31,7 @@
 use crate::lsm::log::record::HEADER_LEN;
 use crate::lsm::manifest::{Edit, VolumeId};
 use crate::lsm::store::{Shared, Store};
+use crate::lsm::tally::Quota;
 use crate::lsm::volume::{Born, Tree, Volume};
 use crate::lsm::{Error, Result};
 use std::collections::HashMap;
@@ -211,8 +212,8 @@ impl Store {
         let seq = shared.commits.commit_edits(&shared.log, |_| record(&edits))?;
         *next_id += 1;
         shared.told.lock().tell(edits, seq);
-        let (name, tree) = (name.to_string(), Tree::default());
-        let born = Born { id, name, owner: None, forked: 0, family: id, tree };
+        let (name, quota, tree) = (name.to_string(), Quota::default(), Tree::default());
+        let born = Born { id, name, owner: None, forked: 0, family: id, quota, tree };
         let volume = Arc::new(Volume::new(shared.clone(), born));
         shared.directory.write().add([volume.clone()]);
         shared.syncs.note_write(shared.options.sync_interval);
@@ -251,7 +252,8 @@ impl Store {
         shared.told.lock().tell(vec![edit], seq);
         let flushed = if tree.immutable.is_empty() { seq } else { tree.flushed };
         let tree = Tree { memtable: Arc::default(), flushed, ..Tree::clone(&tree) };
-        let born = Born { id, name: to.to_string(), owner, forked: seq, family: from.family(), tree };
+        let (name, family, quota) = (to.to_string(), from.family(), from.quota());
+        let born = Born { id, name, owner, forked: seq, family, quota, tree };
         let volume = Arc::new(Volume::new(shared.clone(), born));
         shared.directory.write().add([volume.clone()]);
         shared.work.froze(id);
@@ -272,7 +274,7 @@ impl Store {
         let volume = self.volume(from)?;
         shared.check_free(None, to)?;
         let edits = vec![Edit::Volume { id: volume.id(), name: to.to_string() }];
-        self.change_volumes(edits, &[], |directory| directory.rename(&volume, None, to))
+        self.change_volumes(edits, &[], || (), |directory| directory.rename(&volume, None, to))
     }
 
     /// Deletes a volume and its snapshots. What no other refers to gives its room back.
@@ -286,7 +288,7 @@ impl Store {
         let volume = self.volume(name)?;
         let mut gone = shared.snapshots_of(&volume);
         gone.push(volume);
-        self.change_volumes(Vec::new(), &gone, |_| ())
+        self.change_volumes(Vec::new(), &gone, || (), |_| ())
     }
 
     /// Puts a volume in another's place: it takes that one's name and snapshots, and the other is
@@ -308,12 +310,18 @@ impl Store {
         }
         let (id, owner) = (with.id(), with.id());
         let snapshots = shared.snapshots_of(&old);
-        let mut edits = vec![Edit::Volume { id, name: name.to_string() }];
+        let quota = old.quota();
+        let mut edits = vec![Edit::Volume { id, name: name.to_string() }, Edit::Quota { volume: id, quota }];
         edits.extend(snapshots.iter().map(|snapshot| Edit::Owner { id: snapshot.id(), owner }));
-        self.change_volumes(edits, &[old], |directory| {
-            directory.rename(with, None, name);
-            snapshots.iter().for_each(|s| directory.rename(s, Some(owner), &s.name()));
-        })
+        self.change_volumes(
+            edits,
+            &[old],
+            || with.limits.set(quota),
+            |directory| {
+                directory.rename(with, None, name);
+                snapshots.iter().for_each(|s| directory.rename(s, Some(owner), &s.name()));
+            },
+        )
     }
 
     /// Keeps what a volume holds at this moment readable under a name, until it is deleted.
@@ -347,7 +355,7 @@ impl Store {
         let _naming = self.shared().naming.lock();
         self.check_writable()?;
         let snapshot = self.snapshot(volume, name)?;
-        self.change_volumes(Vec::new(), &[snapshot], |_| ())
+        self.change_volumes(Vec::new(), &[snapshot], || (), |_| ())
     }
 
     /// Sets a volume back to one of its snapshots, which it keeps, in one step. `keep` may write to what
@@ -381,16 +389,18 @@ impl Store {
         left.iter().try_for_each(|volume| self.delete_volume(&volume.name()))
     }
 
-    fn check_writable(&self) -> Result<()> {
+    pub(crate) fn check_writable(&self) -> Result<()> {
         self.check_open()?;
         self.shared().read_only.check()
     }
 
-    /// Logs that volumes go and `edits`, in one record, then does both here. `naming` is held.
-    fn change_volumes(
+    /// Logs that volumes go and `edits`, in one record, then does both here. `naming` is held. `at_once` is done
+    /// between two writes: what comes later in the order sees it, even if the log refuses the record.
+    pub(crate) fn change_volumes(
         &self,
         edits: Vec<Edit>,
         gone: &[Arc<Volume>],
+        at_once: impl FnOnce(),
         change: impl FnOnce(&mut Directory),
     ) -> Result<()> {
         let shared = self.shared();
@@ -400,6 +410,7 @@ impl Store {
         // A write that comes later in the order is refused.
         let logged = shared.commits.commit_edits(&shared.log, |_| {
             gone.iter().for_each(|volume| volume.set_deleted(true));
+            at_once();
             record(&all)
         });
         let seq = logged.inspect_err(|_| gone.iter().for_each(|volume| volume.set_deleted(false)))?;

@@ -28,6 +28,7 @@ use crate::lsm::key::MAX_SEQ;
 use crate::lsm::log::record::{HEADER_LEN, RecordKind};
 use crate::lsm::log::{Log, PendingRecord};
 use crate::lsm::memtable::Memtable;
+use crate::lsm::tally::Tally;
 use crate::lsm::volume::Volume;
 use crate::lsm::{Batch, Error, Result, SeqNo};
 use parking_lot::{Condvar, Mutex};
@@ -139,14 +140,15 @@ impl Commits {
         step()
     }
 
-    /// Commits one record of `count` writes to `volume`; returns its last sequence number. `refer` tells the
-    /// memtable what the record points to, once it is in the log.
+    /// Commits one record of `count` writes to `volume`, which changes its tally; returns its last sequence
+    /// number. `refer` tells the memtable what the record points to, once it is in the log.
     pub fn commit(
         &self,
         log: &Log,
         volume: &Volume,
         bytes: Vec<u8>,
         count: usize,
+        tally: Tally,
         refer: impl FnOnce(&Memtable),
     ) -> Result<SeqNo> {
         let mut memtable = None;
@@ -154,8 +156,11 @@ impl Commits {
             if volume.is_deleted() {
                 return Err(Error::NoVolume(volume.name()));
             }
-            let current = memtable.insert(volume.tree().memtable.clone());
+            let tree = volume.tree();
+            volume.check_quota(&tree, tally)?;
+            let current = memtable.insert(tree.memtable.clone());
             current.note(first_seq, last_seq);
+            current.count(tally);
             Ok(bytes)
         })?;
         let memtable = memtable.expect("a place was taken in it");
@@ -163,6 +168,9 @@ impl Commits {
             refer(&memtable);
             insert(&memtable, place.first_seq, record);
         });
+        if inserted.is_err() {
+            memtable.count(-tally);
+        }
         self.publish(place.ticket, place.last_seq);
         inserted.map(|()| place.last_seq)
     }
@@ -372,7 +380,7 @@ impl Volume {
     ///
     /// # Errors
     /// Nothing of the batch was written. [`Error::TooLarge`], [`Error::BadPatch`], [`Error::Closed`], [`Error::ReadOnly`]
-    /// after an earlier failure of the disk, [`Error::Disk`] (a full disk: try again when there is room).
+    /// after an earlier failure of the disk, [`Error::OverQuota`], [`Error::Disk`] (a full disk: try again when there is room).
     pub fn write(&self, batch: Batch) -> Result<SeqNo> {
         let started = self.shared().metrics.write_started();
         if !batch.is_empty() {
@@ -430,11 +438,13 @@ impl Volume {
             return Err(Error::IsSnapshot(self.name()));
         }
         shared.read_only.check()?;
-        let deleted = batch.deleted();
+        let (deleted, tally) = (batch.deleted(), batch.tally());
+        // Again when the batch has its place. What is refused here writes no large values.
+        self.admits(tally)?;
         let (batch, blob) = self.separate(batch)?;
         let logged_len = batch.encoded_len();
         let committed = batch.into_record(self.id()).and_then(|record| {
-            shared.commits.commit(&shared.log, self, record, count, |memtable| {
+            shared.commits.commit(&shared.log, self, record, count, tally, |memtable| {
                 memtable.note_deleted(deleted);
                 if frees_room {
                     memtable.note_frees_room();

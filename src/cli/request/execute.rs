@@ -2,7 +2,7 @@
 
 use crate::cli::error::{CliError, Result};
 use crate::cli::print::written;
-use crate::cli::request::{Request, archive, batch, files, stats, volumes};
+use crate::cli::request::{Request, archive, batch, diff, files, stats, usage, volumes};
 use crate::cli::store::OpenStore;
 use crate::fs::mount::table::DeviceNumber;
 use crate::fs::{Caller, Files};
@@ -65,6 +65,11 @@ impl Request {
             Request::Compact => job.engine(job.store.engine().compact()),
             Request::CreateVolume { name } => volumes::create(job, name),
             Request::ListVolumes => volumes::list(job),
+            Request::ShowUsage { volume, quotas, json } => {
+                usage::show(job, volume.as_deref(), *quotas, *json)
+            }
+            Request::SetQuota { volume, files, bytes } => usage::set_quota(job, volume, *files, *bytes),
+            Request::Diff { from, to } => diff::print(job, from, to),
             Request::RenameVolume { name, new_name } => volumes::rename(job, name, new_name),
             Request::DeleteVolume { name } => volumes::delete(job, name),
             Request::Fork { from, to } => volumes::fork(job, from, to),

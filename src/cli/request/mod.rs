@@ -22,9 +22,11 @@
 
 mod archive;
 mod batch;
+mod diff;
 mod execute;
 pub mod files;
 mod stats;
+mod usage;
 mod volumes;
 
 pub use execute::Job;
@@ -69,6 +71,12 @@ pub enum Request {
     CreateVolume { name: String },
     /// Print the names of volumes and snapshots.
     ListVolumes,
+    /// Print what volumes and snapshots hold, or one of them; with `quotas` what volumes hold and may hold.
+    ShowUsage { volume: Option<String>, quotas: bool, json: bool },
+    /// Set how much a volume may hold; what is `None` stays.
+    SetQuota { volume: String, files: Option<Limit>, bytes: Option<Limit> },
+    /// Print the paths that differ between two volumes or snapshots.
+    Diff { from: String, to: String },
     /// Give a volume another name.
     RenameVolume { name: String, new_name: String },
     /// Delete a volume with its snapshots.
@@ -83,6 +91,15 @@ pub enum Request {
     DeleteSnapshot { volume: String, name: String },
     /// Set a volume back to one of its snapshots.
     Restore { volume: String, snapshot: String },
+}
+
+/// How much of something there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Limit {
+    /// As much as there is room for.
+    None,
+    /// So much.
+    AtMost(u64),
 }
 
 /// Bytes that are no request, and why.

@@ -4,7 +4,7 @@ use crate::cli::error::Result;
 use crate::cli::print::{escape, written};
 use crate::cli::request::Job;
 use crate::fs;
-use crate::lsm::{self, Store};
+use crate::fs::host::volumes_and_snapshots;
 
 /// Makes a change durable.
 fn keep<T>(job: &Job<'_>, changed: fs::Result<T>) -> Result<()> {
@@ -42,18 +42,9 @@ pub fn restore(job: &Job<'_>, volume: &str, snapshot: &str) -> Result<()> {
 
 /// Prints the names of volumes, and after each those of its snapshots.
 pub fn list(job: &mut Job<'_>) -> Result<()> {
-    let names = job.engine(volumes_and_snapshots(job.store.engine()))?;
+    let all = job.engine(volumes_and_snapshots(job.store.engine()))?;
+    let names: Vec<String> = all.into_iter().map(|(name, _)| name).collect();
     print(job, &names)
-}
-
-fn volumes_and_snapshots(store: &Store) -> lsm::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for volume in store.volumes()? {
-        names.push(volume.name());
-        let snapshots = store.snapshots(&volume)?;
-        names.extend(snapshots.iter().map(|s| format!("{}@{}", volume.name(), s.name())));
-    }
-    Ok(names)
 }
 
 /// Prints the names of a volume's snapshots.

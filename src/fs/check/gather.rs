@@ -3,12 +3,14 @@
 use super::{Field, Findings, Mend, Place, entry_place, has_contents};
 use crate::fs::attr::{FileKind, Ino, ROOT};
 use crate::fs::entry::{
-    CHUNK_SIZE, Entry, PAGE_SIZE, Record, decode_counter, decode_page_map, decode_parent, pages_of,
+    CHUNK_SIZE, Entry, PAGE_SIZE, Record, decode_counter, decode_orphan, decode_page_map, decode_parent,
+    pages_of,
 };
 use crate::fs::import::block as import_block;
 use crate::fs::keys;
 use crate::fs::node::{Outcome, check_name};
-use crate::lsm::{Scan, Volume};
+use crate::fs::tally::of_record;
+use crate::lsm::{Scan, Tally, Volume};
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
 
@@ -88,6 +90,7 @@ pub(super) struct Gathered {
     /// Inode numbers of imports that did not come to their end: the next open removes what has them.
     imports: Vec<Range<Ino>>,
     pub records: u64,
+    pub tally: Tally,
 }
 
 impl Gathered {
@@ -137,12 +140,16 @@ impl Gathered {
         if self.imports.iter().any(|block| block.contains(&ino)) {
             return Ok(());
         }
+        self.tally += of_record(key, head, || Ok(scan.tail()?.len()))?;
         self.largest = self.largest.max(ino);
         match key[0] {
             b'd' => self.chunk(ino, key, head),
             b'e' => self.entry(volume, scan)?,
             b'i' => self.shared(volume, scan, ino)?,
-            b'o' if key.len() == keys::PREFIX_LEN => self.orphans.push(ino),
+            b'o' if key.len() == keys::PREFIX_LEN => match decode_orphan(head) {
+                Ok(_) => self.orphans.push(ino),
+                Err(what) => self.bad(key, what),
+            },
             b'p' if key.len() == keys::PREFIX_LEN => match decode_parent(head) {
                 Ok(record) => _ = self.parents.insert(ino, (record.parent, record.name)),
                 Err(what) => self.bad(key, what),

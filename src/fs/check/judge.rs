@@ -6,7 +6,7 @@ use crate::fs::attr::{Caller, FileKind, Ino, ROOT, Timestamp};
 use crate::fs::entry::{CHUNK_SIZE, Entry, Record, encode_counter, encode_link, encode_parent};
 use crate::fs::keys;
 use crate::fs::node::Outcome;
-use crate::lsm::Volume;
+use crate::lsm::{Tally, Volume};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Directories deeper than this are taken for an endless loop.
@@ -30,6 +30,7 @@ pub(super) fn judge(volume: &Volume, mut all: Gathered) -> Outcome<Report> {
     contents_of_nobody(volume, &mut all)?;
     attributes(&mut all);
     counter(&mut all);
+    tally(volume, &mut all);
     let findings = std::mem::take(&mut all.findings);
     let finding = |(place, what, mends)| Finding { place: readable(&all.dirs, &place), what, mends };
     Ok(Report {
@@ -275,9 +276,24 @@ fn counter(all: &mut Gathered) {
     }
 }
 
+/// The volume's tally is what its records count. Where they do not fit together it is not looked at: what
+/// mends them changes it.
+fn tally(volume: &Volume, all: &mut Gathered) {
+    let Some(said) = volume.tally().filter(|said| *said != all.tally && all.findings.list.is_empty()) else {
+        return;
+    };
+    let Tally { files, bytes } = all.tally;
+    let what = format!(
+        "its tally is {} files and {} bytes and should be {files} files and {bytes} bytes",
+        said.files, said.bytes
+    );
+    all.findings.add(Place::Volume, what, vec![Mend::Count(all.tally)]);
+}
+
 /// A place for people: its path, if the directories lead there.
 fn readable(dirs: &BTreeMap<Ino, Dir>, place: &Place) -> String {
     match place {
+        Place::Volume => "the volume".to_string(),
         Place::Key(key) => format!("record {}", keys::readable(key)),
         Place::Inode(ino) if dirs.contains_key(ino) => path(dirs, *ino, b""),
         Place::Inode(ino) => format!("inode {ino}"),

@@ -7,7 +7,7 @@ use crate::fs::entry::Entry;
 use crate::fs::error::{Context, Result, Subject};
 use crate::fs::keys;
 use crate::fs::node::Outcome;
-use crate::lsm::{Batch, Volume};
+use crate::lsm::{Batch, Store, Volume};
 use std::ops::Bound;
 
 /// Rounds of checking and mending.
@@ -22,23 +22,27 @@ pub struct Mended {
     pub left: Vec<Finding>,
 }
 
-/// Mends a volume's records until nothing is found any more, or nothing more can be done.
-pub fn mend(volume: &Volume) -> Result<Mended> {
+/// Mends a volume's records until nothing is found any more, or nothing more can be done. Of a snapshot, which
+/// takes no writes, only the tally.
+pub fn mend(store: &Store, volume: &Volume) -> Result<Mended> {
     let mut mended = Vec::new();
     for _ in 0..ROUNDS_MAX {
         let report = check(volume, &mut || ())?;
-        let (mends, left): (Vec<_>, Vec<_>) = report.findings.into_iter().partition(|f| !f.mends.is_empty());
+        let can_be = |mend: &Mend| !volume.is_snapshot() || matches!(mend, Mend::Count(_));
+        let is_mendable = |f: &Finding| !f.mends.is_empty() && f.mends.iter().all(can_be);
+        let (mends, left): (Vec<_>, Vec<_>) = report.findings.into_iter().partition(is_mendable);
         if mends.is_empty() {
             return Ok(Mended { mended, left });
         }
-        let apply = || mends.iter().flat_map(|finding| &finding.mends).try_for_each(|one| apply(volume, one));
+        let apply =
+            || mends.iter().flat_map(|finding| &finding.mends).try_for_each(|one| apply(store, volume, one));
         apply().context("mend", || Subject::FileSystem)?;
         mended.extend(mends);
     }
     Ok(Mended { mended, left: check(volume, &mut || ())?.findings })
 }
 
-fn apply(volume: &Volume, mend: &Mend) -> Outcome<()> {
+fn apply(store: &Store, volume: &Volume, mend: &Mend) -> Outcome<()> {
     let mut batch = Batch::new();
     match mend {
         Mend::Delete(key) => batch.delete(key),
@@ -52,9 +56,10 @@ fn apply(volume: &Volume, mend: &Mend) -> Outcome<()> {
                 batch.put_split(key, &record.encode(), &value.tail);
             }
         }
+        Mend::Count(tally) => store.correct_tally(volume, *tally)?,
         Mend::SayAttributes(ino) => {
             if let Some(key) = place_of(volume, *ino)? {
-                return apply(volume, &Mend::Change { key, field: super::Field::HasXattrs(true) });
+                return apply(store, volume, &Mend::Change { key, field: super::Field::HasXattrs(true) });
             }
         }
     }

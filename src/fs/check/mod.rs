@@ -8,7 +8,8 @@
 //! - names: an entry that only points to a file has the file's record and its `i inode directory name`; link
 //!   counts are the numbers of names, and of subdirectories;
 //! - contents: chunks belong to a file and lie below its size, and it says how many of their pages are stored;
-//! - extended attributes belong to a file that says that it has some; the counter of inode numbers is past all.
+//! - extended attributes belong to a file that says that it has some; the counter of inode numbers is past all;
+//! - the volume's tally is what its records count.
 //!
 //! Unlinked files that wait for the next open to give back their room (`o` records) are no problem.
 //!
@@ -25,7 +26,7 @@ use crate::fs::attr::{FileKind, Ino};
 use crate::fs::entry::Record;
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::keys;
-use crate::lsm::Volume;
+use crate::lsm::{Tally, Volume};
 use gather::Gathered;
 use std::fmt;
 
@@ -67,6 +68,8 @@ enum Mend {
     DeleteRange(Vec<u8>, Vec<u8>),
     /// The file's record, wherever its entry is, says that it has extended attributes.
     SayAttributes(Ino),
+    /// The volume's tally is this.
+    Count(Tally),
 }
 
 /// A field of a record and what it should be.
@@ -95,6 +98,7 @@ enum Place {
     Key(Vec<u8>),
     Entry(Ino, Box<[u8]>),
     Inode(Ino),
+    Volume,
 }
 
 /// What a check saw.

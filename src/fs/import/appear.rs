@@ -11,7 +11,7 @@ use crate::fs::error::Cause;
 use crate::fs::keys;
 use crate::fs::node::{Outcome, decode_entry};
 use crate::fs::xattr::check_xattr_name;
-use crate::lsm::Batch;
+use crate::lsm::{Batch, Tally};
 use std::ops::Range;
 
 /// Small contents of files in the target directory that its change writes, in bytes; other files' records stand in the
@@ -37,6 +37,12 @@ pub(super) struct Top {
 impl Top {
     pub fn new(member: Option<Member>, blocks: Vec<Range<Ino>>) -> Top {
         Top { records: Batch::new(), names: Vec::new(), subdirectories: 0, member, blocks }
+    }
+
+    /// All that is imported counts from the moment at which it appears: until then nothing leads to it, and a quota
+    /// can still refuse it.
+    pub fn count(&mut self, tally: Tally) {
+        self.records.count(tally);
     }
 
     /// Takes a record that has the target's stand-in for its directory; false for any other.
@@ -111,7 +117,7 @@ impl FileSystem {
             }
         }
         top.blocks.iter().for_each(|block| forget_block(&mut change.batch, block));
-        change.save(&dir);
+        change.save(&mut dir);
         change.commit()?;
         self.inodes.not_bare(target);
         Ok(top.names)

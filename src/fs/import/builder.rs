@@ -22,9 +22,10 @@ use crate::fs::entry::{
 use crate::fs::error::Cause;
 use crate::fs::keys;
 use crate::fs::node::{Outcome, check_name, decode_entry};
+use crate::fs::tally::of_record;
 use crate::fs::xattr::{VALUE_MAX, check_xattr_name};
-use crate::lsm::Value;
 use crate::lsm::ingest::Ingest;
+use crate::lsm::{Tally, Value};
 use rustix::fs::makedev;
 use std::collections::HashMap;
 use std::io::Read;
@@ -89,8 +90,8 @@ impl<'f> Builder<'f> {
     /// An import without files.
     pub fn start(fs: &'f FileSystem, target: Ino, options: &ImportOptions) -> Outcome<Builder<'f>> {
         // The first block's record comes first: all that was written before it is older than the import.
-        let block = fs.numbers.reserve_import(FIRST_BLOCK)?;
-        let ingest = fs.volume.ingest(options.memory)?;
+        let (block, seq) = fs.numbers.reserve_import(FIRST_BLOCK)?;
+        let ingest = fs.volume.ingest(options.memory, seq)?;
         let mut builder = Builder {
             fs,
             ingest,
@@ -128,7 +129,7 @@ impl<'f> Builder<'f> {
     fn number(&mut self) -> Outcome<Ino> {
         if self.blocks.last().is_none_or(|block| self.next == block.end) {
             let len = self.blocks.last().map_or(FIRST_BLOCK, |block| (block.end - block.start) * 2);
-            let block = self.fs.numbers.reserve_import(len.min(LAST_BLOCK))?;
+            let (block, _) = self.fs.numbers.reserve_import(len.min(LAST_BLOCK))?;
             self.add_block(block);
         }
         self.next += 1;
@@ -425,7 +426,8 @@ impl<'f> Builder<'f> {
             }
         };
         if gone.has_more() {
-            self.ingest.put(&keys::orphan(gone.ino), &encode_orphan(), b"")?;
+            let counted = encode_orphan(gone.tally().bytes as u64);
+            self.ingest.put(&keys::orphan(gone.ino), &counted, b"")?;
         }
         Ok(())
     }
@@ -442,8 +444,13 @@ impl<'f> Builder<'f> {
         let mut top = Top::new(self.top_member.take(), self.blocks.clone());
         let stand_in = self.top;
         let mut failed = None;
+        let mut tally = Tally::default();
         let finished = self.ingest.finish(&mut |key, head, tail| {
-            let taken = top.take(stand_in, target, key, head, tail);
+            let counted = of_record(key, head, || Ok(tail.len()));
+            let taken = counted.and_then(|counted| {
+                tally += counted;
+                top.take(stand_in, target, key, head, tail)
+            });
             Ok(taken.unwrap_or_else(|cause| {
                 failed.get_or_insert(cause);
                 true
@@ -451,7 +458,11 @@ impl<'f> Builder<'f> {
         });
         match failed {
             Some(cause) => Err(cause),
-            None => finished.map(|_| top).map_err(Cause::from),
+            None => {
+                finished?;
+                top.count(tally);
+                Ok(top)
+            }
         }
     }
 }

@@ -45,6 +45,11 @@ impl TreePath {
         self.names.starts_with(&other.names)
     }
 
+    /// The last name; empty for the root.
+    pub(in crate::fs) fn name(&self) -> &[u8] {
+        self.names.last().map_or(&[], |name| name)
+    }
+
     /// The last name, and the path before it; `None` for the root.
     pub(in crate::fs) fn split_last(&self) -> Option<(TreePath, &[u8])> {
         let (last, parents) = self.names.split_last()?;

@@ -4,6 +4,7 @@
 //! version of every key. It is positioned by `seek*`; before that, and past either end, it is not
 //! `valid`. After an error it is not valid either.
 
+pub mod difference;
 pub(crate) mod level;
 pub(crate) mod merge;
 pub mod scan;

@@ -26,12 +26,16 @@
 //! 17   inherits: id, from, sequence
 //!                                 volume `from`'s writes up to here are the volume's too
 //! 18   forked: id, sequence       the volume was forked there
+//! 19   tally: id, files, bytes    so many more came with the volume's tables (zigzag)
+//! 20   counted: id, 0 or 1        is the volume's tally all that it holds?
+//! 21   quota: id, files, bytes    how much the volume may hold: 0 for no limit, or one more than the limit
 //! ```
 //!
-//! Edits 4 and 12 to 14 are what a log record about volumes holds, too.
+//! Edits 4, 12 to 14 and 19 to 21 are what a log record about volumes holds, too.
 
 use crate::lsm::SeqNo;
 use crate::lsm::table::TableMeta;
+use crate::lsm::tally::{Quota, Tally};
 use crate::lsm::varint::{put, put_prefixed, take, take_prefixed, take_usize};
 use std::sync::Arc;
 
@@ -155,6 +159,27 @@ pub enum Edit {
         /// The sequence number.
         seq: SeqNo,
     },
+    /// So many more files and bytes came with a volume's tables.
+    Tally {
+        /// The volume.
+        volume: VolumeId,
+        /// How many more.
+        tally: Tally,
+    },
+    /// Is a volume's tally all that it holds?
+    Counted {
+        /// The volume.
+        volume: VolumeId,
+        /// Is it?
+        counted: bool,
+    },
+    /// How much a volume may hold.
+    Quota {
+        /// The volume.
+        volume: VolumeId,
+        /// How much.
+        quota: Quota,
+    },
 }
 
 /// What of a forked volume's writes is in memtables.
@@ -190,7 +215,9 @@ fn take_name(input: &mut &[u8]) -> Option<String> {
 impl Edit {
     /// May a log record about volumes hold it?
     pub fn is_of_log(&self) -> bool {
-        matches!(self, Edit::Volume { .. } | Edit::Fork { .. } | Edit::Delete(_) | Edit::Owner { .. })
+        let is_of_volumes =
+            matches!(self, Edit::Volume { .. } | Edit::Fork { .. } | Edit::Delete(_) | Edit::Owner { .. });
+        is_of_volumes || matches!(self, Edit::Tally { .. } | Edit::Counted { .. } | Edit::Quota { .. })
     }
 
     /// Appends the encoded edit.
@@ -281,6 +308,20 @@ impl Edit {
                 put_all(&mut rest, &[(*volume).into(), *seq]);
                 18
             }
+            Edit::Tally { volume, tally } => {
+                put(&mut rest, u64::from(*volume));
+                tally.put(&mut rest);
+                19
+            }
+            Edit::Counted { volume, counted } => {
+                put_all(&mut rest, &[(*volume).into(), (*counted).into()]);
+                20
+            }
+            Edit::Quota { volume, quota } => {
+                put(&mut rest, u64::from(*volume));
+                quota.put(&mut rest);
+                21
+            }
         };
         out.push(tag);
         put_prefixed(out, &rest);
@@ -324,6 +365,9 @@ impl Edit {
             }
             17 => Edit::Inherits { volume: take_id(rest)?, from: take_id(rest)?, seq: take(rest)? },
             18 => Edit::Forked { volume: take_id(rest)?, seq: take(rest)? },
+            19 => Edit::Tally { volume: take_id(rest)?, tally: Tally::take(rest)? },
+            20 => Edit::Counted { volume: take_id(rest)?, counted: take(rest)? > 0 },
+            21 => Edit::Quota { volume: take_id(rest)?, quota: Quota::take(rest)? },
             _ => return None,
         };
         Some(edit)

@@ -52,8 +52,10 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 /// The version of the format that this program writes, and the newest that it reads. From 2 on, tables may point
 /// to blob files, which an earlier program would take for a stranger's; from 3 on, the log may tell of volumes; from 4 on,
-/// tables may stand in packs.
-pub const VERSION: u32 = 4;
+/// tables may stand in packs; from 5 on, batches and the manifest keep tallies.
+pub const VERSION: u32 = 5;
+/// The first version that keeps tallies.
+const TALLIES: u32 = 5;
 const MAGIC: &[u8; 8] = b"lsmfsman";
 const SNAPSHOT_HEADER_LEN: usize = 40;
 /// A log of edits longer than this is followed by a new generation.
@@ -126,7 +128,8 @@ pub fn read(disk: &dyn Disk, names: &[String]) -> Result<Option<State>> {
     let name = snapshot_name(generation);
     let mut state = State::default();
     let bytes = read_whole(disk, &name)?;
-    let edits = decode_snapshot(&bytes, &name, generation)?;
+    let (version, edits) = decode_snapshot(&bytes, &name, generation)?;
+    state.keeps_no_tallies = version < TALLIES;
     apply_all(&mut state, edits, &name, SNAPSHOT_HEADER_LEN as u64)?;
     let name = edits_name(generation);
     if !names.contains(&name) {
@@ -175,7 +178,7 @@ pub(crate) fn frame_snapshot(edits: &[u8], generation: u64) -> Vec<u8> {
     out
 }
 
-fn decode_snapshot<'a>(bytes: &'a [u8], name: &str, generation: u64) -> Result<&'a [u8]> {
+fn decode_snapshot<'a>(bytes: &'a [u8], name: &str, generation: u64) -> Result<(u32, &'a [u8])> {
     let damaged = |offset, what: &str| Error::corruption(name, offset, what);
     let Some((header, edits)) = bytes.split_at_checked(SNAPSHOT_HEADER_LEN) else {
         return Err(damaged(0, "it is shorter than its header"));
@@ -193,7 +196,7 @@ fn decode_snapshot<'a>(bytes: &'a [u8], name: &str, generation: u64) -> Result<&
     if header[16..24] != generation.to_be_bytes() || header[24..32] != (edits.len() as u64).to_be_bytes() {
         return Err(damaged(16, "it belongs to another file"));
     }
-    Ok(edits)
+    Ok((found, edits))
 }
 
 fn replay_edits(state: &mut State, bytes: Bytes, name: &str, generation: u64) -> Result<()> {

@@ -9,6 +9,7 @@ use crate::lsm::SeqNo;
 use crate::lsm::key::MAX_SEQ;
 use crate::lsm::names::MAX_NUMBER;
 use crate::lsm::table::TableMeta;
+use crate::lsm::tally::{Quota, Tally};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -32,6 +33,12 @@ pub struct VolumeState {
     /// The volumes whose writes past `flushed` and up to a sequence number are this one's too: what was in
     /// memtables when it was forked.
     pub inherits: Vec<(VolumeId, SeqNo)>,
+    /// What of its tally came with its tables.
+    pub tally: Tally,
+    /// Does the tally lack what an earlier version wrote?
+    pub uncounted: bool,
+    /// How much it may hold.
+    pub quota: Quota,
     /// Its tables; in L0 newest first, in deeper levels by key.
     pub levels: Vec<LevelState>,
 }
@@ -55,6 +62,8 @@ pub struct State {
     pub absorbed: SeqNo,
     /// The volumes.
     pub volumes: BTreeMap<VolumeId, Arc<VolumeState>>,
+    /// Was it written by a version that kept no tallies? Then the log was, too.
+    pub keeps_no_tallies: bool,
     /// The tables that the edits of one record add.
     pub(crate) added: BTreeMap<u64, Arc<TableMeta>>,
 }
@@ -111,6 +120,9 @@ impl State {
                 volume.inherits.retain(|(_, up_to)| *up_to > seq);
             }
             Edit::Forked { volume, seq } => self.volume(volume)?.forked = sane_seq(seq)?,
+            Edit::Tally { volume, tally } => self.volume(volume)?.tally += tally,
+            Edit::Counted { volume, counted } => self.volume(volume)?.uncounted = !counted,
+            Edit::Quota { volume, quota } => self.volume(volume)?.quota = quota,
             Edit::Inherits { volume, from, seq } => {
                 self.volume(volume)?.inherits.push((from, sane_seq(seq)?));
             }
@@ -135,6 +147,13 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// After the log was replayed: what a version wrote that kept no tallies is not counted.
+    pub fn find_uncounted(&mut self) {
+        if std::mem::take(&mut self.keeps_no_tallies) {
+            self.volumes.values_mut().for_each(|volume| Arc::make_mut(volume).uncounted = true);
+        }
     }
 
     fn name(&mut self, id: VolumeId, name: String) -> Result<(), String> {
@@ -217,6 +236,15 @@ impl State {
             edits.push(Edit::Flushed { volume: id, seq: volume.flushed });
             if volume.forked > 0 {
                 edits.push(Edit::Forked { volume: id, seq: volume.forked });
+            }
+            if !volume.tally.is_zero() {
+                edits.push(Edit::Tally { volume: id, tally: volume.tally });
+            }
+            if volume.uncounted {
+                edits.push(Edit::Counted { volume: id, counted: false });
+            }
+            if !volume.quota.is_none() {
+                edits.push(Edit::Quota { volume: id, quota: volume.quota });
             }
             let inherits = volume.inherits.iter();
             edits.extend(inherits.map(|&(from, seq)| Edit::Inherits { volume: id, from, seq }));

@@ -102,6 +102,13 @@ impl Streams {
         }
         immutable.retain(|memtable| is_due(&memtable, MAX_SEQ));
         immutable.sort_by_key(|memtable| std::cmp::Reverse(memtable.first_seq()));
-        Tree { memtable: own.memtable.clone(), immutable, levels, flushed: volume.flushed }
+        Tree {
+            memtable: own.memtable.clone(),
+            immutable,
+            levels,
+            flushed: volume.flushed,
+            tally: volume.tally,
+            uncounted: volume.uncounted,
+        }
     }
 }

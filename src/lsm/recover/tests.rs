@@ -35,3 +35,56 @@ fn sequence_numbers_that_cannot_be_are_damage() {
     let refused = store.volume("main").unwrap().write(batch).unwrap_err();
     assert!(matches!(refused, Error::NoSequenceNumbers), "{refused}");
 }
+
+/// Makes a manifest's snapshot one of an earlier version.
+fn set_version(disk: &SimDisk, version: u8) -> Result<()> {
+    let listed = disk.list()?;
+    let name = listed.iter().map(|file| &file.name).find(|name| name.starts_with("manifest-")).unwrap();
+    let mut bytes = disk.read_file(name)?;
+    bytes[11] = version;
+    let sum = xxhash_rust::xxh3::xxh3_64(&[&bytes[..32], &bytes[40..]].concat());
+    bytes[32..40].copy_from_slice(&sum.to_be_bytes());
+    Ok(disk.write_file(name, &bytes)?)
+}
+
+#[test]
+fn what_an_earlier_version_wrote_is_not_counted_until_somebody_counts() -> Result<()> {
+    let options = || Options { background: false, ..Options::default() };
+    let disk = Arc::new(SimDisk::new(1));
+    let store = Store::open(disk.clone(), options())?;
+    let main = store.volume("main")?;
+    let put = |volume: &crate::lsm::Volume, bytes| {
+        let mut batch = crate::lsm::Batch::new();
+        batch.put(b"key", b"value");
+        batch.count(crate::lsm::Tally { files: 0, bytes });
+        volume.write(batch).map(drop)
+    };
+    put(&main, 0)?;
+    // Of this one the log tells, and not yet the manifest.
+    store.fork(&main, "fork")?;
+    let disk = Arc::new(disk.crash_keep_all());
+    set_version(&disk, 3)?;
+    let store = Store::open(disk.clone(), options())?;
+    assert_eq!(store.volume("fork")?.tally(), None);
+    let main = store.volume("main")?;
+    put(&main, 5)?;
+    assert_eq!(main.tally(), None);
+    // Nor is there a quota as long as nobody knows.
+    store.set_quota(&main, crate::lsm::Quota { files: Some(0), bytes: Some(0) })?;
+    put(&main, 5)?;
+    let held = crate::lsm::Tally { files: 1, bytes: 5 };
+    store.correct_tally(&main, held)?;
+    assert!(matches!(put(&main, 5), Err(Error::OverQuota { .. })));
+    store.fork(&main, "counted")?;
+    let check = |store: &Store| -> Result<()> {
+        let tally = |name| store.volume(name).map(|volume| volume.tally());
+        assert_eq!((tally("main")?, tally("fork")?, tally("counted")?), (Some(held), None, Some(held)));
+        Ok(())
+    };
+    check(&store)?;
+    let disk = Arc::new(disk.crash_keep_all());
+    let store = Store::open(disk.clone(), options())?;
+    check(&store)?;
+    store.close()?;
+    check(&Store::open(disk, options())?)
+}

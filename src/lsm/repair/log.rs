@@ -220,8 +220,11 @@ impl<'a> Salvage<'a> {
             let memtables = self.memtables.entry(reader).or_insert_with(|| vec![Arc::new(Memtable::new())]);
             let Some(memtable) = memtables.last() else { continue };
             memtable.note(first_seq, last);
-            if memtable.insert_batch(first_seq, payload.clone(), 0).is_err() {
-                repair.watch.problem(Error::corruption(name, offset, "a batch is malformed").into());
+            match memtable.insert_batch(first_seq, payload.clone(), 0) {
+                Ok(tally) => memtable.count(tally),
+                Err(()) => {
+                    repair.watch.problem(Error::corruption(name, offset, "a batch is malformed").into());
+                }
             }
         }
         self.last_seq = self.last_seq.max(last);
@@ -239,7 +242,8 @@ impl<'a> Salvage<'a> {
         unreadable: &BTreeSet<(u64, u64)>,
     ) -> Vec<u8> {
         let mut next = payload[..BATCH_HEADER_LEN].to_vec();
-        for write in Writes::new(payload).into_iter().flatten().map_while(std::result::Result::ok) {
+        let Some(mut writes) = Writes::new(payload) else { return next };
+        for write in writes.by_ref().map_while(std::result::Result::ok) {
             let pointer = Pointer::decode(write.tail()).filter(|_| write.kind.is_blob());
             let lost = pointer.filter(|pointer| unreadable.contains(&(pointer.file, pointer.offset)));
             let kind = if lost.is_some() { Kind::Tombstone } else { write.kind };
@@ -260,6 +264,7 @@ impl<'a> Salvage<'a> {
                 repair.watch.problem(Problem { error, keys: Some((key.clone(), Some(key))) });
             }
         }
+        next.extend_from_slice(writes.rest());
         next
     }
 }

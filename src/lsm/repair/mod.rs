@@ -179,6 +179,9 @@ impl Repair<'_> {
         let read = log::Salvage::of(self, framing, &numbers, &mut state, true, &blobs)?;
         let (memtables, end) = (read.memtables, read.segments_end);
         for (id, memtables) in &memtables {
+            if let Some(volume) = state.volumes.get_mut(id).map(Arc::make_mut) {
+                volume.tally += memtables.iter().map(|memtable| memtable.tally()).sum();
+            }
             let Some(table) = self.merge(Vec::new(), memtables)? else { continue };
             if let Some(volume) = state.volumes.get_mut(id).map(Arc::make_mut) {
                 volume.flushed = volume.flushed.max(table.largest_seq);
@@ -196,6 +199,7 @@ impl Repair<'_> {
     /// Writes a state as the newest manifest, then moves away what it replaces.
     fn install(&mut self, mut state: State) -> Result<()> {
         state.files = state.files.max(self.next_file);
+        state.find_uncounted();
         let names: Vec<String> = self.disk.list()?.into_iter().map(|file| file.name).collect();
         manifest::write_new(self.disk.as_ref(), manifest::next_generation(&names)?, &state)?;
         let old_manifests = names.into_iter().filter(|name| manifest::is_manifest_file(name));

@@ -98,6 +98,8 @@ impl Repair<'_> {
         // A log that is gone leaves its numbers behind.
         let end = end.max(state.log_start);
         end_log(&mut state, end);
+        // Nobody knows which of the tables' tallies the shape has.
+        state.keeps_no_tallies = true;
         let live: HashSet<TableFile> = state.live_tables().map(TableMeta::file).collect();
         let files = self.disk.list()?.into_iter().map(|file| file.name);
         let is_old = |name: &String| match table::parse_name(name) {

@@ -7,6 +7,7 @@ use crate::lsm::blob::gc::BlobUsage;
 use crate::lsm::compaction::Progress;
 use crate::lsm::levels::LiveTable;
 use crate::lsm::log::Segment;
+use crate::lsm::manifest::VolumeId;
 use crate::lsm::metrics::Metrics;
 use crate::lsm::stall::CauseCounters;
 use crate::lsm::store::{Shared, Store};
@@ -17,19 +18,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Store {
+    /// What each volume holds now, snapshots among them, in the order in which they were made.
+    pub fn usage(&self) -> Vec<VolumeUsage> {
+        each_volume(self.shared(), |_, _, usage| usage)
+    }
+
     /// The store's figures now.
     pub fn stats(&self) -> StoreStats {
         let shared = self.shared();
         let metrics = &*shared.metrics;
-        let all = shared.volumes();
-        let trees: Vec<Arc<Tree>> = all.iter().map(|volume| volume.tree()).collect();
-        let sharing = Sharing::among(&trees);
-        let by_id: HashMap<_, _> = all.iter().map(|volume| (volume.id(), volume)).collect();
-        let stats = |(volume, tree): (&Arc<Volume>, &Arc<Tree>)| {
-            let owner = volume.owner().and_then(|owner| by_id.get(&owner));
-            volume.stats(tree, sharing.of(tree), owner.map(|owner| owner.name()))
-        };
-        let volumes: Vec<VolumeStats> = all.iter().zip(&trees).map(stats).collect();
+        let volumes = each_volume(shared, |volume, tree, usage| volume.stats(tree, usage));
         let (reads, writes, disk) = (reads(metrics), writes(metrics), disk(metrics));
         let blobs = blobs(shared);
         StoreStats {
@@ -60,6 +58,19 @@ impl Store {
             volumes,
         }
     }
+}
+
+/// Asks each volume for something, snapshots among them, with what it holds of this moment.
+fn each_volume<T>(shared: &Shared, ask: impl Fn(&Volume, &Tree, VolumeUsage) -> T) -> Vec<T> {
+    let all = shared.volumes();
+    let trees: Vec<Arc<Tree>> = all.iter().map(|volume| volume.tree()).collect();
+    let sharing = Sharing::among(&trees);
+    let names: HashMap<VolumeId, String> = all.iter().map(|volume| (volume.id(), volume.name())).collect();
+    let answer = |(volume, tree): (&Arc<Volume>, &Arc<Tree>)| {
+        let owner = volume.owner().and_then(|owner| names.get(&owner)).cloned();
+        ask(volume, tree, volume.usage(tree, sharing.of(tree), owner))
+    };
+    all.iter().zip(&trees).map(answer).collect()
 }
 
 fn reads(metrics: &Metrics) -> ReadStats {
@@ -213,14 +224,37 @@ impl From<Segment> for LogSegmentStats {
 }
 
 impl Volume {
-    fn stats(&self, tree: &Tree, held: Held, snapshot_of: Option<String>) -> VolumeStats {
+    fn usage(&self, tree: &Tree, held: Held, snapshot_of: Option<String>) -> VolumeUsage {
+        let tally = (!tree.uncounted).then(|| tree.tally());
+        // Below zero it is only where a check has something to say.
+        let count = |number: i64| u64::try_from(number).unwrap_or(0);
+        let quota = self.quota();
+        VolumeUsage {
+            name: self.name(),
+            snapshot_of,
+            files: tally.map(|tally| count(tally.files)),
+            logical_bytes: tally.map(|tally| count(tally.bytes)),
+            quota_files: quota.files,
+            quota_bytes: quota.bytes,
+            bytes: held.own + held.shared,
+            own_bytes: held.own,
+            shared_bytes: held.shared,
+        }
+    }
+
+    fn stats(&self, tree: &Tree, usage: VolumeUsage) -> VolumeStats {
         let tables =
             |level: &[Arc<LiveTable>]| level.iter().map(|table| TableStats::from(&***table)).collect();
         VolumeStats {
-            name: self.name(),
-            snapshot_of,
-            bytes: held.own + held.shared,
-            own_bytes: held.own,
+            name: usage.name,
+            snapshot_of: usage.snapshot_of,
+            files: usage.files,
+            logical_bytes: usage.logical_bytes,
+            quota_files: usage.quota_files,
+            quota_bytes: usage.quota_bytes,
+            bytes: usage.bytes,
+            own_bytes: usage.own_bytes,
+            shared_bytes: usage.shared_bytes,
             memtable_bytes: tree.memtable.size(),
             immutable_bytes: tree.immutable.iter().map(|memtable| memtable.size()).collect(),
             stalls: StallStats {

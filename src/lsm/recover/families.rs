@@ -51,6 +51,7 @@ impl Families {
 mod tests {
     use super::*;
     use crate::lsm::memtable::Memtable;
+    use crate::lsm::tally::Quota;
     use crate::lsm::volume::Tree;
     use std::sync::Arc;
 
@@ -61,6 +62,7 @@ mod tests {
             id,
             name: String::new(),
             owner: None,
+            quota: Quota::default(),
             forked: 0,
             family: 0,
             tree: Tree {

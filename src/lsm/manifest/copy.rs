@@ -46,7 +46,7 @@ pub(crate) fn last_known(disk: &dyn Disk, names: &[String]) -> Result<Option<Sta
             }
             let bytes = read_whole(disk, &name)?;
             let mut state = State::default();
-            let Ok(edits) = decode_snapshot(&bytes, &name, generation) else { continue };
+            let Ok((_, edits)) = decode_snapshot(&bytes, &name, generation) else { continue };
             if apply_all(&mut state, edits, &name, SNAPSHOT_HEADER_LEN as u64).is_err() {
                 continue;
             }

@@ -123,6 +123,28 @@ fn a_batch_that_fails_changes_nothing_and_names_the_operation() {
     audit(&f);
 }
 
+/// What is asked of a path that leads through a file is no failure, least of all after the batch was applied.
+#[test]
+fn versions_are_those_that_are_read_afterwards() {
+    let f = Fixture::new();
+    file(&f.fs, "a", b"a");
+    file(&f.fs, "kept", b"k");
+    let asked = ["a", "a/b", "a/b/c", "kept", "d", "d/e/f", "none", "/"];
+    let operations = [
+        &[put("a", &b"x"[..]), put("d/e/f", vec![1; 100_000]), expect("a/b/c", Expect::Absent)][..],
+        &asked.map(version),
+        &[put("d/e/g", &b"y"[..])],
+    ]
+    .concat();
+    let versions = f.fs.apply_all(&operations).unwrap();
+    let read = asked.map(|at| Tree::new(&f.fs).version(&path(at)).unwrap());
+    assert_eq!(versions, read);
+    assert_eq!(read.map(|version| version.is_some()), [true, false, false, true, true, true, false, true]);
+    let again = asked.map(version);
+    assert_eq!(f.fs.apply_all(&again).unwrap(), read);
+    audit(&f);
+}
+
 #[test]
 fn versions_change_with_every_change_and_with_nothing_else() {
     let mut f = Fixture::small_memtables();

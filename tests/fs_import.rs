@@ -379,6 +379,56 @@ fn archives_that_make_no_sense_change_nothing() {
     audit_all(&f);
 }
 
+/// Numbers and lists that nobody means, in archives that are whole.
+#[test]
+fn archives_that_go_past_all_bounds_change_nothing() {
+    let f = Fixture::new();
+    // A member with a pax header of these records.
+    let with = |kind: u8, records: &[u8]| {
+        let mut archive = Archive::new();
+        // Without headers of their own.
+        let plain = Member {
+            atime: None,
+            mtime: Timestamp { secs: 1, nanos: 0 },
+            gid: 1,
+            ..member("", MemberKind::File)
+        };
+        let mut add = |path: &str, data: &[u8]| {
+            archive.add(&Member { path: path.into(), size: data.len() as u64, ..plain.clone() }, data);
+        };
+        add("pax", records);
+        add("a", b"x");
+        let mut bytes = archive.end();
+        bytes[156] = kind;
+        let sum: u32 = (0..512).map(|at| if (148..156).contains(&at) { 32 } else { bytes[at].into() }).sum();
+        bytes[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        bytes
+    };
+    let record = |text: &str| format!("{} {text}\n", text.len() + 4).into_bytes();
+    let many = b"5 a=\n".repeat(600_000);
+    for (archive, said) in [
+        (with(b'x', &record("size=18446744073709551615")), "length"),
+        (with(b'x', &record("size=9223372036854775808")), "length"),
+        (with(b'x', &record("size=9223372036854775807")), "too large"),
+        (with(b'x', &record("GNU.sparse.size=18446744073709551615")), "sparse"),
+        (with(b'x', &many), "too many records"),
+        (with(b'g', &many), "too many records"),
+        (with(b'x', &record("path=a\0b")), "zero byte"),
+    ] {
+        let refused = import(&f, &archive, "target").unwrap_err().to_string();
+        assert!(refused.contains(said), "{said}: {refused}");
+        assert_eq!(tree(&f).len(), 1);
+    }
+    let mut deep = Archive::new();
+    deep.file("d/".repeat(40_000), b"");
+    assert_eq!(errno(&import(&f, &deep.end(), "target").unwrap_err()), libc::ENAMETOOLONG);
+    let mut link = Archive::new();
+    link.kind("link", MemberKind::Symlink([vec![b'a'; 200], b"\0b".to_vec()].concat()));
+    assert!(import(&f, &link.end(), "target").unwrap_err().to_string().contains("zero byte"));
+    assert_eq!(tree(&f).len(), 1);
+    audit_all(&f);
+}
+
 #[test]
 fn many_names_in_a_directory_that_exists_and_many_directories() {
     let f = Fixture::new();
@@ -544,10 +594,16 @@ fn imports_and_writers_do_not_disturb_each_other() {
 fn without_owners_all_belongs_to_the_caller() {
     let f = Fixture::new();
     let mut archive = Archive::new();
-    archive.add(&Member { mode: 0o6755, ..member("program", MemberKind::File) }, b"");
+    let attribute = |name: &str| (name.as_bytes().to_vec(), b"\x01".to_vec());
+    let xattrs = ["security.capability", "trusted.a", "user.a"].map(attribute).to_vec();
+    archive.add(&Member { xattrs: xattrs.clone(), ..member("./", MemberKind::Directory) }, b"");
+    archive.add(&Member { mode: 0o6755, xattrs, ..member("program", MemberKind::File) }, b"");
     archive.add(&Member { mode: 0o2775, ..member("dir", MemberKind::Directory) }, b"");
     f.fs.import(&archive.end()[..], &path("/"), &ImportOptions::new(USER, false)).unwrap();
     let (program, dir) = (stat(&f, "program"), stat(&f, "dir"));
+    for ino in [ROOT, stat_ino(&f, "program")] {
+        assert_eq!(f.fs.listxattr(ino).unwrap()[..], b"user.a\0"[..]);
+    }
     assert_eq!((program.uid, program.gid, program.mode), (USER.uid, USER.gid, 0o755));
     assert_eq!((dir.uid, dir.mode), (USER.uid, 0o2775));
 }

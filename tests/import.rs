@@ -274,3 +274,52 @@ fn an_import_that_fails_says_why_and_leaves_nothing() {
     place.lsmfs("export", &["d/a", place.join("a.tar").to_str().unwrap()]).ok();
     assert_eq!(sh(&place.join(""), "tar xOf a.tar"), "2");
 }
+
+#[test]
+fn an_export_that_fails_leaves_what_was_there_and_a_device_is_written_to() {
+    let place = Place::new();
+    place.lsmfs("put", &["a", "--value", "1"]).ok();
+    let out = place.join("out.tar");
+    let to = out.to_str().unwrap();
+    fs::write(&out, "an older archive").unwrap();
+    place.lsmfs("export", &["--volume", "none", "/", to]).fails(1, &["none"]);
+    place.lsmfs("export", &["missing", to]).fails(1, &["missing", "no such file"]);
+    assert_eq!(fs::read(&out).unwrap(), b"an older archive");
+    place.lsmfs("export", &["/", place.join("none/out.tar").to_str().unwrap()]).fails(1, &["none/out.tar"]);
+    // Through a link, as a shell's redirection writes; with the modes of what it replaces.
+    sh(&place.join(""), "chmod 600 out.tar; ln -s out.tar link.tar");
+    place.lsmfs("export", &["/", place.join("link.tar").to_str().unwrap()]).ok();
+    assert_eq!(
+        sh(&place.join(""), "tar xOf out.tar ./a; stat -c %a out.tar; readlink link.tar"),
+        "1600\nout.tar\n"
+    );
+    let left = sh(&place.join(""), "ls -A");
+    assert_eq!(left, "link.tar\nout.tar\nstore\n");
+    // What is no file is neither replaced nor removed.
+    sh(&place.join(""), "mkfifo pipe");
+    let pipe = place.join("pipe");
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::read(pipe).unwrap()
+    });
+    place.lsmfs("export", &["/", pipe.to_str().unwrap()]).ok();
+    assert_eq!(reader.join().unwrap(), fs::read(&out).unwrap());
+    assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+    if rustix::process::geteuid().is_root() {
+        sh(&place.join(""), "mknod null c 1 3");
+        let null = place.join("null");
+        place.lsmfs("export", &["/", null.to_str().unwrap()]).ok();
+        place.lsmfs("export", &["missing", null.to_str().unwrap()]).fails(1, &["missing"]);
+        assert!(fs::symlink_metadata(&null).unwrap().file_type().is_char_device());
+    }
+}
+
+#[test]
+fn a_tree_may_be_deeper_than_files_may_be_open_at_first() {
+    let place = Place::new();
+    let script = "mkdir tree; cd tree; for n in $(seq 300); do mkdir d; cd d; done; echo deep >file";
+    sh(&place.join(""), script);
+    let import = format!("ulimit -Sn 256; {} import store tree", common::LSMFS);
+    assert_eq!(sh(&place.join(""), &import), "1 files, 301 directories\n");
+    assert_eq!(place.lsmfs("get", &[&format!("{}file", "d/".repeat(300))]).ok(), "deep\n");
+}

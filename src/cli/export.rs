@@ -1,16 +1,18 @@
 //! `lsmfs export`: a tree of files as a tar archive.
 
-use crate::cli::access::{self};
+use crate::cli::access;
 use crate::cli::error::{CliError, Result};
 use crate::cli::request::Request;
 use crate::cli::store::VolumeArg;
 use crate::fs::tree::TreePath;
 use clap::Args;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, IsTerminal};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use tempfile::Builder;
 
 /// Write a tar archive of a volume or snapshot, or a part of it
 ///
@@ -26,7 +28,7 @@ pub struct ExportArgs {
     /// The directory whose contents are taken, or a file
     #[arg(default_value = "/", hide_default_value = true)]
     path: OsString,
-    /// The archive; - is standard output
+    /// The archive, which takes the place of an older one once it is whole; - is standard output
     #[arg(default_value = "-")]
     file: PathBuf,
 }
@@ -42,13 +44,25 @@ pub fn run(args: &ExportArgs) -> Result<()> {
         }
         return access::run(&args.store, &request);
     }
+    to_file(args, &request)
+}
+
+/// Puts the archive in the file's place once it is whole. What is no file, but a pipe or a device, is written to.
+fn to_file(args: &ExportArgs, request: &Request) -> Result<()> {
     let failed = |error| CliError::system(args.file.display().to_string(), error);
-    let mut file = File::create(&args.file).map_err(failed)?;
-    let done = access::run_to(&args.store, &request, &mut io::empty(), &mut file);
-    let done = done.and_then(|()| file.sync_all().map_err(failed));
-    if done.is_err() {
-        // A part of an archive is of no use. What keeps it from being removed is no news after the error.
-        let _ = fs::remove_file(&args.file);
+    // Where links lead, as for a shell's redirection.
+    let path = fs::canonicalize(&args.file).unwrap_or_else(|_| args.file.clone());
+    let there = fs::metadata(&path).ok();
+    if there.as_ref().is_some_and(|there| !there.is_file()) {
+        let mut out = File::options().write(true).open(&path).map_err(failed)?;
+        return access::run_to(&args.store, request, &mut io::empty(), &mut out);
     }
-    done
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let permissions = there.map_or_else(|| Permissions::from_mode(0o666), |there| there.permissions());
+    let unfinished = Builder::new().prefix(".lsmfs-export.").permissions(permissions).tempfile_in(dir);
+    let mut unfinished = unfinished.map_err(failed)?;
+    access::run_to(&args.store, request, &mut io::empty(), &mut unfinished)?;
+    unfinished.as_file().sync_all().map_err(failed)?;
+    unfinished.persist(&path).map_err(|error| failed(error.error))?;
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
 }

@@ -9,6 +9,7 @@ use crate::fs::pack::{PackError, Packed, pack};
 use crate::fs::tree::TreePath;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufWriter, PipeReader, PipeWriter, Read};
@@ -42,8 +43,7 @@ pub struct ImportArgs {
 /// Imports.
 pub fn run(args: &ImportArgs) -> Result<()> {
     let at = TreePath::parse(args.at.as_bytes())?;
-    let owners = rustix::process::geteuid().is_root();
-    let request = Request::Import { volume: args.volume.name(), at, owners };
+    let request = Request::Import { volume: args.volume.name(), at };
     let failed = |error| CliError::system(args.source.display().to_string(), error);
     let bar = ProgressBar::no_length();
     if args.source.as_os_str() == "-" {
@@ -120,6 +120,9 @@ struct Packing {
 
 impl Packing {
     fn start(dir: &Path) -> io::Result<Packing> {
+        // A directory of each level is open. Should more not be allowed, what there is may do.
+        let files = getrlimit(Resource::Nofile);
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: files.maximum, ..files });
         let (archive, out) = io::pipe()?;
         let dir = dir.to_path_buf();
         let run = move || pack(&dir, BufWriter::with_capacity(BUFFER, out as PipeWriter));

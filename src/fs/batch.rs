@@ -158,6 +158,7 @@ impl FileSystem {
         let _names = self.locks.names.exclusive_every();
         let _inodes = self.locks.inodes.exclusive_every();
         let staging = self.stage().context("batch", || Subject::FileSystem).map_err(whole)?;
+        let before = staging.volume.visible_seq();
         let tree = Tree::new(&staging).on_behalf_of(caller);
         let _seat = news.listen_to(&staging);
         let mut asked: Vec<&TreePath> = Vec::new();
@@ -165,10 +166,13 @@ impl FileSystem {
             let done = operation.run(&tree, &mut asked);
             done.map_err(|error| BatchError { operation: Some(at), error })?;
         }
-        self.take_over(&staging).context("batch", || Subject::FileSystem).map_err(whole)?;
-        // Another stage reads what the real one now holds, without its locks.
-        let after = self.stage().context("batch", || Subject::FileSystem).map_err(whole)?;
-        asked.iter().map(|path| Tree::new(&after).version(path)).collect::<Result<_>>().map_err(whole)
+        // All that can fail comes before the write.
+        let seen = asked.iter().map(|path| tree.version(path)).collect::<Result<Vec<_>>>().map_err(whole)?;
+        let last_staged = staging.volume.visible_seq();
+        let last = self.take_over(&staging).context("batch", || Subject::FileSystem).map_err(whole)?;
+        // The batch's own writes have other numbers now, in the same order.
+        let real = |seq| if seq > before { last - (last_staged - seq) } else { seq };
+        Ok(seen.into_iter().map(|version| version.map(real)).collect())
     }
 
     /// What the files are at this moment, to be read however long it takes.
@@ -201,14 +205,14 @@ impl FileSystem {
         }
     }
 
-    /// Makes what was done in a staging file system. All locks are held.
-    fn take_over(&self, staged: &FileSystem) -> Outcome<()> {
+    /// Makes what was done in a staging file system; the number of the last write. All locks are held.
+    fn take_over(&self, staged: &FileSystem) -> Outcome<SeqNo> {
         let batch = staged.volume.staged_batch();
         let seq = self.volume.write_admitted(batch)?;
         self.written.take_over(&staged.written, seq);
         let settled = staged.staging.iter().flat_map(|staging| std::mem::take(&mut *staging.settled.lock()));
         settled.for_each(|node| self.settle(node));
-        Ok(())
+        Ok(seq)
     }
 }
 

@@ -8,6 +8,7 @@
 //!    with bounded memory. The archive's paths are resolved in what was imported, never in what was there before, and
 //!    no symbolic link is followed: nothing leads out of the target directory. ([`builder`])
 //! 3. **Installing.** The tables join the volume in one edit of the manifest. Nothing points to what is in them.
+//!    What members held that later ones replaced is given back, before anybody can have one of the files open.
 //! 4. **Appearing.** One change gives the top names their entries in the target directory, and deletes the `b`
 //!    records: one record in the log, all of it or nothing. ([`appear`])
 //!
@@ -49,7 +50,7 @@ pub const MEMORY: usize = 64 << 20;
 pub struct ImportOptions {
     /// Who owns what the archive only speaks of, and without `owners` everything.
     pub caller: Caller,
-    /// Owners as the archive says; else nothing has setuid or setgid.
+    /// Owners as the archive says; else no file has setuid, setgid or attributes that only root may set.
     pub owners: bool,
     /// Bytes held in memory of records that are to be sorted.
     pub memory: usize,
@@ -109,7 +110,12 @@ impl FileSystem {
             Ok(())
         })();
         let blocks = builder.blocks();
-        let done = built.and_then(|()| self.appear(target, builder.finish()?));
+        let done = built.and_then(|()| {
+            let top = builder.finish()?;
+            // Once others know of the files, orphan records are of such as may be open.
+            self.reclaim_replaced(&blocks);
+            self.appear(target, top)
+        });
         match done {
             Ok(names) => names.iter().for_each(|name| self.tell_name(target, name)),
             Err(error) => {
@@ -122,7 +128,6 @@ impl FileSystem {
         }
         self.tell_inode(target);
         self.wait_until_told();
-        self.reclaim_replaced(&blocks);
         Ok(imported)
     }
 }
@@ -133,5 +138,77 @@ impl Imported {
             MemberKind::Directory => self.directories += 1,
             _ => self.files += 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::SimDisk;
+    use crate::fs::archive::Writer;
+    use crate::fs::news::{Audience, Seat};
+    use crate::fs::{FsOptions, Ino, ROOT, Timestamp};
+    use crate::lsm::{Options, Store};
+    use std::ops::Bound;
+    use std::sync::{Arc, Weak};
+    use std::time::Duration;
+
+    /// Opens and removes a file when it is told of it.
+    #[derive(Debug)]
+    struct Opener(Weak<FileSystem>);
+
+    impl Audience for Opener {
+        fn name(&self, parent: Ino, name: &[u8]) {
+            let fs = self.0.upgrade().unwrap();
+            fs.lookup(parent, name).unwrap().unwrap();
+            fs.unlink(parent, name).unwrap();
+        }
+
+        fn inode(&self, _: Ino) {}
+
+        fn heard(&self, _: Duration) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_opened_and_removed_as_soon_as_it_appears_keeps_its_contents() {
+        let store = Arc::new(Store::open(Arc::new(SimDisk::new(1)), Options::default()).unwrap());
+        let fs = Arc::new(FileSystem::open(store, "main", FsOptions::default()).unwrap());
+        let opener = Arc::new(Opener(Arc::downgrade(&fs)));
+        let audience: Weak<Opener> = Arc::downgrade(&opener);
+        let seat = Arc::new(Seat { bits: 0, audience });
+        fs.seats.add(&seat);
+        let mut archive = Writer::new(Vec::new());
+        for byte in [1, 2] {
+            let member = Member {
+                path: b"a".to_vec(),
+                kind: MemberKind::File,
+                mode: 0o644,
+                uid: 0,
+                gid: 0,
+                mtime: Timestamp::now(),
+                atime: None,
+                xattrs: Vec::new(),
+                size: 100_000,
+                extents: None,
+            };
+            archive.member(&member).unwrap();
+            archive.data(&[byte; 100_000]).unwrap();
+        }
+        let archive = archive.finish().unwrap();
+        let options = ImportOptions::new(Caller::new(0, 0), true);
+        fs.import(&archive[..], &TreePath::default(), &options).unwrap();
+        assert_eq!(fs.lookup(ROOT, b"a").unwrap(), None);
+        let (from, to) = crate::fs::keys::orphans();
+        let mut scan = fs.volume.scan(Bound::Included(&from), Bound::Excluded(&to)).unwrap();
+        let mut orphans = Vec::new();
+        while scan.next().unwrap() {
+            orphans.extend(crate::fs::keys::orphan_ino(scan.key()));
+        }
+        let [open] = orphans[..] else { panic!("of the two files one is open: {orphans:?}") };
+        assert_eq!(fs.read(open, 0, 200_000).unwrap(), [2; 100_000][..]);
+        fs.forget(open, 1);
+        drop(seat);
     }
 }

@@ -6,10 +6,10 @@ use crate::cli::request::Job;
 use crate::fs::import::ImportOptions;
 use crate::fs::tree::TreePath;
 
-/// Imports the tar archive that is fed, and makes it durable. Owners are kept with `owners`.
-pub fn import(job: &mut Job<'_>, volume: &str, at: &TreePath, owners: bool) -> Result<()> {
+/// Imports the tar archive that is fed, and makes it durable. Owners are kept if root asks.
+pub fn import(job: &mut Job<'_>, volume: &str, at: &TreePath) -> Result<()> {
     let files = job.files(volume)?;
-    let options = ImportOptions::new(job.caller, owners);
+    let options = ImportOptions::new(job.caller, job.caller.uid == 0);
     let imported = files.import(&mut *job.input, at, &options)?;
     job.store.sync()?;
     written(writeln!(job.output, "{} files, {} directories", imported.files, imported.directories))

@@ -112,8 +112,10 @@ fn contents(len: u64, input: &mut dyn BufRead) -> Result<Vec<u8>> {
     }
     let mut contents = vec![0; len as usize + 1];
     input.read_exact(&mut contents).map_err(|error| CliError::system("read the contents", error))?;
-    contents.pop();
-    Ok(contents)
+    match contents.pop() {
+        Some(b'\n') => Ok(contents),
+        _ => Err(CliError::Refused(format!("the contents go on behind their {len} bytes"))),
+    }
 }
 
 /// How an operation is written, or that there is none of this name.
@@ -160,6 +162,7 @@ mod tests {
             ("put a", "usage: put PATH VALUE | put PATH < FILE"),
             ("expect a version x", "x is not a number"),
             ("put a << 5", "read the contents"),
+            ("put a << 3\nabcd", "go on behind"),
             ("put a << 999999999", "at most"),
             ("expect a", "usage: expect PATH absent | "),
             ("frob a", "frob: no such operation"),

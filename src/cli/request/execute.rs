@@ -48,7 +48,7 @@ impl Request {
             Request::Get { volume, path } => files::get(job, volume, path),
             Request::Version { volume, path } => files::version(job, volume, path),
             Request::Batch { volume } => batch::apply(job, volume),
-            Request::Import { volume, at, owners } => archive::import(job, volume, at, *owners),
+            Request::Import { volume, at } => archive::import(job, volume, at),
             Request::Export { volume, path } => archive::export(job, volume, path),
             Request::Put { volume, path } => files::put(job, volume, path),
             Request::Remove { volume, path, recursive, force } => {

@@ -44,8 +44,8 @@ pub enum Request {
     Version { volume: String, path: TreePath },
     /// Apply the operations that the input holds, in one step.
     Batch { volume: String },
-    /// Import the tar archive that is the input into a directory.
-    Import { volume: String, at: TreePath, owners: bool },
+    /// Import the tar archive that is the input into a directory; for root with the owners that it says.
+    Import { volume: String, at: TreePath },
     /// Print a tar archive of a directory or file.
     Export { volume: String, path: TreePath },
     /// Store the input under a path; makes missing directories.

@@ -3,7 +3,7 @@
 
 use super::acl_text;
 use super::sparse;
-use super::{Member, Timestamp};
+use super::{META_MAX, Member, Timestamp};
 
 /// Before the name of an extended attribute.
 pub const XATTR: &[u8] = b"SCHILY.xattr.";
@@ -17,6 +17,9 @@ const SELINUX: &[u8] = b"RHT.security.selinux";
 pub const XATTR_ACCESS: &[u8] = b"system.posix_acl_access";
 pub const XATTR_DEFAULT: &[u8] = b"system.posix_acl_default";
 
+/// What a record takes in memory beyond its bytes, about.
+const RECORD_OVERHEAD: usize = 64;
+
 /// What a pax header says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pax {
@@ -27,16 +30,26 @@ impl Pax {
     /// Reads the records.
     pub fn decode(mut bytes: &[u8]) -> Result<Pax, &'static str> {
         let mut pax = Pax::default();
+        let mut held = 0;
         while !bytes.is_empty() {
             if bytes.iter().all(|byte| *byte == 0) {
                 break;
             }
             let (record, rest) = next(bytes).ok_or("a pax header is malformed")?;
             let at = record.iter().position(|byte| *byte == b'=').ok_or("a pax record has no value")?;
+            held += record.len() + RECORD_OVERHEAD;
+            if held > META_MAX as usize {
+                return Err("a pax header has too many records");
+            }
             pax.records.push((record[..at].to_vec(), record[at + 1..].to_vec()));
             bytes = rest;
         }
         Ok(pax)
+    }
+
+    /// The bytes that it takes in memory, about.
+    pub fn held(&self) -> usize {
+        self.records.iter().map(|(key, value)| key.len() + value.len() + RECORD_OVERHEAD).sum()
     }
 
     /// Adds a record.

@@ -12,6 +12,9 @@ const PIECE: usize = 256 << 10;
 /// What is read after the end at most, so that who writes the archive is not cut off.
 const TRAILER_MAX: u64 = 1 << 20;
 
+/// The longest contents: what comes behind them can be counted, too.
+const LEN_MAX: u64 = i64::MAX as u64;
+
 /// Reads the members of an archive that is not compressed (any more).
 pub struct Reader<R> {
     input: R,
@@ -101,9 +104,7 @@ impl<R: Read> Reader<R> {
                 b'g' => {
                     let pax = self.pax(&header, &mut before.bytes)?;
                     self.global.records.extend(pax.records);
-                    if self.global.records.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>()
-                        > META_MAX as usize
-                    {
+                    if self.global.held() > META_MAX as usize {
                         return Err(self.bad("its global headers are too long"));
                     }
                 }
@@ -143,6 +144,9 @@ impl<R: Read> Reader<R> {
             what: format!("{}: {what}", String::from_utf8_lossy(&path).escape_debug()),
         };
         let stored = pax.number(b"size").map_err(bad)?.unwrap_or(header.len);
+        if stored > LEN_MAX {
+            return Err(bad("its length makes no sense"));
+        }
         let kind = match header.kind {
             b'1' => MemberKind::HardLink(link),
             b'2' => MemberKind::Symlink(link),

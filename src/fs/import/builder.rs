@@ -34,6 +34,13 @@ use std::ops::Range;
 /// Directories whose records are in memory, and paths of directories that are remembered.
 pub(super) const CACHED: usize = 10_000;
 
+/// The longest path of a directory that is remembered.
+const CACHED_LEN: usize = 4096;
+
+/// The longest path of a member, and of a hard link's target. Longer ones are not refused for their own sake, but for
+/// that of all who walk through trees.
+const PATH_MAX: usize = 64 << 10;
+
 /// The mode of directories that the archive only speaks of.
 const DIR_MODE: u32 = 0o755;
 
@@ -72,6 +79,9 @@ pub(super) struct Builder<'f> {
 
 /// The names of a path.
 fn names(path: &[u8]) -> Outcome<Vec<&[u8]>> {
+    if path.len() > PATH_MAX {
+        return Err(Cause::NameTooLong);
+    }
     let mut names = Vec::new();
     for name in path.split(|byte| *byte == b'/') {
         match name {
@@ -179,7 +189,9 @@ impl<'f> Builder<'f> {
         if self.paths.len() >= CACHED {
             self.paths.clear();
         }
-        self.paths.insert(path, dir);
+        if path.len() <= CACHED_LEN {
+            self.paths.insert(path, dir);
+        }
         Ok(dir)
     }
 
@@ -289,6 +301,9 @@ impl<'f> Builder<'f> {
     fn put_xattrs(&mut self, record: &mut Record, member: &Member) -> Outcome<()> {
         for (name, value) in &member.xattrs {
             check_xattr_name(name)?;
+            if !self.options.owners && is_roots(name) {
+                continue;
+            }
             if value.len() > VALUE_MAX {
                 return Err(Cause::TooLong);
             }
@@ -327,6 +342,9 @@ impl<'f> Builder<'f> {
             }
             MemberKind::Symlink(target) => {
                 match target.len() {
+                    _ if target.contains(&0) => {
+                        return Err(Cause::Invalid("a symbolic link to a path with a zero byte"));
+                    }
                     1..=SYMLINK_MAX => inline = target.clone(),
                     0 => return Err(Cause::Invalid("a symbolic link to nothing")),
                     _ => return Err(Cause::NameTooLong),
@@ -439,6 +457,7 @@ impl<'f> Builder<'f> {
             && !self.options.owners
         {
             (member.uid, member.gid) = (self.options.caller.uid, self.options.caller.gid);
+            member.xattrs.retain(|(name, _)| !is_roots(name));
         }
         let target = self.target;
         let mut top = Top::new(self.top_member.take(), self.blocks.clone());
@@ -465,6 +484,11 @@ impl<'f> Builder<'f> {
             }
         }
     }
+}
+
+/// Is it an attribute that only root may set?
+fn is_roots(name: &[u8]) -> bool {
+    name.starts_with(b"security.") || name.starts_with(b"trusted.")
 }
 
 /// An attribute's value as it is kept, `None` if it is not. An access list sets the mode.

@@ -62,7 +62,7 @@ impl Tree<'_> {
             return self.of_name(0, b"").map_err(|cause| path.error("look up", cause));
         };
         let parent = match self.hold("look up", &parents) {
-            Err(error) if matches!(error.cause, Cause::NotFound) => return Ok(None),
+            Err(error) if matches!(error.cause, Cause::NotFound | Cause::NotDirectory) => return Ok(None),
             held => held.on("look up", path)?,
         };
         self.of_name(parent.attr.ino, name).map_err(|cause| path.error("look up", cause))

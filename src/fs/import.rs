@@ -111,9 +111,9 @@ impl FileSystem {
         })();
         let blocks = builder.blocks();
         let done = built.and_then(|()| {
-            let top = builder.finish()?;
+            let mut top = builder.finish()?;
             // Once others know of the files, orphan records are of such as may be open.
-            self.reclaim_replaced(&blocks);
+            top.count(-self.reclaim_replaced(&blocks));
             self.appear(target, top)
         });
         match done {

@@ -27,7 +27,9 @@ impl FileSystem {
     /// Gives back what an unreachable file held.
     /// `counted`: what it counts in the volume's tally, its attributes aside.
     pub(super) fn reclaim(&self, ino: Ino, counted: Tally) {
-        if let Err(e) = self.remove_contents(ino, counted) {
+        let counts = tally::of_xattrs(&self.volume, ino).map(|xattrs| counted + xattrs);
+        let removed = counts.and_then(|counts| self.remove_contents(ino, counts, counted.bytes as u64));
+        if let Err(e) = removed {
             tracing::error!("space of removed inode {ino} is not given back before the next mount: {e}");
         }
     }
@@ -36,11 +38,17 @@ impl FileSystem {
     /// is unlinked in this one: later orphan records are of files that may be open.
     pub(super) fn reclaim_leftovers(&self) -> Outcome<()> {
         let (from, to) = keys::orphans();
-        self.reclaim_orphans(&from, &to)
+        self.reclaim_orphans(&from, &to, None)
     }
 
     /// Gives back what the files held whose orphan records stand from one key up to another.
-    pub(super) fn reclaim_orphans(&self, from: &[u8], to: &[u8]) -> Outcome<()> {
+    /// What they count is taken from the volume's tally, or, if it does not have it, added to `uncounted`.
+    pub(super) fn reclaim_orphans(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        mut uncounted: Option<&mut Tally>,
+    ) -> Outcome<()> {
         let mut from = Bound::Included(from.to_vec());
         loop {
             let mut scan = self.volume.scan(from.as_ref().map(Vec::as_slice), Bound::Excluded(to))?;
@@ -54,17 +62,24 @@ impl FileSystem {
             from = Bound::Excluded(keys::orphan(*last).to_vec());
             for (ino, bytes) in orphans {
                 self.admit(0)?;
-                self.reclaim(ino, tally::file(bytes));
+                match &mut uncounted {
+                    None => self.reclaim(ino, tally::file(bytes)),
+                    Some(sum) => {
+                        let held = tally::file(bytes) + tally::of_xattrs(&self.volume, ino)?;
+                        self.remove_contents(ino, Tally::default(), bytes)?;
+                        **sum += held;
+                    }
+                }
             }
         }
     }
 
     /// Removes a file's chunks, its extended attributes and its orphan record.
-    fn remove_contents(&self, ino: Ino, counted: Tally) -> Outcome<()> {
+    fn remove_contents(&self, ino: Ino, counted: Tally, bytes: u64) -> Outcome<()> {
         let mut batch = Batch::new();
         batch.frees_room();
-        batch.note_deleted(counted.bytes as u64);
-        batch.count(-(counted + tally::of_xattrs(&self.volume, ino)?));
+        batch.note_deleted(bytes);
+        batch.count(-counted);
         for (from, to) in [keys::chunks(ino), keys::xattrs(ino)] {
             remove_range(&mut batch, &self.volume, &from, &to)?;
         }

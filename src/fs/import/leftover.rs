@@ -6,7 +6,7 @@ use crate::fs::entry::decode_counter;
 use crate::fs::error::Cause;
 use crate::fs::keys;
 use crate::fs::node::Outcome;
-use crate::lsm::Batch;
+use crate::lsm::{Batch, Tally};
 use std::ops::{Bound, Range};
 
 /// The ranges of keys of a block's inodes. The first of each is included, the second is not.
@@ -52,14 +52,17 @@ impl FileSystem {
         Ok(self.volume.write(batch).map(drop)?)
     }
 
-    /// Gives back what members held that later ones of the same path replaced.
-    pub(super) fn reclaim_replaced(&self, blocks: &[Range<Ino>]) {
+    /// Gives back what members held that later ones of the same path replaced. What it counts the volume's tally does
+    /// not have yet: it is returned.
+    pub(super) fn reclaim_replaced(&self, blocks: &[Range<Ino>]) -> Tally {
+        let mut uncounted = Tally::default();
         for block in blocks {
             let (from, to) = (keys::orphan(block.start), keys::orphan(block.end));
-            if let Err(e) = self.reclaim_orphans(&from, &to) {
+            if let Err(e) = self.reclaim_orphans(&from, &to, Some(&mut uncounted)) {
                 tracing::error!("what an import replaced is not given back before the next mount: {e}");
             }
         }
+        uncounted
     }
 }
 

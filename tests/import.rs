@@ -158,7 +158,7 @@ fn a_directory_comes_in_as_cp_would_copy_it_and_goes_out_again() {
     place.umount().ok();
 
     // GNU tar reads what is exported.
-    place.lsmfs("export", &["/", place.join("out.tar").to_str().unwrap()]).ok();
+    place.lsmfs("export", &[place.join("out.tar").to_str().unwrap()]).ok();
     let extract = "tar --xattrs --xattrs-include='*' --acls --numeric-owner -C $1 -xpf out.tar";
     fs::create_dir(place.join("out")).unwrap();
     sh(&place.join(""), &extract.replace("$1", "out"));
@@ -266,12 +266,12 @@ fn an_import_that_fails_says_why_and_leaves_nothing() {
         .fails(1, &["xz", "unpack it first"]);
     place.lsmfs("import", &[place.join("cut.tar").to_str().unwrap(), "--at", "d"]).fails(1, &["cut short"]);
     place.lsmfs("import", &[tree.to_str().unwrap(), "--at", "a/b"]).fails(1, &["not a directory"]);
-    place.lsmfs("export", &["none"]).fails(1, &["none", "no such file"]);
+    place.lsmfs("export", &["--at", "none"]).fails(1, &["none", "no such file"]);
     assert_eq!(place.lsmfs("scan", &[]).ok(), "a\t1\n");
     place.lsmfs("check", &[]).ok();
     place.lsmfs("import", &[tree.to_str().unwrap(), "--at", "d"]).ok();
     assert_eq!(place.lsmfs("scan", &["--keys"]).ok(), "a\nd/a\nd/b\n");
-    place.lsmfs("export", &["d/a", place.join("a.tar").to_str().unwrap()]).ok();
+    place.lsmfs("export", &["--at", "d/a", place.join("a.tar").to_str().unwrap()]).ok();
     assert_eq!(sh(&place.join(""), "tar xOf a.tar"), "2");
 }
 
@@ -282,13 +282,13 @@ fn an_export_that_fails_leaves_what_was_there_and_a_device_is_written_to() {
     let out = place.join("out.tar");
     let to = out.to_str().unwrap();
     fs::write(&out, "an older archive").unwrap();
-    place.lsmfs("export", &["--volume", "none", "/", to]).fails(1, &["none"]);
-    place.lsmfs("export", &["missing", to]).fails(1, &["missing", "no such file"]);
+    place.lsmfs("export", &["--volume", "none", to]).fails(1, &["none"]);
+    place.lsmfs("export", &["--at", "missing", to]).fails(1, &["missing", "no such file"]);
     assert_eq!(fs::read(&out).unwrap(), b"an older archive");
-    place.lsmfs("export", &["/", place.join("none/out.tar").to_str().unwrap()]).fails(1, &["none/out.tar"]);
+    place.lsmfs("export", &[place.join("none/out.tar").to_str().unwrap()]).fails(1, &["none/out.tar"]);
     // Through a link, as a shell's redirection writes; with the modes of what it replaces.
     sh(&place.join(""), "chmod 600 out.tar; ln -s out.tar link.tar");
-    place.lsmfs("export", &["/", place.join("link.tar").to_str().unwrap()]).ok();
+    place.lsmfs("export", &[place.join("link.tar").to_str().unwrap()]).ok();
     assert_eq!(
         sh(&place.join(""), "tar xOf out.tar ./a; stat -c %a out.tar; readlink link.tar"),
         "1600\nout.tar\n"
@@ -302,14 +302,14 @@ fn an_export_that_fails_leaves_what_was_there_and_a_device_is_written_to() {
         let pipe = pipe.clone();
         move || fs::read(pipe).unwrap()
     });
-    place.lsmfs("export", &["/", pipe.to_str().unwrap()]).ok();
+    place.lsmfs("export", &[pipe.to_str().unwrap()]).ok();
     assert_eq!(reader.join().unwrap(), fs::read(&out).unwrap());
     assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
     if rustix::process::geteuid().is_root() {
         sh(&place.join(""), "mknod null c 1 3");
         let null = place.join("null");
-        place.lsmfs("export", &["/", null.to_str().unwrap()]).ok();
-        place.lsmfs("export", &["missing", null.to_str().unwrap()]).fails(1, &["missing"]);
+        place.lsmfs("export", &[null.to_str().unwrap()]).ok();
+        place.lsmfs("export", &["--at", "missing", null.to_str().unwrap()]).fails(1, &["missing"]);
         assert!(fs::symlink_metadata(&null).unwrap().file_type().is_char_device());
     }
 }

@@ -25,17 +25,17 @@ pub struct ExportArgs {
     store: PathBuf,
     #[command(flatten)]
     volume: VolumeArg,
-    /// The directory whose contents are taken, or a file
-    #[arg(default_value = "/", hide_default_value = true)]
-    path: OsString,
     /// The archive, which takes the place of an older one once it is whole; - is standard output
     #[arg(default_value = "-")]
     file: PathBuf,
+    /// The directory in the store whose contents are taken, or a file
+    #[arg(long, value_name = "PATH", default_value = "/", hide_default_value = true)]
+    at: OsString,
 }
 
 /// Exports.
 pub fn run(args: &ExportArgs) -> Result<()> {
-    let path = TreePath::parse(args.path.as_bytes())?;
+    let path = TreePath::parse(args.at.as_bytes())?;
     let request = Request::Export { volume: args.volume.name(), path };
     if args.file.as_os_str() == "-" {
         if io::stdout().is_terminal() {

@@ -1,5 +1,6 @@
 //! Every byte of a small store's files flipped, every file cut at every length: an error that names the file
-//! and the offset, or the right answer. Never a panic, a wrong byte or a huge allocation.
+//! and the offset, or the right answer. Never a panic, a wrong byte or a huge allocation. `LSMFS_DAMAGE_BITS` says how
+//! many bits of each byte, one after the other.
 
 mod engine_common;
 
@@ -163,12 +164,13 @@ fn every_flipped_byte_and_every_cut_is_an_error_or_no_loss() {
     let files = files(&sim);
     let before = LARGEST.swap(0, Ordering::Relaxed);
     assert_eq!(read(&with(&files, "", b"")).unwrap(), *histories.last().unwrap());
+    let bits = std::env::var("LSMFS_DAMAGE_BITS").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
     let (mut flipped, mut cut, mut errors) = (0, 0, 0);
     for (name, sound) in &files {
-        for at in 0..sound.len() {
+        for (at, bit) in (0..sound.len()).flat_map(|at| (0..bits).map(move |n| (at, (at + n) % 8))) {
             let mut damaged = sound.clone();
-            damaged[at] ^= 1 << (at % 8);
-            let what = format!("byte {at} of {name}");
+            damaged[at] ^= 1 << bit;
+            let what = format!("bit {bit} of byte {at} of {name}");
             errors += u32::from(judge(read(&with(&files, name, &damaged)), name, &histories, &what));
             flipped += 1;
         }
@@ -181,7 +183,7 @@ fn every_flipped_byte_and_every_cut_is_an_error_or_no_loss() {
     let largest = LARGEST.load(Ordering::Relaxed);
     assert!(largest < ALLOCATION_MAX, "{largest} bytes at once (before: {before})");
     assert!(errors > flipped, "{errors} errors");
-    println!("{flipped} bytes flipped, {cut} cuts, {errors} errors; at most {largest} bytes at once");
+    println!("{flipped} bits flipped, {cut} cuts, {errors} errors; at most {largest} bytes at once");
 }
 
 #[test]

@@ -515,33 +515,6 @@ fn a_kill_at_any_operation_keeps_what_was_answered() {
     }
 }
 
-/// What is flushed of one volume may not outlive an older write to another, though that is in the log only.
-#[test]
-fn a_flush_of_one_volume_leaves_no_hole_in_the_history_of_all() {
-    let mut lost = 0;
-    for seed in 0..40 {
-        let disk = Arc::new(SimDisk::new(seed));
-        let store = Store::open(disk.clone(), options()).unwrap();
-        let main = store.volume("main").unwrap();
-        let other = store.create_volume("other").unwrap();
-        store.sync().unwrap();
-        try_put(&main, b"first", b"1").unwrap();
-        try_put(&other, b"second", &[2; 4000]).unwrap();
-        assert_eq!(other.get(b"second").unwrap().unwrap().head.len(), 4000);
-        while store.step().unwrap() {}
-        try_put(&main, b"third", b"3").unwrap();
-        let disk = cut_power(&disk);
-        drop((store, main, other));
-        let store = Store::open(disk, options()).unwrap();
-        let found = |volume: &str, key| get(&store.volume(volume).unwrap(), key).is_some();
-        let (first, second, third) =
-            (found("main", b"first"), found("other", b"second"), found("main", b"third"));
-        assert!(first >= second && second >= third, "seed {seed}: {first} {second} {third}");
-        lost += u32::from(!third);
-    }
-    assert!(lost > 0, "nothing is ever lost");
-}
-
 #[test]
 fn an_idle_volume_keeps_no_more_of_the_log_than_its_limit() {
     let disk = sim();

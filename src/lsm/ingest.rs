@@ -155,6 +155,9 @@ impl Ingest<'_> {
             bytes: tables.iter().map(|table| table.size + table.blob_bytes()).sum(),
         };
         let installed = volume.install_ingested(&tables, seq);
+        // Compactions that came while the turn was held passed the volume over.
+        shared.work.reshaped(volume.id());
+        shared.compaction_signal.raise();
         if installed.is_err() {
             shared.discard_tables(tables.iter());
         }
@@ -205,7 +208,6 @@ impl Volume {
         // Meanwhile memtables may have been frozen; no table joins or leaves without the manifest.
         let tree = self.tree();
         self.set_tree(Tree { levels: tree.levels.edited(&[], &added), ..Tree::clone(&tree) });
-        shared.work.reshaped(id);
         Ok(())
     }
 

@@ -3,16 +3,24 @@
 use crate::cli::control::frame::{Kind, receive, send};
 use crate::cli::print::escape;
 use crate::cli::request::Request;
+use crate::cli::request::batch::Lines;
 use crate::cli::shell::command::Command;
 use crate::fuzzing::Target;
 
 pub(crate) const TARGETS: &[(&str, Target)] =
-    &[("shell_line", shell_line), ("escape", escapes), ("control", control)];
+    &[("shell_line", shell_line), ("operations", operations), ("escape", escapes), ("control", control)];
 
 fn shell_line(input: &[u8]) {
     match Command::parse(input) {
         Ok(_) => {}
         Err(error) => assert!(!error.to_string().contains('\n')),
+    }
+}
+
+/// What a batch is read from.
+fn operations(input: &[u8]) {
+    if let Err(error) = Lines::read(&mut &*input) {
+        assert!(error.to_string().lines().count() == 1);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What fuzzing puts into the decoders of files and directories (see [`crate::fuzzing`]).
 
 use crate::fs::acl::Acl;
+use crate::fs::archive::{ArchiveError, Reader, acl_text};
 use crate::fs::attr::INO_LIMIT;
 use crate::fs::entry::{
     Entry, ParentRecord, Record, decode_counter, decode_page_map, decode_parent, encode_counter,
@@ -16,6 +17,7 @@ pub(crate) const TARGETS: &[(&str, Target)] = &[
     ("record", record),
     ("key", key),
     ("acl", acl),
+    ("archive", archive),
     ("path", path),
     ("mount_options", mount_options),
     ("mount_table", mount_table),
@@ -68,6 +70,24 @@ fn acl(input: &[u8]) {
     assert_eq!(acl.show_in(mode), shown, "a mode that is followed is shown again");
     let granted = acl.inherit(mode);
     assert_eq!(granted & !shown & 0o777, 0, "nobody is granted more");
+}
+
+/// A tar archive; lists of permissions as text.
+fn archive(input: &[u8]) {
+    let mut reader = Reader::new(input);
+    while let Ok(Some(member)) = reader.next_member() {
+        let mut end = 0;
+        let copied = reader.contents(|at, bytes| {
+            assert!(at >= end, "in order");
+            end = at + bytes.len() as u64;
+            Ok::<(), ArchiveError>(())
+        });
+        assert!(copied.is_err() || end <= member.size);
+    }
+    if let Some(list) = acl_text::parse(input) {
+        let text = acl_text::render(&list).expect("a list that was read");
+        assert_eq!(acl_text::parse(text.as_bytes()), Some(list));
+    }
 }
 
 /// A path of the command line.

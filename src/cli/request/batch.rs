@@ -7,7 +7,7 @@ use crate::cli::request::Job;
 use crate::cli::words::{read_line, words};
 use crate::fs::batch::{BatchError, Expect, MAX_BYTES, MAX_OPERATIONS, Operation};
 use crate::fs::tree::TreePath;
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 
 /// Applies a batch, and makes it durable.
 pub fn apply(job: &mut Job<'_>, volume: &str) -> Result<()> {
@@ -29,14 +29,14 @@ pub fn apply(job: &mut Job<'_>, volume: &str) -> Result<()> {
 
 /// The operations of a batch, and on which lines they stand.
 #[derive(Debug, Default)]
-struct Lines {
+pub struct Lines {
     operations: Vec<Operation>,
     numbers: Vec<usize>,
 }
 
 impl Lines {
     /// Reads all of them. Stops at what no batch may hold.
-    fn read(input: &mut dyn BufRead) -> Result<Lines> {
+    pub fn read(input: &mut dyn BufRead) -> Result<Lines> {
         let mut lines = Lines::default();
         let mut number = 0;
         let mut bytes = 0;
@@ -110,11 +110,15 @@ fn contents(len: u64, input: &mut dyn BufRead) -> Result<Vec<u8>> {
             "contents of {len} bytes: a batch writes at most {MAX_BYTES}"
         )));
     }
-    let mut contents = vec![0; len as usize + 1];
-    input.read_exact(&mut contents).map_err(|error| CliError::system("read the contents", error))?;
+    let mut contents = Vec::new();
+    let read = Read::take(input, len + 1).read_to_end(&mut contents);
+    read.map_err(|error| CliError::system("read the contents", error))?;
     match contents.pop() {
-        Some(b'\n') => Ok(contents),
-        _ => Err(CliError::Refused(format!("the contents go on behind their {len} bytes"))),
+        Some(b'\n') if contents.len() as u64 == len => Ok(contents),
+        Some(_) if contents.len() as u64 == len => {
+            Err(CliError::Refused(format!("the contents go on behind their {len} bytes")))
+        }
+        _ => Err(CliError::Refused("the contents are cut short".to_string())),
     }
 }
 
@@ -161,7 +165,7 @@ mod tests {
         for (line, reason) in [
             ("put a", "usage: put PATH VALUE | put PATH < FILE"),
             ("expect a version x", "x is not a number"),
-            ("put a << 5", "read the contents"),
+            ("put a << 5", "cut short"),
             ("put a << 3\nabcd", "go on behind"),
             ("put a << 999999999", "at most"),
             ("expect a", "usage: expect PATH absent | "),

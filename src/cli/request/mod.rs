@@ -21,7 +21,7 @@
 //! can: fields with `#[serde(default)]` may be added, and a request that the daemon does not know is refused.
 
 mod archive;
-mod batch;
+pub mod batch;
 mod diff;
 mod execute;
 pub mod files;

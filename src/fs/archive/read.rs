@@ -123,8 +123,13 @@ impl<R: Read> Reader<R> {
                 self.bad(format!("the names and attributes of a member are longer than {META_MAX} bytes"))
             );
         }
-        let mut bytes = vec![0; header.len.next_multiple_of(BLOCK as u64) as usize];
-        self.fill(&mut bytes)?;
+        let len = header.len.next_multiple_of(BLOCK as u64);
+        let mut bytes = Vec::new();
+        let read = Read::by_ref(&mut self.input).take(len).read_to_end(&mut bytes);
+        self.offset += read.map_err(ArchiveError::Read)? as u64;
+        if (bytes.len() as u64) < len {
+            return Err(self.bad("the archive is cut short"));
+        }
         bytes.truncate(header.len as usize);
         Ok(bytes)
     }

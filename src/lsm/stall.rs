@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn who_overwrites_blobs_is_slowed_until_they_are_collected() {
-        let (blob_min, blob_file_size) = (100, 4000);
+        let (blob_min, blob_file_size) = (100, 1000);
         let options = Options { blob_min, blob_file_size, background: false, ..Options::default() };
         let store = Store::open(Arc::new(SimDisk::new(1)), options).unwrap();
         let volume = store.volume("main").unwrap();

@@ -6,7 +6,8 @@
 //! 2. each table ([`tables`]): every block, the order of its keys, its filters, and what the manifest says of
 //!    it: counts, key range, range of sequence numbers, what it points to;
 //! 3. each value in a blob file that a table points to;
-//! 4. the log, as an open would replay it, and the values that it points to.
+//! 4. the log, as an open would replay it, and the values that it points to;
+//! 5. the manifest's copy.
 //!
 //! Nothing is changed: the log is replayed on an [`Overlay`]. The store must be locked, so that nobody else
 //! changes it either.
@@ -114,6 +115,7 @@ pub fn check(disk: &Arc<dyn Disk>, watch: &mut dyn Watch) -> Result<Checked> {
             Err(error) => return Err(error),
         }
     }
+    manifest::copy::differences(disk.as_ref(), &names)?.into_iter().for_each(|e| watch.problem(e.into()));
     checked.problems = watch.problems;
     Ok(checked)
 }

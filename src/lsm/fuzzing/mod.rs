@@ -55,9 +55,10 @@ fn segment(input: &[u8]) {
 
 /// A batch: the payload of a log record.
 fn batch(input: &[u8]) {
-    let Some(writes) = Writes::new(input) else { return };
+    let Some(mut writes) = Writes::new(input) else { return };
     let count = u64::from(writes.left());
-    let whole = writes.collect::<Result<Vec<_>, ()>>();
+    let whole = writes.by_ref().collect::<Result<Vec<_>, ()>>();
+    let tally = writes.tally();
     let pointers = pointers_in(input);
     let memtable = Memtable::new();
     let inserted = count > 0 && memtable.insert_batch(1, input.to_vec(), 0).is_ok();
@@ -66,7 +67,7 @@ fn batch(input: &[u8]) {
             assert_eq!(writes.len() as u64, count);
             let lens: usize = writes.iter().map(|write| write.whole.len()).sum();
             assert!(lens <= input.len());
-            assert!(inserted || count == 0);
+            assert_eq!(inserted, count > 0 && tally.is_some());
         }
         Err(()) => assert!(pointers.is_none() && !inserted),
     }

@@ -6,10 +6,10 @@
 use super::{SNAPSHOT_HEADER_LEN, State};
 use super::{apply_all, decode_snapshot, edits_framing, edits_name, read_whole, snapshot_name, snapshot_of};
 use crate::disk::Disk;
-use crate::lsm::Result;
 use crate::lsm::log::reader::SegmentReader;
 use crate::lsm::manifest::Edit;
 use crate::lsm::names;
+use crate::lsm::{Error, Result};
 
 /// The name of a generation's copy.
 pub(super) fn name(generation: u64) -> String {
@@ -30,6 +30,21 @@ pub(super) fn write(disk: &dyn Disk, generation: u64, snapshot: &[u8]) {
     if let Err(e) = written {
         tracing::warn!("the manifest has no copy: {e}");
     }
+}
+
+/// Compares copies with what they are copies of. A generation may have none.
+pub(crate) fn differences(disk: &dyn Disk, names: &[String]) -> Result<Vec<Error>> {
+    let mut found = Vec::new();
+    for copy in names.iter().filter(|copy| generation_of(copy).is_some()) {
+        let original = generation_of(copy).map(snapshot_name).filter(|name| names.contains(name));
+        let Some(original) = original else { continue };
+        let (bytes, wanted) = (read_whole(disk, copy)?, read_whole(disk, &original)?);
+        if bytes != wanted {
+            let same = bytes.iter().zip(&wanted).take_while(|(a, b)| a == b).count();
+            found.push(Error::corruption(copy, same as u64, format!("differs from {original}")));
+        }
+    }
+    Ok(found)
 }
 
 /// The newest state that a snapshot, or its copy, gives together with as many of its edits as can be read. What

@@ -42,6 +42,49 @@ fn a_manifest_whose_edits_are_missing_is_damaged() {
     assert!(matches!(&refused, Error::Corruption { file, .. } if *file == edits), "{refused}");
 }
 
+/// Another disk with the same files.
+fn as_it_is(disk: &SimDisk) -> Arc<SimDisk> {
+    let other = sim();
+    for file in disk.list().unwrap() {
+        other.write_file(&file.name, &disk.read_file(&file.name).unwrap()).unwrap();
+    }
+    other
+}
+
+#[test]
+fn what_the_newest_edit_made_obsolete_still_stands() {
+    let disk = sim();
+    let options = Options { l0_compaction_trigger: 2, ..stepped() };
+    let (store, volume) = open(&disk, options.clone());
+    let mut written = 0;
+    for round in 0..12u8 {
+        (0..20u8).for_each(|i| _ = try_put(&volume, &[i, round], &[round; 50]).unwrap());
+        written += 20;
+        store.flush().unwrap();
+        loop {
+            // The disk as it is, but for the newest edit: its record is cut off, or damaged.
+            for damaged in [false, true] {
+                let left = as_it_is(&disk);
+                let edits = files(&left, "")
+                    .into_iter()
+                    .rfind(|name| name.starts_with("edits-"))
+                    .expect("a manifest has edits");
+                let len = left.read_file(&edits).unwrap().len() as u64;
+                match damaged {
+                    true => left.flip_bit(&edits, len - 1, 0).unwrap(),
+                    false => left.truncate_file(&edits, len - 1).unwrap(),
+                }
+                let (store, _) = open(&left, options.clone());
+                assert_eq!(contents(&store).unwrap().len(), written, "round {round}, {edits}");
+            }
+            if !store.step().unwrap() {
+                break;
+            }
+        }
+    }
+    assert!(store.stats().compactions.jobs.runs > 3);
+}
+
 #[test]
 fn a_power_cut_in_the_recovery_from_a_kill_leaves_a_store_that_opens() {
     for (seed, at) in (0..30).flat_map(|seed| (1..12).map(move |at| (seed, at))) {
@@ -133,7 +176,9 @@ fn bytes_of_a_value_that_look_like_a_record_prove_nothing() {
     let mut record = vec![0; HEADER_LEN];
     let header = Header { kind: RecordKind::Batch, payload_len: 0, file: 1, first_seq: 9, synced: 1 << 40 };
     header.fill(&log::framing(0), &mut record);
-    let torn_at = disk.list().unwrap().into_iter().find(|f| f.name == "000001.log").unwrap().len;
+    // Behind the records stand the zeros of blocks that were made ahead.
+    let log = disk.read_file("000001.log").unwrap();
+    let torn_at = log.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1;
     try_put(&volume, b"torn", b"v").unwrap();
     try_put(&volume, b"evil", &record).unwrap();
     let disk = kill(&disk);
@@ -149,8 +194,9 @@ fn the_last_synced_record_gets_a_witness_when_nothing_follows() {
     let options = Options { background: true, sync_interval: Duration::from_millis(1), ..stepped() };
     let (store, volume) = open(&disk, options);
     try_put(&volume, b"a", b"v").unwrap();
+    // The segment's header, the record, blocks ahead of the next ones, the witness.
     let writes = || disk.ops_on("000001.log").get(Op::Write);
-    while writes() < 3 {
+    while writes() < 4 {
         std::thread::yield_now();
     }
     let disk = kill(&disk);

@@ -52,6 +52,8 @@ fn options() -> Options {
     Options {
         memtable_size: 64 << 10,
         memtable_stall_size: 128 << 10,
+        // Blocks that are made ahead of the records are as many bytes to flip.
+        log_segment_size: 2 << 10,
         block_size: 256,
         cache_size: 64 << 10,
         open_files: 8,

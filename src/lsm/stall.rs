@@ -242,6 +242,8 @@ impl Volume {
         let mut outcome = self.stall.outcome.lock();
         outcome.waiting += 1;
         let (flushes, compactions) = (outcome.flushes.ended, outcome.compactions.ended);
+        // Even if it was looked at before, when nobody waited.
+        shared.work.reshaped(self.id());
         shared.flush_signal.raise();
         shared.compaction_signal.raise();
         let result = loop {
@@ -314,6 +316,39 @@ mod tests {
         store.shared().blobs_to_empty();
         assert_eq!(volume.pressure(), None);
         (0..200).for_each(|key| assert_eq!(volume.get(&[key]).unwrap().unwrap().tail[0], key));
+    }
+
+    #[test]
+    fn the_first_write_to_a_fork_of_many_tables_has_them_merged() {
+        for background in [false, true] {
+            let quiet = Options { background: false, ..Options::default() };
+            let sim = Arc::new(SimDisk::new(1));
+            let store = Store::open(sim.clone(), quiet.clone()).unwrap();
+            let main = store.volume("main").unwrap();
+            let one_more_table = || {
+                let mut batch = Batch::new();
+                batch.put(b"key", b"value");
+                // As somebody who came before there were so many.
+                main.write_admitted(batch).unwrap();
+                store.flush().unwrap();
+            };
+            (0..quiet.l0_stop).for_each(|_| one_more_table());
+            store.fork(&main, "fork").unwrap();
+            // What is merged here is not what the fork has.
+            one_more_table();
+            store.close().unwrap();
+            let store = Store::open(sim, Options { background, ..quiet }).unwrap();
+            let fork = store.volume("fork").unwrap();
+            let (done, is_done) = mpsc::channel();
+            // Not within a scope: if it waits for ever, the test ends all the same.
+            std::thread::spawn(move || {
+                let mut batch = Batch::new();
+                batch.put(b"other", b"");
+                done.send(fork.write(batch)).unwrap();
+            });
+            let written = is_done.recv_timeout(PATIENCE);
+            assert!(matches!(written, Ok(Ok(_))), "background {background}: {written:?}");
+        }
     }
 
     #[test]

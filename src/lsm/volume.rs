@@ -174,9 +174,9 @@ impl Volume {
     }
 
     /// Has it, since it was forked, had no write of its own that is in a table? Then its tables are those
-    /// that its parent had, and none of its concern.
+    /// that its parent had, and none of its concern, unless a writer waits for their number to sink.
     pub(crate) fn is_idle_fork(&self) -> bool {
-        self.forked > 0 && self.tree.read().flushed <= self.forked
+        self.forked > 0 && self.tree.read().flushed <= self.forked && self.stall.waiting() == 0
     }
 
     /// Are the two one volume?

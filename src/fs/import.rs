@@ -2,7 +2,7 @@
 //!
 //! # How
 //! 1. **Numbers.** Inode numbers come from blocks that are reserved for the import alone; with each goes a record
-//!    (`b inode`, [`keys::import`]) that says so. So all keys of the import are fresh, and nobody else's lie between.
+//!    (`b inode`, [`crate::fs::keys::import`]) that says so. So all keys of the import are fresh, and nobody else's lie between.
 //! 2. **Building.** Each member becomes the records that a mount would have written, in an engine's ingestion
 //!    ([`crate::lsm::ingest`]): contents in the order in which they come, which is that of their keys; the rest sorted
 //!    with bounded memory. The archive's paths are resolved in what was imported, never in what was there before, and
@@ -77,7 +77,7 @@ impl FileSystem {
     /// nothing. The import survives what any change that was answered does.
     ///
     /// # Errors
-    /// Nothing was imported. [`Cause::Archive`] if it cannot be read, [`Cause::Exists`] if a name is taken.
+    /// Nothing was imported. [`crate::fs::Cause::Archive`] if it cannot be read, [`crate::fs::Cause::Exists`] if a name is taken.
     pub fn import(&self, archive: impl Read, at: &TreePath, options: &ImportOptions) -> Result<Imported> {
         let mut failed_at = None;
         let imported = self.try_import(archive, at, options, &mut failed_at);

@@ -42,11 +42,6 @@ impl Views {
         })
     }
 
-    /// As [`FileSystem::create`].
-    pub fn create(&self, parent: Ino, name: &[u8], mode: u32, caller: Caller) -> Result<Attr> {
-        self.make("create", parent, |fs, parent| fs.create(parent, name, mode, caller))
-    }
-
     /// As [`FileSystem::mknod`].
     pub fn mknod(
         &self,

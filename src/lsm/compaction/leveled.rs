@@ -5,11 +5,13 @@
 //! L0 directly. So all levels above the bottom together are about a ninth of it, whatever the size: dead
 //! versions cannot cost more space than that for long. A small volume has L0 and the bottom only.
 //!
-//! On a disk without room to spare a step takes no more of L0 than makes one due, the oldest of it: what it writes
-//! must fit into the room that is kept aside ([`Options::working_room`]).
-//!
 //! The most urgent of: too many tables in L0; a level over its target; a table that is mostly
 //! tombstones (a directory just emptied); bottom tables whose tombstones no snapshot needs any more.
+//!
+//! On a disk without room to spare what a step writes must fit into the room that is kept aside
+//! ([`Options::working_room`]). So it takes no more of L0 than makes one due, the oldest of it; and levels that grew
+//! over their targets while L0 was more urgent shrink first, table by table, until a step that takes a whole
+//! level with it is the smallest that is due.
 
 use super::{Input, Job, Reason};
 use crate::lsm::Options;
@@ -79,14 +81,14 @@ pub(crate) fn pick(levels: &Levels, options: &Options, now: &Now) -> Option<Job>
         let inputs = l0.iter().map(|table| (0, table.clone())).collect();
         return Some(Job { inputs, output_level: 0, reason: Reason::Runs });
     }
-    if l0.len() >= options.l0_compaction_trigger {
-        return Some(from_l0(Reason::Runs));
-    }
-    let over = (1..MAX_LEVEL)
-        .filter(|n| levels.size(*n) > targets.bytes[*n])
-        .max_by(|a, b| fullness(levels, &targets, *a).total_cmp(&fullness(levels, &targets, *b)));
-    if let Some(n) = over {
-        return cheapest(levels, n).map(|table| down(levels, &targets, n, table, Reason::Size));
+    let runs = (l0.len() >= options.l0_compaction_trigger).then(|| from_l0(Reason::Runs));
+    let mut over: Vec<usize> = (1..MAX_LEVEL).filter(|n| levels.size(*n) > targets.bytes[*n]).collect();
+    over.sort_by(|a, b| fullness(levels, &targets, *b).total_cmp(&fullness(levels, &targets, *a)));
+    let shrinking = |n| cheapest(levels, n).map(|table| down(levels, &targets, n, table, Reason::Size));
+    let mut due = runs.into_iter().chain(over.into_iter().filter_map(shrinking));
+    let most_urgent = if now.scarce { due.min_by_key(Job::input_bytes) } else { due.next() };
+    if most_urgent.is_some() {
+        return most_urgent;
     }
     if l0.iter().any(|table| is_mostly_tombstones(table)) {
         return Some(from_l0(Reason::Tombstones));
@@ -147,4 +149,63 @@ fn cheapest(levels: &Levels, n: usize) -> Option<&Arc<LiveTable>> {
         below.iter().map(|t| t.size).sum::<u64>() as f64 / table.size.max(1) as f64
     };
     levels.level(n).iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lsm::blob::LiveBlobs;
+    use crate::lsm::graveyard::Graveyard;
+    use crate::lsm::table::TableMeta;
+
+    const TABLE_BYTES: u64 = 1 << 20;
+
+    fn options() -> Options {
+        Options {
+            memtable_size: TABLE_BYTES as usize,
+            table_size: TABLE_BYTES,
+            level_base_size: 4 * TABLE_BYTES,
+            ..Options::default()
+        }
+    }
+
+    /// Levels of tables, each as (level, smallest key, largest key).
+    fn levels(tables: &[(usize, &'static str, &'static str)]) -> Levels {
+        let (graveyard, blobs) = (Arc::new(Graveyard::default()), LiveBlobs::default());
+        let live = |(at, (level, smallest, largest)): (usize, &(usize, &'static str, &'static str))| {
+            let mut meta = TableMeta::empty(at as u64);
+            (meta.size, meta.entries, meta.largest_seq) = (TABLE_BYTES, 10, 1000 - at as u64);
+            (meta.smallest, meta.largest) = (smallest.as_bytes().into(), largest.as_bytes().into());
+            (*level, LiveTable::new(Arc::new(meta), &graveyard, &blobs))
+        };
+        let added: Vec<_> = tables.iter().enumerate().map(live).collect();
+        Levels::default().edited(&[], &added)
+    }
+
+    fn numbers(job: &Job) -> Vec<u64> {
+        job.inputs.iter().map(|(_, table)| table.number).collect()
+    }
+
+    #[test]
+    fn on_a_full_disk_the_job_that_needs_the_least_room_comes_first() {
+        const LETTERS: [&str; 20] = [
+            "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s",
+            "t",
+        ];
+        // L5 is the base, and far over its target: L0 was more urgent for long. Each step from L0 takes all of it.
+        let l0 = std::iter::repeat_n((0, "a", "z"), 4);
+        let l5 = LETTERS[..10].iter().map(|letter| (5, *letter, *letter));
+        let l6 = LETTERS.iter().map(|letter| (6, *letter, *letter));
+        let levels = levels(&l0.chain(l5).chain(l6).collect::<Vec<_>>());
+        let mut now = Now { oldest_snapshot: 0, forked: false, scarce: false };
+
+        let urgent = pick(&levels, &options(), &now).unwrap();
+        assert_eq!((urgent.reason, urgent.output_level), (Reason::Runs, 5));
+        assert_eq!(numbers(&urgent), (0..14).collect::<Vec<_>>());
+
+        now.scarce = true;
+        let smallest = pick(&levels, &options(), &now).unwrap();
+        assert_eq!((smallest.reason, smallest.output_level), (Reason::Size, 6));
+        assert_eq!(numbers(&smallest), [4, 14]);
+    }
 }

@@ -74,6 +74,11 @@ pub enum Reason {
 }
 
 impl Job {
+    /// Bytes of the inputs: what a merge writes at most, but for a little.
+    fn input_bytes(&self) -> u64 {
+        self.inputs.iter().map(|(_, table)| table.size).sum()
+    }
+
     /// The range of the inputs' user keys.
     fn range(&self) -> Option<(&[u8], &[u8])> {
         let smallest = self.inputs.iter().map(|(_, t)| t.smallest.as_ref()).min()?;

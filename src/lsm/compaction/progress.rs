@@ -44,7 +44,7 @@ impl Running {
             reason: job.reason,
             output_level: job.output_level,
             tables: job.inputs.len(),
-            bytes: inputs.clone().map(|table| table.size).sum(),
+            bytes: job.input_bytes(),
             records: inputs.map(|table| table.entries).sum(),
             started: Instant::now(),
             merged: AtomicU64::new(0),

@@ -40,7 +40,7 @@ pub(super) struct Claim {
 
 impl Claim {
     pub fn input_bytes(&self) -> u64 {
-        self.job.inputs.iter().map(|(_, table)| table.size).sum()
+        self.job.input_bytes()
     }
 
     pub fn is_move(&self) -> bool {

@@ -218,3 +218,20 @@ fn a_failed_flush_leaves_everything_and_is_tried_again() {
         assert_eq!(files(&disk, ".sst").len(), 1, "the failed flush left a table");
     }
 }
+
+#[test]
+fn a_failed_compaction_is_tried_again_though_nothing_changed() {
+    let disk = sim();
+    let (store, volume) = open(&disk, Options { l0_compaction_trigger: 2, ..stepped() });
+    for value in [b"1", b"2"] {
+        try_put(&volume, b"a", value).unwrap();
+        store.flush().unwrap();
+    }
+    for error in [libc::EIO, libc::ENOSPC] {
+        disk.fail(Fault::new(Op::Write, error).on(".sst"));
+        store.step().unwrap_err();
+    }
+    assert_eq!(files(&disk, ".sst").len(), 2);
+    assert!(store.step().unwrap(), "the compaction was forgotten");
+    assert_eq!(contents(&store).unwrap()[b"a".as_slice()], b"2");
+}

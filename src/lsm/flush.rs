@@ -130,8 +130,7 @@ impl Shared {
 
     /// Flushes memtables together. The flush turn is held.
     fn flush_group(&self, group: &[Source]) -> Result<()> {
-        let flush = || self.caught(|| self.flush_memtables(group));
-        let flushed = flush().or_else(|e| if self.make_room_after(&e) { flush() } else { Err(e) });
+        let flushed = self.with_reserve(|| self.caught(|| self.flush_memtables(group)));
         group.iter().for_each(|source| source.volume.stall.flushed(flushed.as_ref().err().cloned()));
         self.budget.flushed(flushed.as_ref().err().cloned());
         flushed?;

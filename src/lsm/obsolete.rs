@@ -12,6 +12,7 @@
 //! `Obsolete::files` is taken under the manifest's lock and held over the deletions, which take the spare
 //! segments' lock and those of the caches.
 
+use crate::lsm::Result;
 use crate::lsm::blob::{self, LiveBlobs};
 use crate::lsm::levels::LiveTable;
 use crate::lsm::log;
@@ -19,7 +20,6 @@ use crate::lsm::manifest::{Edit, Manifest};
 use crate::lsm::store::Shared;
 use crate::lsm::table::pack::PackBuilder;
 use crate::lsm::table::{self, TableBuilder, TableFile, TableMeta, TableOptions};
-use crate::lsm::{Error, Result};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -174,18 +174,5 @@ impl Shared {
         }
         manifest.rotate()?;
         self.delete_obsolete(&manifest)
-    }
-
-    /// Gives back what room there is to give if `error` says that the disk is full; true if room that was
-    /// kept aside is free now.
-    pub(crate) fn make_room_after(&self, error: &Error) -> bool {
-        if !error.is_full() {
-            return false;
-        }
-        self.log.delete_spares(false);
-        let given_up = self.reserve.give_up();
-        // What waits for one more commit is room, too. It is no harm if there is none for the commit.
-        let _ = self.reclaim();
-        given_up
     }
 }

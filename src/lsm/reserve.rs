@@ -10,13 +10,14 @@
 //! - Where there is plenty of room ([`PLENTY`] times the reserve) nothing is kept aside.
 //! - A small part of it, the *last*, is for opens: a store must not need room that nobody can give.
 //! - When a write that frees room ([`Batch::frees_room`]), a flush or a compaction finds the disk full, the
-//!   reserve is given up but for the last, and it is tried again.
+//!   reserve is given up but for the last, and it is tried again ([`Shared::with_reserve`]). Until that has ended the
+//!   room is *lent*: nobody takes it back, or whoever asks to write often enough would each time be sooner.
 //! - From then on the store is *low*: other writes get `ENOSPC` at once, before they have taken anything. Each
 //!   of them first tries to take the reserve again, and sees to it that what was deleted is flushed and
 //!   compacted; when the reserve can be taken, there is room for it too.
 //!
 //! # Locks
-//! None; [`Reserve::low`] and [`Reserve::held`] are flags. Two that change them at once both try the same.
+//! [`Reserve::loans`] protects how many have borrowed, and is held while the reserve is taken or given up. A leaf.
 //!
 //! [`Batch::frees_room`]: crate::lsm::Batch::frees_room
 
@@ -24,6 +25,7 @@ use crate::disk::{Disk, DiskError};
 use crate::lsm::store::Shared;
 use crate::lsm::volume::Volume;
 use crate::lsm::{Error, Options, Result};
+use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -47,6 +49,18 @@ pub(crate) struct Reserve {
     low: AtomicBool,
     /// A write was refused for want of room, and none was taken since.
     wanted: AtomicBool,
+    /// How many do work with the room that was given up.
+    loans: Mutex<usize>,
+}
+
+/// The right to the room that was given up: as long as this is there, it is not taken back.
+#[derive(Debug)]
+pub(crate) struct Loan<'a>(&'a Reserve);
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        *self.0.loans.lock() -= 1;
+    }
 }
 
 /// The settings for a store on this disk: no work needs more room at once than can be kept aside.
@@ -65,6 +79,7 @@ impl Reserve {
             held: AtomicBool::new(false),
             low: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
+            loans: Mutex::new(0),
         }
     }
 
@@ -85,8 +100,13 @@ impl Reserve {
         }
     }
 
-    /// Looks how much room there is: keeps some aside when it gets scarce, and none when there is plenty.
+    /// Looks how much room there is: keeps some aside when it gets scarce and none is lent, and none when there is
+    /// plenty.
     pub fn look(&self) {
+        let loans = self.loans.lock();
+        if *loans > 0 {
+            return;
+        }
         let Ok(space) = self.disk.space() else { return };
         let size = self.most.min(space.total / ONE_IN);
         let scarce = space.available < size.saturating_mul(PLENTY);
@@ -115,14 +135,20 @@ impl Reserve {
         }
     }
 
-    /// Gives the reserve up; false if there was none.
-    pub fn give_up(&self) -> bool {
+    /// Gives the reserve up, and lends it; `None` if it was given up before, and nobody has it now.
+    pub fn lend(&self) -> Option<Loan<'_>> {
+        let mut loans = self.loans.lock();
         self.low.store(true, Relaxed);
-        let held = self.held.swap(false, Relaxed);
-        if held {
+        if self.held.swap(false, Relaxed) {
             tracing::warn!("the disk is full: the room that was kept aside is used to give room back");
+            if !self.keep_last() {
+                return None;
+            }
+        } else if *loans == 0 {
+            return None;
         }
-        held && self.keep_last()
+        *loans += 1;
+        Some(Loan(self))
     }
 
     /// Keeps only what an open needs; false if not even that is to be had.
@@ -134,6 +160,26 @@ impl Reserve {
 }
 
 impl Shared {
+    /// Does `work` which gives room back; if the disk is full, once more with what room there is to give.
+    pub(crate) fn with_reserve<R>(&self, mut work: impl FnMut() -> Result<R>) -> Result<R> {
+        match work() {
+            Err(e) if e.is_full() => match self.make_room() {
+                Some(_loan) => work(),
+                None => Err(e),
+            },
+            done => done,
+        }
+    }
+
+    /// Gives back what room there is to give on a full disk; a loan if room that was kept aside is free now.
+    pub(crate) fn make_room(&self) -> Option<Loan<'_>> {
+        self.log.delete_spares(false);
+        let loan = self.reserve.lend();
+        // What waits for one more commit is room, too. It is no harm if there is none for the commit.
+        let _ = self.reclaim();
+        loan
+    }
+
     /// Refuses a write that frees no room while there is none to spare.
     ///
     /// # Errors
@@ -161,5 +207,41 @@ impl Shared {
         let _ = self.reclaim();
         self.flush_signal.raise();
         self.compaction_signal.raise();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::SimDisk;
+
+    const CAPACITY: u64 = 32 << 20;
+
+    #[test]
+    fn what_is_lent_is_taken_back_when_the_work_has_ended() {
+        let disk = Arc::new(SimDisk::new(1));
+        disk.set_capacity(CAPACITY);
+        let options = fitted(Options::default(), &*disk);
+        let reserve = Reserve::new(disk.clone(), &options);
+        let available = || disk.space().unwrap().available;
+        reserve.look();
+        let kept = CAPACITY - available();
+        assert!(kept > CAPACITY / 10 && !reserve.is_low(), "{kept} bytes are kept");
+
+        let first = reserve.lend().unwrap();
+        // It has been given up already, and there is somebody to use it.
+        let second = reserve.lend().unwrap();
+        for loan in [first, second] {
+            reserve.look();
+            assert!(
+                reserve.is_low() && CAPACITY - available() <= kept / LAST_ONE_IN,
+                "the room was taken back"
+            );
+            drop(loan);
+        }
+        assert!(reserve.lend().is_none(), "there is nothing to lend");
+        reserve.look();
+        assert!(!reserve.is_low());
+        assert_eq!(CAPACITY - available(), kept);
     }
 }

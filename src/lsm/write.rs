@@ -385,13 +385,8 @@ impl Volume {
         let started = self.shared().metrics.write_started();
         if !batch.is_empty() {
             batch.check()?;
-            match self.wait_for_room(batch.encoded_len()) {
-                Err(e) if batch.is_freeing() && e.is_full() => {
-                    self.shared().make_room_after(&e);
-                    self.wait_for_room(batch.encoded_len())?;
-                }
-                waited => waited?,
-            }
+            let wait = || self.wait_for_room(batch.encoded_len());
+            if batch.is_freeing() { self.shared().with_reserve(wait)? } else { wait()? }
         }
         self.commit(batch, started)
     }
@@ -419,13 +414,7 @@ impl Volume {
             }
             return written;
         }
-        match self.try_commit(batch.clone(), started) {
-            Err(e) if e.is_full() => {
-                self.shared().make_room_after(&e);
-                self.try_commit(batch, started)
-            }
-            done => done,
-        }
+        self.shared().with_reserve(|| self.try_commit(batch.clone(), started))
     }
 
     fn try_commit(&self, batch: Batch, started: Option<Instant>) -> Result<SeqNo> {

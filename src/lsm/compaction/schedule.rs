@@ -73,10 +73,13 @@ impl Volume {
 
     /// Does the most urgent compaction; false if none is due.
     pub(crate) fn compact_one(self: &Arc<Self>) -> Result<bool> {
-        let turn = self.compacting.turn.lock_arc();
-        let emptied = Arc::new(self.shared().blobs_to_empty());
-        let Some(claim) = self.claim(&emptied, turn)? else { return Ok(false) };
-        self.shared().run_claims(vec![claim]).map(|()| true)
+        // On a full disk another job is chosen.
+        self.shared().with_reserve(|| {
+            let turn = self.compacting.turn.lock_arc();
+            let emptied = Arc::new(self.shared().blobs_to_empty());
+            let Some(claim) = self.claim(&emptied, turn)? else { return Ok(false) };
+            self.shared().run_claims(vec![claim]).map(|()| true)
+        })
     }
 }
 
@@ -94,22 +97,23 @@ impl Shared {
             self.volumes().iter().for_each(|volume| self.work.reshaped(volume.id()));
         }
         let (mut done, mut first) = (0, Ok(()));
-        let mut due = Due::default();
+        let (mut due, mut loan) = (Due::default(), None);
         while done < most && !self.is_closed() {
-            due.add(self);
-            let claims = match due.next(self, &emptied) {
-                Ok(claims) => claims,
+            match due.run_next(self, &emptied) {
+                Ok(true) => done += 1,
+                Ok(false) => break,
                 Err(e) => {
+                    // On a full disk other jobs are chosen. Once: what is lent is lent for all of the round.
+                    if e.is_full() && loan.is_none() {
+                        loan = self.make_room();
+                        if loan.is_some() {
+                            due.volumes.append(&mut due.failed);
+                            continue;
+                        }
+                    }
                     first = first.and(Err(e));
-                    continue;
                 }
-            };
-            if claims.is_empty() {
-                break;
             }
-            let outcome = self.run_claims(claims);
-            first = first.and(outcome);
-            done += 1;
             // Not only when no job is due any more: until then all that the jobs read would be kept.
             // What fails here is tried again.
             let _ = self.reclaim_passed();
@@ -117,6 +121,8 @@ impl Shared {
                 emptied = Arc::new(self.blobs_to_empty());
             }
         }
+        // Not before: it would be looked at without end.
+        due.volumes.append(&mut due.failed);
         due.volumes.keys().for_each(|id| self.work.reshaped(*id));
         first.map(|()| done > 0)
     }
@@ -125,7 +131,6 @@ impl Shared {
     fn run_claims(&self, claims: Vec<Claim>) -> Result<()> {
         let run = |claims: &[Claim]| {
             let done = self.caught(|| self.run_jobs(claims));
-            let done = done.inspect_err(|e| _ = self.make_room_after(e));
             if claims.len() == 1 || !matches!(done, Err(Error::Corruption { .. })) {
                 let error = done.as_ref().err();
                 claims.iter().for_each(|claim| claim.volume.stall.compacted(error.cloned()));
@@ -145,6 +150,8 @@ impl Shared {
 #[derive(Default)]
 struct Due {
     volumes: BTreeMap<u32, Arc<Volume>>,
+    /// Those whose look or job failed, for the next round. (Not for damage, which will be there again.)
+    failed: BTreeMap<u32, Arc<Volume>>,
 }
 
 impl Due {
@@ -152,6 +159,24 @@ impl Due {
     fn add(&mut self, shared: &Shared) {
         let changed = shared.work.take_compactions();
         self.volumes.extend(changed.into_iter().filter_map(|id| Some((id, shared.by_id(id)?))));
+    }
+
+    /// Does the next job, or group of them; false if none is due. Whoever's job fails is left out from then on.
+    fn run_next(&mut self, shared: &Shared, emptied: &Arc<BTreeSet<u64>>) -> Result<bool> {
+        self.add(shared);
+        let claims = self.next(shared, emptied)?;
+        if claims.is_empty() {
+            return Ok(false);
+        }
+        let volumes: Vec<_> = claims.iter().map(|claim| claim.volume.clone()).collect();
+        let outcome = shared.run_claims(claims);
+        outcome.inspect_err(|e| self.note_failed(e, volumes)).map(|()| true)
+    }
+
+    fn note_failed(&mut self, error: &Error, volumes: Vec<Arc<Volume>>) {
+        if !matches!(error, Error::Corruption { .. }) {
+            self.failed.extend(volumes.into_iter().map(|volume| (volume.id(), volume)));
+        }
     }
 
     /// The jobs to do next: one that is large, or a group of small ones; none if none is due.
@@ -171,7 +196,9 @@ impl Due {
             // With a job it is told of again.
             self.volumes.remove(&volume.id());
             let Some(turn) = volume.compacting.turn.try_lock_arc() else { continue };
-            let Some(claim) = volume.claim(emptied, turn)? else { continue };
+            let claim = volume.claim(emptied, turn);
+            let claim = claim.inspect_err(|e| self.note_failed(e, vec![volume.clone()]));
+            let Some(claim) = claim? else { continue };
             let is_small = claim.is_move() || claim.input_bytes() < shared.options.table_size / SMALL_ONE_IN;
             if !is_small && group.is_empty() {
                 return Ok(vec![claim]);

@@ -37,6 +37,7 @@ pub mod ingest;
 pub mod iter;
 pub mod key;
 mod levels;
+pub mod lineage;
 pub mod log;
 pub mod manifest;
 pub mod memtable;

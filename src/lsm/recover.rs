@@ -419,7 +419,7 @@ impl<'a> Replay<'a> {
             id,
             name: volume.name.clone(),
             owner: volume.owner,
-            forked: volume.forked,
+            lineage: volume.lineage,
             family: id,
             quota: volume.quota,
             tree: self.streams.tree(id, volume, listed.levels(&volume.levels)),

@@ -16,6 +16,7 @@
 //! # Locks
 //! `Staged::gathered` is held over the insertion into the volume's own memtable; nothing else is sought under it.
 
+use crate::lsm::lineage::Lineage;
 use crate::lsm::log::record::HEADER_LEN;
 use crate::lsm::tally::Quota;
 use crate::lsm::volume::{Born, Tree, Volume};
@@ -84,7 +85,7 @@ impl Volume {
         let (id, name, family) = (self.id(), self.name(), self.family());
         // The real volume has the quota: what counts is what is written there in the end.
         let quota = Quota::default();
-        let born = Born { id, name, owner: None, forked: 0, family, quota, tree };
+        let born = Born { id, name, owner: None, lineage: Lineage::default(), family, quota, tree };
         let staged = Staged { gathered: Mutex::default(), seq: AtomicU64::new(seq), limit };
         Ok(Arc::new(Volume::new(self.shared_arc().clone(), born).with_staged(staged)))
     }

@@ -5,6 +5,8 @@
 
 mod collect;
 mod sharing;
+#[cfg(test)]
+mod sharing_tests;
 mod space;
 
 pub use crate::lsm::cache::CacheStats;
@@ -300,9 +302,10 @@ pub struct VolumeStats {
     /// Bytes of its tables, and of the values in blob files that they and memtables point to: compressed, and
     /// with what compactions have yet to drop.
     pub bytes: u64,
-    /// Those in files that no other volume or snapshot has: what its deletion would free.
+    /// Those tables and values that no other volume or snapshot has, as far as that is known: at least so much its
+    /// deletion would free, at once or with the next garbage collection.
     pub own_bytes: u64,
-    /// Those in files that others have, too.
+    /// The others.
     pub shared_bytes: u64,
     /// Bytes in the mutable memtable.
     pub memtable_bytes: usize,

@@ -14,8 +14,8 @@ use crate::lsm::compaction::Compacting;
 use crate::lsm::iter::scan::Scan;
 use crate::lsm::iter::scan_back::ScanBack;
 use crate::lsm::levels::Levels;
+use crate::lsm::lineage::Lineage;
 use crate::lsm::manifest::VolumeId;
-use crate::lsm::manifest::edit::Carried;
 use crate::lsm::memtable::Memtable;
 use crate::lsm::snapshot::Snapshot;
 use crate::lsm::staged::Staged;
@@ -70,7 +70,7 @@ pub(crate) struct Born {
     pub id: VolumeId,
     pub name: String,
     pub owner: Option<VolumeId>,
-    pub forked: SeqNo,
+    pub lineage: Lineage,
     pub family: VolumeId,
     pub quota: Quota,
     pub tree: Tree,
@@ -84,8 +84,8 @@ pub struct Volume {
     name: RwLock<String>,
     /// The volume that it is a snapshot of (0: none).
     owner: AtomicU32,
-    /// Where it was forked from another.
-    forked: SeqNo,
+    /// Where it was forked, and others from it. A leaf lock.
+    lineage: RwLock<Lineage>,
     /// Those that were forked from one another have the same.
     family: VolumeId,
     /// Set under the commit lock.
@@ -107,12 +107,12 @@ impl std::fmt::Debug for Volume {
 
 impl Volume {
     pub(crate) fn new(shared: Arc<Shared>, born: Born) -> Volume {
-        let Born { id, name, owner, forked, family, quota, tree } = born;
+        let Born { id, name, owner, lineage, family, quota, tree } = born;
         Volume {
             id,
             name: RwLock::new(name),
             owner: AtomicU32::new(owner.unwrap_or(0)),
-            forked,
+            lineage: RwLock::new(lineage),
             family,
             deleted: AtomicBool::new(false),
             staged: None,
@@ -164,21 +164,6 @@ impl Volume {
         self.deleted.store(deleted, Ordering::Release);
     }
 
-    /// What a fork of this tree of the volume, just frozen, shares in memtables.
-    pub(crate) fn carried(&self, tree: &Tree) -> Carried {
-        match tree.immutable.first() {
-            None => Carried::Nothing,
-            Some(newest) if newest.last_seq() > self.forked => Carried::Own,
-            Some(_) => Carried::Inherited,
-        }
-    }
-
-    /// Has it, since it was forked, had no write of its own that is in a table? Then its tables are those
-    /// that its parent had, and none of its concern, unless a writer waits for their number to sink.
-    pub(crate) fn is_idle_fork(&self) -> bool {
-        self.forked > 0 && self.tree.read().flushed <= self.forked && self.stall.waiting() == 0
-    }
-
     /// Are the two one volume?
     pub fn is(&self, other: &Volume) -> bool {
         self.id == other.id
@@ -190,6 +175,18 @@ impl Volume {
 
     pub(crate) fn family(&self) -> VolumeId {
         self.family
+    }
+
+    /// Where it was forked, and others from it.
+    pub fn lineage(&self) -> Lineage {
+        *self.lineage.read()
+    }
+
+    /// It is forked at `seq`: the fork's lineage. `Shared::naming` is held.
+    pub(crate) fn note_fork(&self, seq: SeqNo) -> Lineage {
+        let mut lineage = self.lineage.write();
+        lineage.last_fork = seq;
+        lineage.of_fork(self.id, seq)
     }
 
     pub(crate) fn shared(&self) -> &Shared {

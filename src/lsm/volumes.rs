@@ -28,6 +28,7 @@
 //! `Shared::structure` and the commit lock; over the record's write to the log, never over a sync but when an
 //! ingestion is installed (`ingest.rs`).
 
+use crate::lsm::lineage::Lineage;
 use crate::lsm::log::record::HEADER_LEN;
 use crate::lsm::manifest::{Edit, VolumeId};
 use crate::lsm::store::{Shared, Store};
@@ -213,7 +214,8 @@ impl Store {
         *next_id += 1;
         shared.told.lock().tell(edits, seq);
         let (name, quota, tree) = (name.to_string(), Quota::default(), Tree::default());
-        let born = Born { id, name, owner: None, forked: 0, family: id, quota, tree };
+        let lineage = Lineage::default();
+        let born = Born { id, name, owner: None, lineage, family: id, quota, tree };
         let volume = Arc::new(Volume::new(shared.clone(), born));
         shared.directory.write().add([volume.clone()]);
         shared.syncs.note_write(shared.options.sync_interval);
@@ -253,7 +255,8 @@ impl Store {
         let flushed = if tree.immutable.is_empty() { seq } else { tree.flushed };
         let tree = Tree { memtable: Arc::default(), flushed, ..Tree::clone(&tree) };
         let (name, family, quota) = (to.to_string(), from.family(), from.quota());
-        let born = Born { id, name, owner, forked: seq, family, quota, tree };
+        let lineage = from.note_fork(seq);
+        let born = Born { id, name, owner, lineage, family, quota, tree };
         let volume = Arc::new(Volume::new(shared.clone(), born));
         shared.directory.write().add([volume.clone()]);
         shared.work.froze(id);

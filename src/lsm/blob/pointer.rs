@@ -61,18 +61,23 @@ pub struct BlobUse {
     pub bytes: u64,
     /// The end of the last of them: the file is at least this long.
     pub end: u64,
+    /// Those among the bytes that newer records point to, if the table tells them apart
+    /// ([`TableMeta::split`](crate::lsm::table::TableMeta::split)). Encoded apart.
+    pub newer: u64,
 }
 
 impl BlobUse {
     /// Adds a pointer to what is used of each file, in the order of their numbers.
-    pub fn add(uses: &mut Vec<BlobUse>, pointer: &Pointer) {
+    pub fn add(uses: &mut Vec<BlobUse>, pointer: &Pointer, is_newer: bool) {
         let (bytes, end) = (pointer.framed_len() as u64, pointer.end());
+        let newer = if is_newer { bytes } else { 0 };
         match uses.binary_search_by_key(&pointer.file, |used| used.file) {
             Ok(at) => {
                 uses[at].bytes += bytes;
+                uses[at].newer += newer;
                 uses[at].end = uses[at].end.max(end);
             }
-            Err(at) => uses.insert(at, BlobUse { file: pointer.file, bytes, end }),
+            Err(at) => uses.insert(at, BlobUse { file: pointer.file, bytes, end, newer }),
         }
     }
 
@@ -81,8 +86,8 @@ impl BlobUse {
     }
 
     pub(crate) fn decode(input: &mut &[u8]) -> Option<BlobUse> {
-        let used =
-            BlobUse { file: varint::take(input)?, bytes: varint::take(input)?, end: varint::take(input)? };
+        let (file, bytes, end) = (varint::take(input)?, varint::take(input)?, varint::take(input)?);
+        let used = BlobUse { file, bytes, end, newer: 0 };
         (used.end < MAX_NUMBER && used.bytes < MAX_NUMBER).then_some(used)
     }
 }

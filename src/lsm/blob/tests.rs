@@ -90,12 +90,18 @@ fn names_have_numbers() {
 fn uses_add_up_by_file() {
     let mut uses = Vec::new();
     for (file, offset) in [(3, 100), (1, 40), (3, 60)] {
-        BlobUse::add(&mut uses, &Pointer { file, offset, len: 4, checksum: 0 });
+        BlobUse::add(&mut uses, &Pointer { file, offset, len: 4, checksum: 0 }, file == 3);
     }
-    assert_eq!(uses, [BlobUse { file: 1, bytes: 20, end: 60 }, BlobUse { file: 3, bytes: 40, end: 120 }]);
+    assert_eq!(
+        uses,
+        [
+            BlobUse { file: 1, bytes: 20, end: 60, newer: 0 },
+            BlobUse { file: 3, bytes: 40, end: 120, newer: 40 }
+        ]
+    );
     let mut encoded = Vec::new();
     uses[1].encode(&mut encoded);
-    assert_eq!(BlobUse::decode(&mut encoded.as_slice()), Some(uses[1]));
+    assert_eq!(BlobUse::decode(&mut encoded.as_slice()), Some(BlobUse { newer: 0, ..uses[1] }));
 }
 
 proptest! {

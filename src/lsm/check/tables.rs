@@ -88,11 +88,12 @@ impl<'a> TableCheck<'a> {
         watch: &mut dyn Watch,
     ) -> Result<()> {
         let (place, size) = (table.place(), table.size());
-        let mut counted =
-            TableMeta { section: meta.and_then(|m| m.section), ..TableMeta::empty(place.number) };
         let mut last: Option<(Bytes, u64)> = None;
         let (mut damaged, mut failed) = (false, None);
         let properties = table.properties().ok();
+        let split = properties.as_ref().map_or(0, |properties| properties.meta.split);
+        let section = meta.and_then(|meta| meta.section);
+        let mut counted = TableMeta { section, split, ..TableMeta::empty(place.number) };
         let wrong = |what: String| Problem::from(place.damage(size, what));
         let per_record = meta.map_or(0, |meta| size / meta.entries.max(1));
         walk(table, &mut |found| match found {
@@ -115,7 +116,7 @@ impl<'a> TableCheck<'a> {
                 });
                 count(&mut counted, key, kind, head, &tail);
                 if kind.is_blob() && !damaged {
-                    let problem = self.check_pointer(place, size, key.user, &tail, &mut counted, watch);
+                    let problem = self.check_pointer(place, size, key, &tail, &mut counted, watch);
                     problem.into_iter().for_each(|problem| note(watch, &mut failed, problem));
                 }
             }
@@ -127,6 +128,7 @@ impl<'a> TableCheck<'a> {
             return Ok(());
         }
         counted.size = size;
+        counted.settle_split();
         counted.largest = largest(table, last.map_or_else(Bytes::new, |(user, _)| user));
         let said =
             [("the manifest says", meta), ("its properties say", properties.as_ref().map(|p| &p.meta))];
@@ -143,21 +145,21 @@ impl<'a> TableCheck<'a> {
         &mut self,
         place: Place,
         size: u64,
-        user: &[u8],
+        key: KeyRef<'_>,
         tail: &[u8],
         counted: &mut TableMeta,
         watch: &mut dyn Watch,
     ) -> Option<Problem> {
         let Some(pointer) = Pointer::decode(tail) else {
             let error = place.damage(size, "a record's blob pointer is malformed");
-            return Some(Problem { error, keys: Some(one(user)) });
+            return Some(Problem { error, keys: Some(one(key.user)) });
         };
-        counted.refer(&pointer);
+        counted.refer(&pointer, key.seq);
         let blobs = self.blobs?;
         self.blob_values += 1;
         watch.read(pointer.framed_len() as u64);
         let error = blobs.load_uncached(tail).err()?;
-        Some(Problem { error, keys: Some(one(user)) })
+        Some(Problem { error, keys: Some(one(key.user)) })
     }
 }
 

@@ -130,6 +130,7 @@ fn merge(
     let change = Change::Compaction { volume, picked, removed, added: Vec::new() };
     output.options.homes = change.homes(&shared.volumes());
     output.options.replaces = replaced(shared, job, live)?;
+    output.options.split = claim.volume.lineage().parted();
     let mut below = Below::new(levels, job);
     let mut blobs = BlobOutput::new(shared, BTreeSet::clone(&claim.emptied));
     let load = |tail: &[u8]| shared.blobs.load_uncached(tail);

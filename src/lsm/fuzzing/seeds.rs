@@ -53,6 +53,7 @@ fn of_tables() -> Vec<Seed> {
         store: super::STORE,
         homes: Vec::new(),
         replaces: Vec::new(),
+        split: 0,
     };
     let table = take_apart(&build(&plain).into());
     let lz4 = TableOptions { compression: Compression::Lz4, block_size: 4000, ..plain.clone() };

@@ -25,7 +25,7 @@
 //! 16   share: id, level, from     the volume's level is what that of volume `from` is
 //! 17   inherits: id, from, sequence
 //!                                 volume `from`'s writes up to here are the volume's too
-//! 18   forked: id, sequence       the volume was forked there
+//! 18   forked: id, lineage        the volume was forked there, and others from it (see `lineage.rs`)
 //! 19   tally: id, files, bytes    so many more came with the volume's tables (zigzag)
 //! 20   counted: id, 0 or 1        is the volume's tally all that it holds?
 //! 21   quota: id, files, bytes    how much the volume may hold: 0 for no limit, or one more than the limit
@@ -34,6 +34,7 @@
 //! Edits 4, 12 to 14 and 19 to 21 are what a log record about volumes holds, too.
 
 use crate::lsm::SeqNo;
+use crate::lsm::lineage::Lineage;
 use crate::lsm::table::TableMeta;
 use crate::lsm::tally::{Quota, Tally};
 use crate::lsm::varint::{put, put_prefixed, take, take_prefixed, take_usize};
@@ -152,12 +153,12 @@ pub enum Edit {
         /// The sequence number.
         seq: SeqNo,
     },
-    /// A volume was forked at a sequence number.
+    /// A volume was forked, or others were from it.
     Forked {
         /// The volume.
         volume: VolumeId,
-        /// The sequence number.
-        seq: SeqNo,
+        /// Where.
+        lineage: Lineage,
     },
     /// So many more files and bytes came with a volume's tables.
     Tally {
@@ -304,8 +305,9 @@ impl Edit {
                 put_all(&mut rest, &[(*volume).into(), (*from).into(), *seq]);
                 17
             }
-            Edit::Forked { volume, seq } => {
-                put_all(&mut rest, &[(*volume).into(), *seq]);
+            Edit::Forked { volume, lineage } => {
+                put(&mut rest, u64::from(*volume));
+                lineage.encode(&mut rest);
                 18
             }
             Edit::Tally { volume, tally } => {
@@ -364,7 +366,7 @@ impl Edit {
                 Edit::ShareLevel { volume, level, from: take_id(rest)? }
             }
             17 => Edit::Inherits { volume: take_id(rest)?, from: take_id(rest)?, seq: take(rest)? },
-            18 => Edit::Forked { volume: take_id(rest)?, seq: take(rest)? },
+            18 => Edit::Forked { volume: take_id(rest)?, lineage: Lineage::take(rest)? },
             19 => Edit::Tally { volume: take_id(rest)?, tally: Tally::take(rest)? },
             20 => Edit::Counted { volume: take_id(rest)?, counted: take(rest)? > 0 },
             21 => Edit::Quota { volume: take_id(rest)?, quota: Quota::take(rest)? },

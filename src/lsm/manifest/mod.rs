@@ -36,6 +36,8 @@
 pub(crate) mod copy;
 pub mod edit;
 pub mod state;
+#[cfg(test)]
+mod tests;
 
 pub use edit::{Edit, VolumeId};
 pub use state::{State, VolumeState};
@@ -52,10 +54,13 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 /// The version of the format that this program writes, and the newest that it reads. From 2 on, tables may point
 /// to blob files, which an earlier program would take for a stranger's; from 3 on, the log may tell of volumes; from 4 on,
-/// tables may stand in packs; from 5 on, batches and the manifest keep tallies.
-pub const VERSION: u32 = 5;
+/// tables may stand in packs; from 5 on, batches and the manifest keep tallies;
+/// from 6 on, volumes have a lineage and tables tell of newer values apart.
+pub const VERSION: u32 = 6;
 /// The first version that keeps tallies.
 const TALLIES: u32 = 5;
+/// The first version that keeps lineages.
+const LINEAGES: u32 = 6;
 const MAGIC: &[u8; 8] = b"lsmfsman";
 const SNAPSHOT_HEADER_LEN: usize = 40;
 /// A log of edits longer than this is followed by a new generation.
@@ -137,6 +142,9 @@ pub fn read(disk: &dyn Disk, names: &[String]) -> Result<Option<State>> {
     }
     let bytes = read_whole(disk, &name)?;
     replay_edits(&mut state, bytes, &name, generation)?;
+    if version < LINEAGES {
+        state.forget_lineages();
+    }
     Ok(Some(state))
 }
 

@@ -7,6 +7,7 @@
 use super::edit::{Carried, Edit, VolumeId};
 use crate::lsm::SeqNo;
 use crate::lsm::key::MAX_SEQ;
+use crate::lsm::lineage::Lineage;
 use crate::lsm::names::MAX_NUMBER;
 use crate::lsm::table::TableMeta;
 use crate::lsm::tally::{Quota, Tally};
@@ -28,8 +29,8 @@ pub struct VolumeState {
     pub owner: Option<VolumeId>,
     /// Its writes up to here are in tables.
     pub flushed: SeqNo,
-    /// Where it was forked from another (0: it was not).
-    pub forked: SeqNo,
+    /// Where it was forked, and others from it.
+    pub lineage: Lineage,
     /// The volumes whose writes past `flushed` and up to a sequence number are this one's too: what was in
     /// memtables when it was forked.
     pub inherits: Vec<(VolumeId, SeqNo)>,
@@ -101,8 +102,10 @@ impl State {
             Edit::Absorbed(seq) => self.absorbed = sane_seq(seq)?,
             Edit::Volume { id, name } => self.name(id, name)?,
             Edit::Fork { from, to, owner, seq, carried, name } => {
-                let mut child =
-                    VolumeState { name, owner, forked: sane_seq(seq)?, ..self.volume(from)?.clone() };
+                let parent = self.volume(from)?;
+                parent.lineage.last_fork = sane_seq(seq)?;
+                let lineage = parent.lineage.of_fork(from, seq);
+                let mut child = VolumeState { name, owner, lineage, ..parent.clone() };
                 match carried {
                     Carried::Nothing => (child.flushed, child.inherits) = (seq, Vec::new()),
                     Carried::Inherited => {}
@@ -119,7 +122,7 @@ impl State {
                 volume.flushed = sane_seq(seq)?;
                 volume.inherits.retain(|(_, up_to)| *up_to > seq);
             }
-            Edit::Forked { volume, seq } => self.volume(volume)?.forked = sane_seq(seq)?,
+            Edit::Forked { volume, lineage } => self.volume(volume)?.lineage = lineage,
             Edit::Tally { volume, tally } => self.volume(volume)?.tally += tally,
             Edit::Counted { volume, counted } => self.volume(volume)?.uncounted = !counted,
             Edit::Quota { volume, quota } => self.volume(volume)?.quota = quota,
@@ -154,6 +157,13 @@ impl State {
         if std::mem::take(&mut self.keeps_no_tallies) {
             self.volumes.values_mut().for_each(|volume| Arc::make_mut(volume).uncounted = true);
         }
+    }
+
+    /// Nobody knows who was forked from whom, or where, up to now.
+    pub fn forget_lineages(&mut self) {
+        let flushed = self.volumes.values().map(|volume| volume.flushed).max();
+        let now = self.absorbed.max(flushed.unwrap_or(0));
+        self.volumes.values_mut().for_each(|volume| Arc::make_mut(volume).lineage.forget(now));
     }
 
     fn name(&mut self, id: VolumeId, name: String) -> Result<(), String> {
@@ -234,8 +244,8 @@ impl State {
             edits.push(Edit::Volume { id, name: volume.name.clone() });
             edits.extend(volume.owner.map(|owner| Edit::Owner { id, owner }));
             edits.push(Edit::Flushed { volume: id, seq: volume.flushed });
-            if volume.forked > 0 {
-                edits.push(Edit::Forked { volume: id, seq: volume.forked });
+            if volume.lineage != Lineage::default() {
+                edits.push(Edit::Forked { volume: id, lineage: volume.lineage });
             }
             if !volume.tally.is_zero() {
                 edits.push(Edit::Tally { volume: id, tally: volume.tally });

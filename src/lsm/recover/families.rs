@@ -50,6 +50,7 @@ impl Families {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lsm::lineage::Lineage;
     use crate::lsm::memtable::Memtable;
     use crate::lsm::tally::Quota;
     use crate::lsm::volume::Tree;
@@ -63,7 +64,7 @@ mod tests {
             name: String::new(),
             owner: None,
             quota: Quota::default(),
-            forked: 0,
+            lineage: Lineage::default(),
             family: 0,
             tree: Tree {
                 immutable: shared.iter().map(|at| memtables[*at].clone()).collect(),

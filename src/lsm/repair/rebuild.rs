@@ -100,6 +100,7 @@ impl Repair<'_> {
         end_log(&mut state, end);
         // Nobody knows which of the tables' tallies the shape has.
         state.keeps_no_tallies = true;
+        state.forget_lineages();
         let live: HashSet<TableFile> = state.live_tables().map(TableMeta::file).collect();
         let files = self.disk.list()?.into_iter().map(|file| file.name);
         let is_old = |name: &String| match table::parse_name(name) {

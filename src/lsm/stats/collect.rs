@@ -1,6 +1,6 @@
 //! Collecting the figures.
 
-use super::sharing::{Held, Sharing};
+use super::sharing::{Held, held};
 use super::*;
 use crate::lsm::blob;
 use crate::lsm::blob::gc::BlobUsage;
@@ -63,14 +63,16 @@ impl Store {
 /// Asks each volume for something, snapshots among them, with what it holds of this moment.
 fn each_volume<T>(shared: &Shared, ask: impl Fn(&Volume, &Tree, VolumeUsage) -> T) -> Vec<T> {
     let all = shared.volumes();
+    // The lineages last: a fork that is made meanwhile counts, and takes nothing for a volume's own that is not.
     let trees: Vec<Arc<Tree>> = all.iter().map(|volume| volume.tree()).collect();
-    let sharing = Sharing::among(&trees);
+    let lineages: Vec<_> = all.iter().map(|volume| (volume.id(), volume.lineage())).collect();
+    let held = held(&trees, &lineages);
     let names: HashMap<VolumeId, String> = all.iter().map(|volume| (volume.id(), volume.name())).collect();
-    let answer = |(volume, tree): (&Arc<Volume>, &Arc<Tree>)| {
+    let answer = |((volume, tree), held): ((&Arc<Volume>, &Arc<Tree>), Held)| {
         let owner = volume.owner().and_then(|owner| names.get(&owner)).cloned();
-        ask(volume, tree, volume.usage(tree, sharing.of(tree), owner))
+        ask(volume, tree, volume.usage(tree, held, owner))
     };
-    all.iter().zip(&trees).map(answer).collect()
+    all.iter().zip(&trees).zip(held).map(answer).collect()
 }
 
 fn reads(metrics: &Metrics) -> ReadStats {

@@ -76,7 +76,7 @@ impl TableBuilder {
         Ok(TableBuilder {
             out: FrameWriter::new(writer, number),
             compressor: Compressor::new(options.compression),
-            meta: TableMeta::empty(number),
+            meta: TableMeta { split: options.split, ..TableMeta::empty(number) },
             last: None,
             last_user: Vec::new(),
             ranges: Vec::new(),
@@ -137,7 +137,7 @@ impl TableBuilder {
         self.partition.filter.add(key.user);
         self.meta.count(key, kind, head, tail);
         if kind.is_blob() {
-            self.meta.refer(&pointer_in(tail)?);
+            self.meta.refer(&pointer_in(tail)?, key.seq);
         }
 
         self.last_user.clear();
@@ -174,6 +174,7 @@ impl TableBuilder {
         self.cut_data_block()?;
         self.cut_partition()?;
         let ranges = self.write_ranges(clip)?;
+        self.meta.settle_split();
         self.properties.meta = self.meta.clone();
         let properties =
             self.out.append_block(BlockType::Properties, Codec::Raw, &self.properties.encode())?;

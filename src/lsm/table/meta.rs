@@ -6,11 +6,12 @@
 //!   | varint key bytes | varint head bytes | varint tail bytes
 //!   | varint len, smallest | varint len, largest
 //!   | [varint number of blob files, what its records point to in each (see `lsm/blob`)
-//!   | [varint number of the pack that it stands in, varint offset there, varint length of the pack]]
+//!   | [varint number of the pack that it stands in, varint offset there, varint length of the pack
+//!   | [varint split, for each blob file: varint bytes of newer records' values]]]
 //!   | more, from later versions
 //! ```
 //!
-//! What stands in brackets may be missing: nothing is.
+//! What stands in brackets may be missing: nothing is. Zeros stand for no pack where a split follows.
 
 use crate::lsm::blob::{BlobUse, Pointer};
 use crate::lsm::key::{KeyRef, Kind, MAX_SEQ, SeqNo};
@@ -52,6 +53,9 @@ pub struct TableMeta {
     pub blobs: Vec<BlobUse>,
     /// Its part of a pack, if it stands in one.
     pub section: Option<Section>,
+    /// Where its volume had last parted from another one when it was made (`lineage.rs`), if that is between its records:
+    /// what those newer than this point to is counted apart. 0: nothing is.
+    pub split: SeqNo,
 }
 
 impl TableMeta {
@@ -73,6 +77,7 @@ impl TableMeta {
             tail_bytes: 0,
             blobs: Vec::new(),
             section: None,
+            split: 0,
         }
     }
 
@@ -91,8 +96,27 @@ impl TableMeta {
     }
 
     /// Counts what a record points to.
-    pub(crate) fn refer(&mut self, pointer: &Pointer) {
-        BlobUse::add(&mut self.blobs, pointer);
+    pub(crate) fn refer(&mut self, pointer: &Pointer, seq: SeqNo) {
+        BlobUse::add(&mut self.blobs, pointer, seq > self.split);
+    }
+
+    /// All records are counted: does the split tell any apart?
+    pub(crate) fn settle_split(&mut self) {
+        if self.blobs.is_empty() || self.split < self.smallest_seq || self.split >= self.largest_seq {
+            self.split = 0;
+        }
+        if self.split == 0 {
+            self.blobs.iter_mut().for_each(|used| used.newer = 0);
+        }
+    }
+
+    /// Bytes of one blob file that its records newer than `seq` point to, at least.
+    pub fn blob_bytes_after(&self, used: &BlobUse, seq: SeqNo) -> u64 {
+        match self.smallest_seq > seq {
+            true => used.bytes,
+            false if self.split >= seq => used.newer,
+            false => 0,
+        }
     }
 
     /// Bytes in blob files that its records point to.
@@ -157,8 +181,13 @@ impl TableMeta {
             varint::put(&mut body, self.blobs.len() as u64);
             self.blobs.iter().for_each(|used| used.encode(&mut body));
         }
-        if let Some(Section { pack, offset, pack_len }) = self.section {
+        if self.section.is_some() || self.split > 0 {
+            let Section { pack, offset, pack_len } = self.section.unwrap_or_default();
             [pack, offset, pack_len].iter().for_each(|n| varint::put(&mut body, *n));
+        }
+        if self.split > 0 {
+            varint::put(&mut body, self.split);
+            self.blobs.iter().for_each(|used| varint::put(&mut body, used.newer));
         }
         varint::put_prefixed(out, &body);
     }
@@ -183,6 +212,7 @@ impl TableMeta {
             largest: Bytes::new(),
             blobs: Vec::new(),
             section: None,
+            split: 0,
         };
         meta.smallest = Bytes::copy_from_slice(varint::take_prefixed(&mut body)?);
         meta.largest = Bytes::copy_from_slice(varint::take_prefixed(&mut body)?);
@@ -193,7 +223,14 @@ impl TableMeta {
         }
         if !body.is_empty() {
             let mut number = || varint::take(&mut body);
-            meta.section = Some(Section { pack: number()?, offset: number()?, pack_len: number()? });
+            let section = Section { pack: number()?, offset: number()?, pack_len: number()? };
+            meta.section = Some(section).filter(|section| *section != Section::default());
+        }
+        if !body.is_empty() {
+            meta.split = varint::take(&mut body)?;
+            for used in &mut meta.blobs {
+                used.newer = varint::take(&mut body)?;
+            }
         }
         let fits = |section: Section| {
             section.offset.checked_add(meta.size).is_some_and(|end| end <= section.pack_len)
@@ -201,7 +238,8 @@ impl TableMeta {
         let sound = meta.blobs.is_sorted_by_key(|used| used.file)
             && meta.smallest <= meta.largest
             && meta.smallest_seq <= meta.largest_seq
-            && meta.section.is_none_or(fits);
+            && meta.section.is_none_or(fits)
+            && meta.blobs.iter().all(|used| used.newer <= used.bytes);
         sound.then_some(meta)
     }
 }
@@ -232,7 +270,14 @@ mod tests {
     #[test]
     fn a_meta_reads_back_and_a_cut_or_senseless_one_does_not() {
         let section = Some(Section { pack: 41, offset: 77, pack_len: 1 << 41 });
-        for meta in [meta(b"a", b"zz"), meta(b"", b""), TableMeta { section, ..meta(b"a", b"b") }] {
+        let blobs = vec![BlobUse { file: 7, bytes: 500, end: 900, newer: 200 }];
+        for meta in [
+            meta(b"a", b"zz"),
+            meta(b"", b""),
+            TableMeta { section, ..meta(b"a", b"b") },
+            TableMeta { blobs: blobs.clone(), split: 7, ..meta(b"a", b"b") },
+            TableMeta { blobs, section, split: 7, ..meta(b"a", b"b") },
+        ] {
             let mut encoded = Vec::new();
             meta.encode(&mut encoded);
             for cut in 0..encoded.len() {
@@ -252,13 +297,36 @@ mod tests {
     fn fields_of_a_later_version_are_passed_over() {
         let mut encoded = Vec::new();
         let section = Some(Section { pack: 41, offset: 77, pack_len: 1 << 41 });
-        let meta = TableMeta { section, ..meta(b"a", b"b") };
+        let meta = TableMeta { section, split: 5, ..meta(b"a", b"b") };
         meta.encode(&mut encoded);
         encoded[0] += 2;
         encoded.extend_from_slice(b"..next");
         let mut input = encoded.as_slice();
         assert_eq!(TableMeta::decode(&mut input), Some(meta));
         assert_eq!(input, b"next");
+    }
+
+    #[test]
+    fn values_of_newer_records_are_told_apart_where_the_split_is_between_them() {
+        let count = |seqs: [SeqNo; 3], split| {
+            let mut meta = TableMeta { split, ..TableMeta::empty(1) };
+            for seq in seqs {
+                meta.count(KeyRef::new(b"k", seq, Kind::BlobPointer), Kind::BlobPointer, b"", b"");
+                meta.refer(&Pointer { file: 3, offset: 40, len: 84, checksum: 0 }, seq);
+            }
+            meta.settle_split();
+            meta
+        };
+        let after = |meta: &TableMeta, seq| meta.blob_bytes_after(&meta.blobs[0], seq);
+        let meta = count([10, 20, 30], 15);
+        assert_eq!((meta.blobs[0].bytes, meta.blobs[0].newer, meta.split), (300, 200, 15));
+        assert_eq!([9, 15, 16].map(|seq| after(&meta, seq)), [300, 200, 0]);
+        assert_eq!(after(&meta, 12), 200, "at least");
+        for split in [0, 9, 30] {
+            let meta = count([10, 20, 30], split);
+            assert_eq!((meta.blobs[0].newer, meta.split), (0, 0));
+            assert_eq!([9, 15].map(|seq| after(&meta, seq)), [300, 0]);
+        }
     }
 
     #[test]

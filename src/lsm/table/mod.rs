@@ -61,6 +61,7 @@ pub use place::{Section, TableFile};
 pub use properties::{Home, Properties};
 pub use reader::Table;
 
+use crate::lsm::SeqNo;
 use crate::lsm::names;
 use crate::lsm::options::{Compression, Options};
 
@@ -105,6 +106,8 @@ pub struct TableOptions {
     pub homes: Vec<Home>,
     /// The tables in whose place it is put.
     pub replaces: Vec<u64>,
+    /// Where its volume has last parted from another one ([`TableMeta::split`]).
+    pub split: SeqNo,
 }
 
 impl Default for TableOptions {
@@ -124,6 +127,7 @@ impl From<&Options> for TableOptions {
             store: 0,
             homes: Vec::new(),
             replaces: Vec::new(),
+            split: 0,
         }
     }
 }

@@ -30,7 +30,7 @@ impl TableFile {
 }
 
 /// A table's part of a pack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Section {
     /// The pack's number.
     pub pack: u64,

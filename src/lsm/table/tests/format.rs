@@ -44,6 +44,7 @@ fn a_table_of_version_1_reads_back_and_is_still_written_so() {
         store: 0,
         homes: Vec::new(),
         replaces: Vec::new(),
+        split: 0,
     };
     disk.build(5, &options, &records());
     assert!(

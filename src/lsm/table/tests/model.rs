@@ -69,6 +69,7 @@ fn options() -> impl Strategy<Value = TableOptions> {
             store: 0,
             homes: Vec::new(),
             replaces: Vec::new(),
+            split: 0,
         },
     )
 }

@@ -10,6 +10,7 @@
 //! yet and is removed in the end. The table is printed; with `--out` it is written as JSON and as a chart.
 //! `--help` lists the options. Emptying the kernel's caches needs root.
 
+mod beside;
 mod chart;
 mod client;
 mod cold;
@@ -44,7 +45,7 @@ struct Args {
     /// Where to work: a directory that does not exist yet, on the disk to compare with
     #[arg(required = true)]
     dir: Option<PathBuf>,
-    /// Only these groups (small, fsync, cold, space, large, real, life) or lines (any part of their names), separated by commas
+    /// Only these groups (small, fsync, cold, space, large, beside, real, life) or lines (any part of their names), separated by commas
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Files in the small-file lines
@@ -85,7 +86,7 @@ enum Part {
 }
 
 /// The groups of lines.
-const GROUPS: [&str; 7] = ["small", "fsync", "cold", "space", "large", "real", "life"];
+const GROUPS: [&str; 8] = ["small", "fsync", "cold", "space", "large", "beside", "real", "life"];
 
 /// What all lines need to know.
 pub struct Bench {
@@ -166,7 +167,8 @@ fn measure(args: &Args) -> Result<()> {
 }
 
 fn lines(bench: &Bench) -> Result<Vec<Line>> {
-    let groups = [small::run, fsync::run, cold::run_lines, large::run, real::run_lines, life::run];
+    let groups =
+        [small::run, fsync::run, cold::run_lines, large::run, beside::run, real::run_lines, life::run];
     let mut lines = Vec::new();
     for group in groups {
         lines.extend(group(bench)?);

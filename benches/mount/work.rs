@@ -44,6 +44,20 @@ impl WorkArgs {
         args.extend(self.sync.then(|| "--sync".to_string()));
         args
     }
+
+    fn root(&self) -> PathBuf {
+        self.dir.join("files")
+    }
+
+    /// The directory of the `i`th file.
+    pub fn subdir(&self, i: usize) -> PathBuf {
+        self.root().join(format!("d{:04}", i % self.dirs))
+    }
+
+    /// The `i`th file, as it is created.
+    pub fn path(&self, i: usize) -> PathBuf {
+        self.subdir(i).join(format!("file-{i:08}.dat"))
+    }
 }
 
 /// The steps, in the only order that makes sense; all need `create`, some may be left out.
@@ -87,7 +101,7 @@ impl Step {
 
 /// Does the steps that standard input names.
 pub fn run(args: &WorkArgs) -> Result<()> {
-    let mut work = Work { args, root: args.dir.join("files"), renamed: false };
+    let mut work = Work { args, renamed: false };
     for line in std::io::stdin().lock().lines() {
         let name = line?;
         let step = Step::ALL.into_iter().chain([Step::Sample]).find(|step| step.name() == name);
@@ -102,24 +116,22 @@ pub fn run(args: &WorkArgs) -> Result<()> {
 
 struct Work<'a> {
     args: &'a WorkArgs,
-    root: PathBuf,
     renamed: bool,
 }
 
 impl Work<'_> {
-    fn dir(&self, i: usize) -> PathBuf {
-        self.root.join(format!("d{:04}", i % self.args.dirs))
+    fn path(&self, i: usize) -> PathBuf {
+        if self.renamed { self.renamed_path(i) } else { self.args.path(i) }
     }
 
-    fn path(&self, i: usize) -> PathBuf {
-        let kind = if self.renamed { "moved" } else { "file" };
-        self.dir(i).join(format!("{kind}-{i:08}.dat"))
+    fn renamed_path(&self, i: usize) -> PathBuf {
+        self.args.subdir(i).join(format!("moved-{i:08}.dat"))
     }
 
     fn step(&mut self, step: Step) -> Result<()> {
         match step {
             Step::Create => {
-                (0..self.args.dirs).try_for_each(|d| fs::create_dir_all(self.dir(d)))?;
+                (0..self.args.dirs).try_for_each(|d| fs::create_dir_all(self.args.subdir(d)))?;
                 self.each(|i| self.create(i))
             }
             Step::Stat => self.each(|i| {
@@ -132,15 +144,14 @@ impl Work<'_> {
             }
             Step::Sample => self.sample(),
             Step::Rename => {
-                let to = Work { args: self.args, root: self.root.clone(), renamed: true };
-                self.each(|i| Ok(fs::rename(self.path(i), to.path(i))?))?;
+                self.each(|i| Ok(fs::rename(self.path(i), self.renamed_path(i))?))?;
                 self.renamed = true;
                 Ok(())
             }
             Step::Unlink => {
                 self.each(|i| Ok(fs::remove_file(self.path(i))?))?;
-                (0..self.args.dirs).try_for_each(|d| fs::remove_dir(self.dir(d)))?;
-                Ok(fs::remove_dir(&self.root)?)
+                (0..self.args.dirs).try_for_each(|d| fs::remove_dir(self.args.subdir(d)))?;
+                Ok(fs::remove_dir(self.args.root())?)
             }
         }
     }
@@ -157,7 +168,7 @@ impl Work<'_> {
     fn list(&self) -> Result<()> {
         let mut found = 0;
         for dir in 0..self.args.dirs {
-            for entry in fs::read_dir(self.dir(dir))? {
+            for entry in fs::read_dir(self.args.subdir(dir))? {
                 found += usize::from(entry?.metadata()?.len() > 0);
             }
         }

@@ -5,8 +5,9 @@ mod common;
 
 use common::{Mount, Place, run, wait_until};
 use std::fs::{self, File, Permissions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -120,6 +121,75 @@ fn nothing_of_the_store_is_for_others() {
     }
 }
 
+/// Does something on a thread that is the stranger's.
+fn as_stranger<R: Send>(what: impl FnOnce() -> R + Send) -> R {
+    use rustix::process::{Gid, Uid};
+    use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+    let (user, group) = (Uid::from_raw(STRANGER), Gid::from_raw(STRANGER));
+    let change = || {
+        set_thread_groups(&[])?;
+        set_thread_res_gid(group, group, group)?;
+        set_thread_res_uid(user, user, user)
+    };
+    std::thread::scope(|scope| {
+        let stranger = scope.spawn(|| {
+            change().unwrap();
+            what()
+        });
+        stranger.join().unwrap()
+    })
+}
+
+#[test]
+fn a_store_its_socket_and_its_mount_are_refused_to_others() {
+    if !is_root() {
+        return;
+    }
+    let mount = Mount::new();
+    let dir = open_to_all(&mount.place);
+    fs::write(dir.join("file"), "root's").unwrap();
+    let (lsmfs, store) = (mount.place.join("lsmfs"), mount.place.store());
+    fs::copy(common::LSMFS, &lsmfs).unwrap();
+    let commands = [
+        "get $S file",
+        "put $S file --value x",
+        "rm $S file",
+        "ls $S",
+        "scan $S",
+        "stats $S",
+        "flush $S",
+        "volume create $S other",
+        "volume delete $S main",
+        "fork $S main other",
+        "snapshot create $S main one",
+        "export $S",
+        "check $S",
+        "repair $S",
+        "shell $S",
+        "mount $S $S.dir",
+        "umount $D",
+        "umount --lazy $D",
+    ];
+    // Neither as it was made, nor where root has opened the directory and with it the way to the socket.
+    for mode in [0o700, 0o755] {
+        fs::set_permissions(&store, Permissions::from_mode(mode)).unwrap();
+        for command in commands {
+            let script = format!("S={}; exec {} {command}", store.display(), lsmfs.display());
+            assert_eq!(as_user(STRANGER, &dir, &script), 1, "a stranger may, with mode {mode:o}: {command}");
+        }
+        for name in fs::read_dir(&store).unwrap().map(|entry| entry.unwrap().path()) {
+            let refused = as_stranger(|| match name.ends_with("control") {
+                true => UnixStream::connect(&name).map(drop),
+                false => File::open(&name).map(drop),
+            });
+            let refused = refused.expect_err(&format!("a stranger opens {}, mode {mode:o}", name.display()));
+            assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{}", name.display());
+        }
+    }
+    assert_eq!(fs::read(dir.join("file")).unwrap(), b"root's");
+    assert_eq!(mount.place.lsmfs("get", &["file"]).ok(), "root's");
+}
+
 /// A link in the mount is the kernel's to follow, and the commands follow none: no path of a client's choosing
 /// makes the daemon, or a command, read or write outside of the store.
 #[test]
@@ -211,7 +281,9 @@ fn clients_that_flood_and_die_leave_the_daemon_as_it_was() {
     for who in 0..threads {
         assert_eq!(fs::read(dir.join(format!("dir{who}/4"))).unwrap().len(), [10, 5000, 1 << 20][39 % 3]);
     }
-    assert!(!mount.place.daemon_log().contains("panic"), "{}", mount.place.daemon_log());
+    for word in ["panic", " ERROR "] {
+        assert!(!mount.place.daemon_log().contains(word), "{}", mount.place.daemon_log());
+    }
     mount.place.umount().ok();
     wait_until("the store is closed", || mount.place.daemon().is_none());
     mount.place.lsmfs("check", &[]).ok();

@@ -100,6 +100,28 @@ fn a_lost_manifest_is_rebuilt() {
 }
 
 #[test]
+fn volumes_that_may_lack_files_are_named_when_the_manifests_copy_is_lost_too() {
+    let place = store();
+    let before = values(&place);
+    place.lsmfs("fork", &["main", "twin"]).ok();
+    place.lsmfs("put", &["--volume", "twin", "new", "--value", "twin's"]).ok();
+    place.lsmfs("flush", &[]).ok();
+    for file in files(&place, "") {
+        let path = file.to_string_lossy();
+        if path.contains("/manifest-") || path.contains("/copy-") {
+            fs::remove_file(&file).unwrap();
+        }
+    }
+    let done = place.lsmfs("repair", &[]);
+    let told =
+        |name: &str| done.text().lines().any(|line| line.starts_with(&format!("{name} may lack files")));
+    assert!(done.status == 0 && told("twin") && !told("main"), "{done:?}");
+    assert_eq!(values(&place), before);
+    assert_eq!(place.lsmfs("get", &["--volume", "twin", "new"]).ok(), "twin's");
+    place.lsmfs("check", &[]).ok();
+}
+
+#[test]
 fn a_damaged_block_costs_the_files_in_it_and_they_are_told_of() {
     let place = Place::new();
     let lines: String = (0..400).map(|i| format!("put file{i:03} {i}{}\n", "x".repeat(100))).collect();

@@ -43,6 +43,12 @@ pub fn run(args: &RepairArgs) -> Result<()> {
     if done.rebuilt {
         println!("the manifest was rebuilt; files that were removed of late may be back");
     }
+    for name in &done.uncertain {
+        let name = escape(name.as_bytes());
+        println!(
+            "{name} may lack files: what it shared with other volumes is not known, for the manifest's copy is lost, too"
+        );
+    }
     done.moved.iter().for_each(|name| println!("{name} was moved to {LOST_DIR}/"));
     // Closing a store lets go of its lock: the check that follows takes it again.
     let mut left = mend_files(locked).map_err(failed)??;

@@ -41,7 +41,7 @@ use std::sync::Arc;
 /// The longest name, in bytes.
 pub const MAX_NAME_LEN: usize = 255;
 /// With this a volume's name begins that is not for the world: what an interrupted restore left behind.
-const HIDDEN: char = '.';
+pub(crate) const HIDDEN: char = '.';
 
 /// The volumes of a store.
 #[derive(Debug, Default)]

@@ -38,6 +38,9 @@ pub struct Repaired {
     pub moved: Vec<String>,
     /// Was the manifest rebuilt?
     pub rebuilt: bool,
+    /// Volumes, and snapshots as `VOLUME@SNAPSHOT`, that may lack tables: those that they shared with others, of which
+    /// neither the manifest nor its copy tells any more.
+    pub uncertain: Vec<String>,
     /// Records that were brought back from the log and from damaged tables.
     pub brought_back: u64,
 }

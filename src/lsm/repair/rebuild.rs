@@ -16,7 +16,10 @@
 //! would do. Volumes that share all of these share that table.
 //!
 //! Where neither a snapshot nor its copy can be read, volumes that are gone may be back, and a fork has only the
-//! tables that were made since: which older ones it shared with its origin nothing else tells.
+//! tables that were made since: which older ones it shared with its origin nothing else tells. All volumes but the
+//! first, which is nobody's fork, are said to be uncertain then; that one, too, if its name was given to another (by a
+//! restore). A fork or snapshot for which no table was made, and
+//! of which the log tells nothing, is not found.
 //!
 //! The store's id is looked for in what is left ([`id`]), unless the shape has it.
 
@@ -31,6 +34,7 @@ use crate::lsm::memtable::Memtable;
 use crate::lsm::recover::FIRST_VOLUME;
 use crate::lsm::table::pack::tables_in;
 use crate::lsm::table::{self, Home, Table, TableFile, TableMeta};
+use crate::lsm::volumes::HIDDEN;
 use crate::lsm::{Error, Result, SeqNo};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -70,6 +74,7 @@ impl Repair<'_> {
         };
         self.options.store = store;
         let blobs = self.blobs(store);
+        let is_known = known.is_some();
         let mut state = known.unwrap_or_else(first_volume);
         state.store = store;
         self.next_file = self.next_file.max(state.files);
@@ -84,6 +89,7 @@ impl Repair<'_> {
         let new: Vec<&Home> = homes.filter(|home| read.is_new(home.id)).collect();
         let (memtables, forks, last_seq, end) =
             (read.memtables, read.forks, read.last_seq, read.segments_end);
+        let first_has_its_name = !new.iter().any(|home| home.owner.is_none() && home.name == FIRST_VOLUME);
         new.into_iter().for_each(|home| settle(&mut state, home));
         let mut merged: HashMap<Sources, Option<Arc<TableMeta>>> = HashMap::new();
         for id in state.volumes.keys().copied().collect::<Vec<_>>() {
@@ -93,6 +99,10 @@ impl Repair<'_> {
             let Some(volume) = state.volumes.get_mut(&id).map(Arc::make_mut) else { continue };
             self.rebuild_volume(volume, &tables, new, memtables, &mut merged)?;
             volume.flushed = volume.flushed.max(newest(volume));
+        }
+        if !is_known {
+            let uncertain = state.volumes.keys().filter(|id| **id != FIRST_ID || !first_has_its_name);
+            self.done.uncertain = uncertain.map(|id| full_name(&state, *id)).collect();
         }
         state.absorbed = state.absorbed.max(last_seq);
         // A log that is gone leaves its numbers behind.
@@ -203,6 +213,16 @@ fn first_volume() -> State {
     }
 }
 
+/// A volume's name, behind that of the volume that it is a snapshot of.
+fn full_name(state: &State, id: VolumeId) -> String {
+    let name =
+        |id: VolumeId| state.volumes.get(&id).map_or_else(|| nameless(id), |volume| volume.name.clone());
+    match state.volumes.get(&id).and_then(|volume| volume.owner) {
+        Some(owner) => format!("{}@{}", name(owner), name(id)),
+        None => name(id),
+    }
+}
+
 /// The newest write in a volume's tables.
 fn newest(volume: &VolumeState) -> u64 {
     volume.levels.iter().flat_map(|level| level.iter()).map(|table| table.largest_seq).max().unwrap_or(0)
@@ -234,7 +254,9 @@ fn settle(state: &mut State, home: &Home) {
         return;
     }
     let is_taken = state.volumes.values().any(|v| v.name == home.name && v.owner == home.owner);
-    let name = if is_taken { nameless(home.id) } else { home.name.clone() };
+    // The next open would take a hidden one for what an interrupted restore left, and delete it.
+    let is_hidden = home.owner.is_none() && home.name.starts_with(HIDDEN);
+    let name = if is_taken || is_hidden { nameless(home.id) } else { home.name.clone() };
     // What does not fit is left as it is.
     let _ = state.apply_all([Edit::Volume { id: home.id, name }]);
     if let Some(owner) = home.owner {

@@ -49,7 +49,10 @@ pub fn run(bench: &Bench) -> Result<Vec<Line>> {
             sync(&bench.dir)?;
             let place = Place::start(target, bench.dir.join("beside"), 2)?;
             let small = Small::new(bench, &place)?;
-            let quiet = small.p99_while(&|| Ok(thread::sleep(ALONE)))?;
+            let quiet = small.p99_while(&|| {
+                thread::sleep(ALONE);
+                Ok(())
+            })?;
             alone.iter_mut().zip(quiet).for_each(|(line, p99)| line.add(target, p99 * 1e3));
             for (lines, (_, stream)) in beside.iter_mut().zip(STREAMS) {
                 let large = place.dir().join("large");

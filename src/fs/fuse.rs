@@ -50,7 +50,7 @@ use crate::fs::fuse::answer::{Claim, Refuse, Reply};
 use crate::fs::fuse::notices::{Notice, Notices};
 use crate::fs::fuse::readers::Readers;
 use crate::fs::views::{self, OpenDir, Views};
-use fuser::{Config, Errno, FileHandle, Generation, InitFlags, ReplyEmpty, SessionACL};
+use fuser::{Config, Errno, FileHandle, Generation, InitFlags, ReplyEmpty, Request, SessionACL};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io;
@@ -323,6 +323,11 @@ impl Face {
         for (parent, name) in names {
             self.notices.push(Notice::Name(*parent, (*name).into()));
         }
+    }
+
+    /// A small request: whoever makes many of them is followed.
+    fn follow(&self, request: &Request) {
+        self.readers.nearby.note(request.pid(), 0);
     }
 
     /// An inode's name was found, too late to tell: its reference is given back, and what the kernel

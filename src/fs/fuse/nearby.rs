@@ -42,6 +42,9 @@ const TICKS: u64 = 4;
 /// Requests for more bytes than this are not small: caller and server have enough to do side by side.
 const SMALL: usize = 16 << 10;
 
+/// No thread's number: whoever asks from another namespace, or the kernel itself.
+const NOBODY: u32 = 0;
+
 /// The lowest priority.
 const LOWEST: i32 = 19;
 
@@ -63,7 +66,7 @@ pub(super) struct Nearby {
     processors: Option<CpuSet>,
     /// How long the keeper goes on after a request.
     patience: Duration,
-    /// Who made the last request (0: nobody to follow), how often that changed, and how many there were.
+    /// Who made the last request ([`NOBODY`]: nobody to follow), how often that changed, and how many there were.
     caller: AtomicU32,
     changes: AtomicU64,
     count: AtomicU64,
@@ -96,7 +99,7 @@ impl Nearby {
         Nearby {
             processors,
             patience,
-            caller: AtomicU32::new(0),
+            caller: AtomicU32::new(NOBODY),
             changes: AtomicU64::new(0),
             count: AtomicU64::new(0),
             place: AtomicUsize::new(ANYWHERE),
@@ -108,12 +111,10 @@ impl Nearby {
     /// This thread serves a request for `len` bytes made by `caller`, a thread's number.
     pub fn note(&self, caller: u32, len: usize) {
         let Some(processors) = &self.processors else { return };
-        let caller = if len > SMALL { 0 } else { caller };
-        if self.caller.load(Relaxed) != caller {
-            self.caller.store(caller, Relaxed);
-            self.changes.fetch_add(1, Relaxed);
+        // Nobody makes what the kernel sends by itself, as when a directory is closed, nor waits for it.
+        if caller != NOBODY {
+            self.note_caller(if len > SMALL { NOBODY } else { caller });
         }
-        self.count.fetch_add(1, Relaxed);
         let place = self.place.load(Relaxed);
         if BOUND.get() != place {
             BOUND.set(place);
@@ -122,6 +123,14 @@ impl Nearby {
                 _ => bind(&only(place)),
             }
         }
+    }
+
+    fn note_caller(&self, caller: u32) {
+        if self.caller.load(Relaxed) != caller {
+            self.caller.store(caller, Relaxed);
+            self.changes.fetch_add(1, Relaxed);
+        }
+        self.count.fetch_add(1, Relaxed);
     }
 
     /// Does the serving thread follow a caller?
@@ -251,7 +260,11 @@ mod tests {
         assert!(!follows(&[(own, 100), (other, 100)].repeat(25)), "two callers");
         assert!(follows(&[(own, 100); 50]));
         assert!(!follows(&[(own, SMALL + 1); 50]), "large ones");
-        assert!(!follows(&[(0, 100); 50]), "from another namespace");
+        assert!(!follows(&[(NOBODY, 100); 50]), "from another namespace");
+        assert!(
+            follows(&[(own, 100), (own, 100), (NOBODY, 100)].repeat(20)),
+            "who closes a directory in each three"
+        );
     }
 
     #[test]

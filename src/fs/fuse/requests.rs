@@ -60,7 +60,7 @@ impl Filesystem for Face {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.readers.nearby.note(request.pid(), 0);
+        self.follow(request);
         let name = name.as_bytes();
         let late = |found| self.found_late(parent.0, name, found);
         self.serve_or("lookup", reply, |fs| fs.lookup(parent.0, name), late);
@@ -71,7 +71,7 @@ impl Filesystem for Face {
     }
 
     fn getattr(&self, request: &Request, ino: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
-        self.readers.nearby.note(request.pid(), 0);
+        self.follow(request);
         self.serve("getattr", reply, |fs| fs.getattr(ino.0));
     }
 
@@ -93,6 +93,7 @@ impl Filesystem for Face {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        self.follow(request);
         let set = SetAttr {
             mode,
             uid,
@@ -106,7 +107,8 @@ impl Filesystem for Face {
         self.serve_or("setattr", reply, |fs| fs.setattr(ino.0, &set, caller(request)), late);
     }
 
-    fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
+    fn readlink(&self, request: &Request, ino: INodeNo, reply: ReplyData) {
+        self.follow(request);
         self.serve("readlink", reply, |fs| fs.readlink(ino.0));
     }
 
@@ -120,7 +122,7 @@ impl Filesystem for Face {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        self.readers.nearby.note(request.pid(), 0);
+        self.follow(request);
         let Some(kind) = kind_of_mode(mode) else { return reply.error(Errno::EINVAL) };
         self.make("mknod", parent, name, reply, |fs| {
             fs.mknod(parent.0, name.as_bytes(), kind, mode, rdev, maker(request, umask))
@@ -136,25 +138,28 @@ impl Filesystem for Face {
         umask: u32,
         reply: ReplyEntry,
     ) {
+        self.follow(request);
         self.make("mkdir", parent, name, reply, |fs| {
             fs.mkdir(parent.0, name.as_bytes(), mode, maker(request, umask))
         });
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.readers.nearby.note(request.pid(), 0);
+        self.follow(request);
         let name = name.as_bytes();
         let late = |()| self.forget_names(&[(parent.0, name)]);
         self.serve_or("unlink", reply, |fs| fs.unlink(parent.0, name), late);
     }
 
-    fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.follow(request);
         let name = name.as_bytes();
         let late = |()| self.forget_names(&[(parent.0, name)]);
         self.serve_or("rmdir", reply, |fs| fs.rmdir(parent.0, name), late);
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        self.follow(request);
         let target = target.as_os_str().as_bytes();
         self.make("symlink", parent, name, reply, |fs| {
             fs.symlink(parent.0, name.as_bytes(), target, caller(request))
@@ -171,7 +176,7 @@ impl Filesystem for Face {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        self.readers.nearby.note(request.pid(), 0);
+        self.follow(request);
         let Some(mode) = rename_mode(flags) else { return reply.error(Errno::EINVAL) };
         let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
         let late = |()| self.forget_names(&[(parent.0, name), (new_parent.0, new_name)]);
@@ -179,7 +184,8 @@ impl Filesystem for Face {
         self.serve_or("rename", reply, rename, late);
     }
 
-    fn link(&self, _request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn link(&self, request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.follow(request);
         self.make("link", parent, name, reply, |fs| fs.link(ino.0, parent.0, name.as_bytes()));
     }
 
@@ -269,19 +275,21 @@ impl Filesystem for Face {
         self.sync(reply);
     }
 
-    fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.follow(request);
         let open = |fs: &Views| fs.opendir(ino.0).map(|dir| self.add_dir(dir));
         self.serve_or("opendir", reply, open, |handle| self.remove_dir(handle));
     }
 
     fn readdir(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino: INodeNo,
         handle: FileHandle,
         offset: u64,
         reply: ReplyDirectory,
     ) {
+        self.follow(request);
         let Some(dir) = self.dir(handle) else { return reply.error(Errno::EBADF) };
         let claim = Claim::new("readdir", reply);
         let mut add = |entry: DirEntry<'_>| {
@@ -300,12 +308,13 @@ impl Filesystem for Face {
 
     fn readdirplus(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino: INodeNo,
         handle: FileHandle,
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
+        self.follow(request);
         let Some(dir) = self.dir(handle) else { return reply.error(Errno::EBADF) };
         let claim = Claim::new("readdirplus", reply);
         let list = |fs: &Views| {
@@ -346,7 +355,8 @@ impl Filesystem for Face {
         reply.ok();
     }
 
-    fn statfs(&self, _request: &Request, ino: INodeNo, reply: ReplyStatfs) {
+    fn statfs(&self, request: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        self.follow(request);
         self.serve("statfs", reply, |fs| fs.statfs(ino.0));
     }
 
@@ -360,6 +370,7 @@ impl Filesystem for Face {
         _position: u32,
         reply: ReplyEmpty,
     ) {
+        self.follow(request);
         if !self.xattrs {
             return reply.error(Errno::ENOSYS);
         }
@@ -369,21 +380,23 @@ impl Filesystem for Face {
     }
 
     fn getxattr(&self, request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        self.readers.nearby.note(request.pid(), 0);
+        self.follow(request);
         if !self.xattrs {
             return reply.error(Errno::ENOSYS);
         }
         self.serve("getxattr", reply, |fs| Ok((fs.getxattr(ino.0, name.as_bytes())?, size)));
     }
 
-    fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+    fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        self.follow(request);
         if !self.xattrs {
             return reply.error(Errno::ENOSYS);
         }
         self.serve("listxattr", reply, |fs| Ok((Some(fs.listxattr(ino.0)?.into()), size)));
     }
 
-    fn removexattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.follow(request);
         if !self.xattrs {
             return reply.error(Errno::ENOSYS);
         }
@@ -436,13 +449,14 @@ impl Filesystem for Face {
 
     fn lseek(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         _handle: FileHandle,
         offset: i64,
         whence: i32,
         reply: ReplyLseek,
     ) {
+        self.follow(request);
         // The kernel asks for nothing else.
         let what = match whence {
             libc::SEEK_DATA => Seek::Data,

@@ -10,9 +10,10 @@ use lsmfs::disk::sim::{Fault, Op};
 use lsmfs::fs::ROOT;
 use lsmfs::fs::fuse::ServeOptions;
 use rustix::fs::{Mode, OFlags};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{DirEntryExt, FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -134,8 +135,13 @@ fn a_panic_ends_one_request() {
 
 #[test]
 fn the_kernel_forgets_what_it_does_not_use() {
-    let few = ServeOptions { inodes: 500, ..options() };
-    let Some(m) = Mounted::new(Fixture::new(), &few) else { return };
+    for prune in [true, false] {
+        forgets_what_it_does_not_use(&ServeOptions { inodes: 500, prune, ..options() });
+    }
+}
+
+fn forgets_what_it_does_not_use(few: &ServeOptions) {
+    let Some(m) = Mounted::new(Fixture::new(), few) else { return };
     let kept = File::create(m.path("kept")).unwrap();
     fs::create_dir(m.path("dir")).unwrap();
     let dir_ino = fs::metadata(m.path("dir")).unwrap().ino();
@@ -149,6 +155,47 @@ fn the_kernel_forgets_what_it_does_not_use() {
     assert_eq!(kept.metadata().unwrap().ino(), fs::metadata(m.path("kept")).unwrap().ino());
     assert_eq!(fs::metadata(m.path("dir")).unwrap().ino(), dir_ino);
     assert_eq!(fs::read_dir(m.root()).unwrap().count(), 4002);
+}
+
+/// A store with files in one directory, and their inode numbers.
+fn many(files: u32) -> (Fixture, BTreeMap<String, u64>) {
+    let store = Fixture::new();
+    let dir = store.fs.mkdir(ROOT, b"many", 0o755, fs_common::USER).unwrap().ino;
+    let make = |n| {
+        let name = format!("file{n:06}");
+        let made = store.fs.create(dir, name.as_bytes(), 0o644, fs_common::USER).unwrap();
+        store.fs.forget(made.ino, 1);
+        (name, made.ino)
+    };
+    let made = (0..files).map(make).collect();
+    (store, made)
+}
+
+/// Whichever way the kernel is asked to forget, and however slowly it does: who lists a directory holds its lock.
+#[test]
+fn a_listing_makes_no_more_known_than_there_is_room_for() {
+    const ROOM: usize = 4096;
+    for prune in [true, false] {
+        let (store, made) = many(20_000);
+        let Some(m) = Mounted::new(store, &ServeOptions { inodes: ROOM, prune, ..options() }) else { return };
+        for _ in 0..3 {
+            let mut listed = BTreeMap::new();
+            for entry in fs::read_dir(m.path("many")).unwrap() {
+                let entry = entry.unwrap();
+                // A sixteenth past the mark, and one more answer.
+                let known = m.store.fs.referenced();
+                assert!(known <= ROOM + ROOM / 8, "{known} are known after {} names", listed.len());
+                assert!(entry.file_type().unwrap().is_file());
+                listed.insert(entry.file_name().into_string().unwrap(), entry.ino());
+            }
+            assert_eq!(listed, made);
+        }
+        wait_until("as many are known as may be", || m.store.fs.referenced() <= ROOM);
+        for (name, ino) in made.iter().step_by(997) {
+            let found = fs::metadata(m.path("many").join(name)).unwrap();
+            assert_eq!((found.ino(), found.len(), found.is_file()), (*ino, 0, true));
+        }
+    }
 }
 
 /// A file opened past the kernel's cache: each read is a request.

@@ -241,10 +241,10 @@ impl FileSystem {
         self.inodes.len()
     }
 
-    /// Some of those that nobody asked for of late, at most `limit`: the directory and the name that each
-    /// was found by. Each call looks at a part of them, in turn.
-    pub fn coldest(&self, limit: usize) -> Vec<(Ino, Box<[u8]>)> {
-        self.inodes.coldest(limit).into_iter().map(|at| (at.parent, at.name)).collect()
+    /// Some of those that nobody asked for of late, at most `limit`. Each call looks at a part of them, in
+    /// turn.
+    pub fn coldest(&self, limit: usize) -> Vec<Ino> {
+        self.inodes.coldest(limit)
     }
 
     /// Calls `done` when everything that was answered before this call is durable. `done` runs on a

@@ -12,7 +12,8 @@
 //!   it sends instead, MKNOD, makes the file and no handle; the kernel opens it as it opens any other.
 //! - OPENDIR is real: its handle keeps the listing's snapshot. `FOPEN_CACHE_DIR` is not set: a listing
 //!   that goes on after the kernel dropped its cache would take one snapshot's cookies for another's.
-//! - Every listing brings the attributes along (READDIRPLUS).
+//! - Every listing brings the attributes along (READDIRPLUS), and makes the kernel know the inodes, until it knows
+//!   too many (`notices.rs`): then it brings the names.
 //! - `FUSE_HANDLE_KILLPRIV_V2`: setuid and setgid are cleared here, on the writes that say so, on changes
 //!   of owner and of size.
 //! - `FUSE_POSIX_ACL` with `FUSE_DONT_MASK`: the kernel checks permissions by access control lists, and
@@ -38,6 +39,7 @@ mod convert;
 mod nearby;
 mod notices;
 mod pace;
+mod prune;
 mod readers;
 mod requests;
 mod under_way;
@@ -48,6 +50,7 @@ use crate::fs::errno::errno_logged;
 use crate::fs::error::{Cause, Error, Result, Subject};
 use crate::fs::fuse::answer::{Claim, Refuse, Reply};
 use crate::fs::fuse::notices::{Notice, Notices};
+use crate::fs::fuse::prune::Pruner;
 use crate::fs::fuse::readers::Readers;
 use crate::fs::views::{self, OpenDir, Views};
 use fuser::{Config, Errno, FileHandle, Generation, InitFlags, ReplyEmpty, Request, SessionACL};
@@ -103,8 +106,11 @@ pub struct ServeOptions {
     /// How long the next request is looked out for before the thread sleeps, while they come that close
     /// together.
     pub linger: Duration,
-    /// Inodes that the kernel may know before it is asked to forget those not used of late.
+    /// Inodes that the kernel may know before it is asked to forget those not used of late. Past a sixteenth
+    /// more, listings make no more of them known.
     pub inodes: usize,
+    /// Ask it by inode numbers where it knows how (Linux 6.18 and later); else by names.
+    pub prune: bool,
 }
 
 impl Default for ServeOptions {
@@ -116,6 +122,7 @@ impl Default for ServeOptions {
             timeout: Duration::from_secs(90),
             linger: Duration::from_micros(100),
             inodes: 1 << 20,
+            prune: true,
         }
     }
 }
@@ -127,6 +134,7 @@ pub struct Session {
     stopped: Arc<AtomicBool>,
     readers: Arc<Readers>,
     notices: Arc<Notices>,
+    pruner: Pruner,
     fs: Arc<Views>,
 }
 
@@ -136,7 +144,8 @@ impl Session {
     pub fn start(fs: Arc<Views>, device: OwnedFd, options: &ServeOptions) -> Result<Session> {
         let stopped = Arc::new(AtomicBool::new(false));
         let threads = options.threads.max(1);
-        let watched = device.try_clone().map_err(|e| failed("start serving", &e))?;
+        let duplicate = || device.try_clone().map_err(|e| failed("start serving", &e));
+        let (watched, pruner) = (duplicate()?, Pruner::new(duplicate()?, options.prune));
         let readers = Readers::new(watched, threads, options.timeout, options.linger);
         let notices = Arc::new(Notices::new(options.inodes));
         let audience: Weak<Notices> = Arc::downgrade(&notices);
@@ -156,16 +165,16 @@ impl Session {
         // Who may use the mount is the kernel's to decide, by `allow_other`.
         let session = fuser::Session::from_fd(face, device, SessionACL::All, config);
         let session = session.map_err(|e| failed("start serving", &e))?;
-        Ok(Session { session, stopped, readers, notices, fs })
+        Ok(Session { session, stopped, readers, notices, pruner, fs })
     }
 
     /// Answers requests until the mount is gone.
     pub fn run(self) -> Result<()> {
-        let Session { session, readers, notices, fs, .. } = self;
+        let Session { session, readers, notices, mut pruner, fs, .. } = self;
         let kernel = session.notifier();
         std::thread::scope(|scope| {
             let watch = || readers.watch();
-            let post = || notices.run(&fs, &kernel);
+            let post = || notices.run(&fs, &kernel, &mut pruner);
             let named = |name: &str| std::thread::Builder::new().name(name.to_string());
             let keep = || readers.nearby.keep();
             let started = named("watch").spawn_scoped(scope, watch).map(drop);
@@ -303,14 +312,14 @@ impl Face {
         self.notices.look_at(self.fs.referenced());
     }
 
-    /// The kernel gives references back.
+    /// The kernel gives references back. It does so in batches, of which fuser makes a call each.
     fn forgotten(&self, ino: Ino, count: u64) {
         let turn = self.readers.enter(None);
         match turn.goes {
             true => self.quietly("forget", |fs| fs.forget(ino, count)),
             false => self.notices.push(Notice::Forget(ino, count)),
         }
-        self.readers.leave(turn, false);
+        self.readers.go_on(turn);
     }
 
     /// Has the kernel forget what it believes of an inode.

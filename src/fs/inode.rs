@@ -12,8 +12,8 @@
 //!
 //! An inode takes about 150 bytes (names of 12; measured with a million). What the kernel knows it need
 //! not use: [`Inodes::coldest`] finds those that nobody asked for of late, by the clock algorithm (each
-//! request marks its inode, the hand clears the marks of a shard and takes who had none). Directories and
-//! files without a name are not among them: the one may be somebody's working directory, the other is open.
+//! request marks its inode, the hand clears the marks of a shard and takes who had none). Files without a
+//! name are not among them: they are open.
 //!
 //! The shards' locks are leaves: see lock.rs. Which of its states an inode is in changes only under its
 //! inode lock.
@@ -93,7 +93,7 @@ const LOOKUP: u64 = 8;
 
 impl Known {
     fn is_cold(&self) -> bool {
-        self.count & (USED | DIRECTORY) == 0 && !matches!(self.place, Place::Orphan(_))
+        self.count & USED == 0 && !matches!(self.place, Place::Orphan(_))
     }
 }
 
@@ -205,17 +205,27 @@ impl Inodes {
         self.len.load(Relaxed)
     }
 
-    /// Moves the hand over one shard and returns where the inodes there are that nobody asked for since it
-    /// last came by, at most `limit` of them.
-    pub fn coldest(&self, limit: usize) -> Vec<Location> {
+    /// Is an inode known?
+    pub fn is_known(&self, ino: Ino) -> bool {
+        self.shard(ino).lock().contains_key(&ino)
+    }
+
+    /// The one name of a known inode that is no directory.
+    pub fn file_name(&self, ino: Ino) -> Option<Location> {
+        match self.shard(ino).lock().get(&ino)? {
+            Known { count, place: Place::Entry(at) } if count & DIRECTORY == 0 => Some(at.clone()),
+            _ => None,
+        }
+    }
+
+    /// Moves the hand over one shard and returns the inodes there that nobody asked for since it last came
+    /// by, at most `limit` of them.
+    pub fn coldest(&self, limit: usize) -> Vec<Ino> {
         let hand = self.hand.fetch_add(1, Relaxed) % SHARDS;
         let mut cold = Vec::new();
-        for known in self.shards[hand].lock().values_mut() {
-            if let Place::Entry(at) = &known.place
-                && known.is_cold()
-                && cold.len() < limit
-            {
-                cold.push(at.clone());
+        for (ino, known) in self.shards[hand].lock().iter_mut() {
+            if known.is_cold() && cold.len() < limit {
+                cold.push(*ino);
             }
             known.count &= !USED;
         }
@@ -241,8 +251,8 @@ mod tests {
         Facts { directory: false, bare: true }
     }
 
-    /// Where the hand finds inodes in one turn.
-    fn turn(table: &Inodes) -> Vec<Location> {
+    /// What the hand finds in one turn.
+    fn turn(table: &Inodes) -> Vec<Ino> {
         (0..Inodes::TURN).flat_map(|_| table.coldest(usize::MAX)).collect()
     }
 
@@ -270,10 +280,13 @@ mod tests {
             table.reference(ino, 1, name, file);
         }
         assert_eq!(table.set_orphan(10, orphan()), None);
-        assert_eq!(turn(&table), [], "all of them are new");
+        assert!(turn(&table).is_empty(), "all of them are new");
         assert!(table.place(8).is_some());
-        assert_eq!(turn(&table), [Location::new(1, b"b")]);
-        assert_eq!(turn(&table).len(), 2);
+        assert_eq!(turn(&table), [7, 9]);
+        assert_eq!(turn(&table), [7, 8, 9]);
+        let named = [7, 8, 9, 10].map(|ino| table.file_name(ino));
+        assert_eq!(named, [None, Some(Location::new(1, b"a")), Some(Location::new(1, b"b")), None]);
+        assert_eq!(turn(&table), [7, 8, 9], "to look is not to ask");
     }
 
     #[test]

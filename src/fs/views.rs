@@ -320,15 +320,33 @@ impl Views {
         }
     }
 
-    /// Some of those that nobody asked for of late, at most `limit`: the directory and the name that each was
-    /// found by. Each call looks at a part of them, in turn.
-    pub fn coldest(&self, limit: usize) -> Vec<(Ino, Box<[u8]>)> {
+    /// Is an inode referenced? Asked without a look at the disk.
+    pub fn is_referenced(&self, ino: Ino) -> bool {
+        self.look_up(ino, |files, inner| Some(files.inodes.is_known(inner))).unwrap_or(false)
+    }
+
+    /// The directory and the name of a file that is known by one name; of no directory.
+    pub fn name_to_forget(&self, ino: Ino) -> Option<(Ino, Box<[u8]>)> {
+        let at = self.look_up(ino, |files, inner| files.inodes.file_name(inner))?;
+        Some((at.parent | (ino - inner(ino)), at.name))
+    }
+
+    /// Looks at an inode in the files of its view, if they are open.
+    fn look_up<T>(&self, ino: Ino, look: impl FnOnce(&FileSystem, Ino) -> Option<T>) -> Option<T> {
+        match self.place(ino).ok()? {
+            Place::File(view, inner) => look(&view.open.get()?.files, inner),
+            Place::Snapshots(_) | Place::Top(_) => None,
+        }
+    }
+
+    /// Some of those that nobody asked for of late, at most `limit`. Each call looks at a part of them, in turn.
+    pub fn coldest(&self, limit: usize) -> Vec<Ino> {
         let mut coldest = Vec::new();
         let mut look = |view: &View| {
             let left = limit - coldest.len();
             if let Some(open) = view.open.get().filter(|_| left > 0) {
                 let found = open.files.coldest(left);
-                coldest.extend(found.into_iter().map(|(parent, name)| (parent | view.bits, name)));
+                coldest.extend(found.into_iter().map(|ino| ino | view.bits));
             }
         };
         if let Root::Volume(view) = &self.root {

@@ -91,6 +91,12 @@ pub(super) fn file_attr(attr: &Attr) -> FileAttr {
     }
 }
 
+/// Attributes that the kernel does not take from a listing, for there is no such size: it shows the name, and gives
+/// the reference back at once (FORGET). Who wants to know more of the file has it looked up.
+pub(super) fn refused_attr(attr: &Attr) -> FileAttr {
+    FileAttr { size: u64::MAX, ..file_attr(attr) }
+}
+
 /// Attributes that say no more than an inode number and a kind: with number 0 an absent name, else `.`
 /// or `..`, whose attributes the kernel does not take from a listing.
 pub(super) fn bare_attr(ino: Ino, kind: FileKind) -> FileAttr {

@@ -8,16 +8,19 @@
 //! whoever holds that one may be waiting for us.
 //!
 //! The kernel keeps every inode that it has ever been told of until it wants the memory back. Past a number
-//! of them this thread has it forget the names of those that nobody asked for of late ([`Views::coldest`]);
-//! it then forgets the inodes too, unless they are in use. (To a program that has such a file open, the
-//! kernel shows its name as deleted in `/proc`; nothing else changes.) Each look at one shard of the table is
-//! followed by the notices for what it found. A round ends when so many were told of that a sixteenth of
-//! the room is free again, or after two turns of the hand; the kernel's answers come as FORGET. Rounds
-//! follow while there are too many and they help; what is in use raises the mark for the next one.
+//! of them this thread has it forget those that nobody asked for of late ([`Views::coldest`], [`Pruner`]),
+//! unless they are in use. Each look at one shard of the table is followed by what it found. A round ends
+//! when so many were told of that a sixteenth of the room is free again, or after two turns of the hand.
+//! Rounds follow while there are too many and they help; where most of those that a round began with stay
+//! known, they are in use, which raises the mark for the next one.
+//!
+//! Who lists directories may make inodes known faster than that. A sixteenth past the mark the table is *full*,
+//! and listings make no more of them known ([`Notices::is_full`]).
 //!
 //! Lock: one mutex, held to look and to change; a leaf.
 
 use crate::fs::attr::Ino;
+use crate::fs::fuse::prune::Pruner;
 use crate::fs::inode::Inodes;
 use crate::fs::news::Audience;
 use crate::fs::views::Views;
@@ -29,8 +32,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Between two rounds.
-const PAUSE: Duration = Duration::from_millis(10);
+/// Between two looks at what became of a round.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// How long the kernel's answers to a round may take, before what it did not forget counts as in use.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// So many of those that a round began with are looked at.
+const SAMPLE: usize = 64;
 
 /// News that may wait to be told, before who brings more waits too.
 const NEWS_MAX: usize = 4096;
@@ -77,6 +86,13 @@ struct Queue {
     ended: bool,
 }
 
+/// What the kernel was asked to forget.
+struct Round {
+    /// Some of the inodes.
+    asked: Vec<Ino>,
+    answered_by: Instant,
+}
+
 impl Notices {
     /// For a kernel that may know `inodes_max` inodes.
     pub fn new(inodes_max: usize) -> Notices {
@@ -117,6 +133,16 @@ impl Notices {
         }
     }
 
+    /// Are there too many inodes for more to be made known that nobody asked for?
+    pub fn is_full(&self, inodes: usize) -> bool {
+        inodes > self.crowd.load(Ordering::Relaxed) + self.slack()
+    }
+
+    /// What a round makes free, and how far the mark may be passed before it.
+    fn slack(&self) -> usize {
+        self.inodes_max / 16
+    }
+
     /// Ends the thread.
     pub fn end(&self) {
         self.queue.lock().ended = true;
@@ -125,8 +151,9 @@ impl Notices {
     }
 
     /// The thread: until the mount is gone.
-    pub fn run(&self, fs: &Views, kernel: &Notifier) {
+    pub fn run(&self, fs: &Views, kernel: &Notifier, pruner: &mut Pruner) {
         let mut queue = self.queue.lock();
+        let mut round: Option<Round> = None;
         while !queue.ended {
             if let Some(notice) = queue.waiting.pop_front() {
                 drop(queue);
@@ -134,41 +161,58 @@ impl Notices {
                 queue = self.queue.lock();
                 queue.told += 1;
                 self.told.notify_all();
+            } else if let Some(Round { asked, answered_by }) = &round {
+                let helped = !most_known(fs, asked);
+                if helped || asked.is_empty() || Instant::now() >= *answered_by {
+                    queue.crowded = self.judge(helped, fs.referenced());
+                    round = None;
+                } else {
+                    self.wake.wait_for(&mut queue, PAUSE);
+                }
             } else if std::mem::take(&mut queue.crowded) {
                 drop(queue);
-                let before = fs.referenced();
-                self.make_room(fs, kernel);
+                let asked = self.make_room(fs, kernel, pruner);
+                round = Some(Round { asked, answered_by: Instant::now() + ANSWER_TIMEOUT });
                 queue = self.queue.lock();
-                // The kernel's answers take a moment.
-                self.wake.wait_for(&mut queue, PAUSE);
-                let left = fs.referenced();
-                let crowd = match left < before {
-                    true => self.inodes_max,
-                    false => self.inodes_max.max(left + self.inodes_max / 16),
-                };
-                self.crowd.store(crowd, Ordering::Relaxed);
-                self.crowded.store(false, Ordering::Release);
-                queue.crowded = left > crowd;
             } else {
                 self.wake.wait(&mut queue);
             }
         }
     }
 
-    /// Has the kernel forget what nobody used of late.
-    fn make_room(&self, fs: &Views, kernel: &Notifier) {
-        let wanted = self.inodes_max - self.inodes_max / 16;
+    /// Sets the mark by what came of a round. Is another one to follow?
+    fn judge(&self, helped: bool, left: usize) -> bool {
+        let crowd = match helped {
+            true => self.inodes_max,
+            false => self.inodes_max.max(left + self.slack()),
+        };
+        self.crowd.store(crowd, Ordering::Relaxed);
+        self.crowded.store(false, Ordering::Release);
+        left > crowd
+    }
+
+    /// Has the kernel forget what nobody used of late. Returns some of what it was asked to forget first.
+    fn make_room(&self, fs: &Views, kernel: &Notifier, pruner: &mut Pruner) -> Vec<Ino> {
+        let wanted = self.inodes_max - self.slack();
         let mut excess = fs.referenced().saturating_sub(wanted);
+        let mut sample = Vec::new();
         for _ in 0..2 * Inodes::TURN {
             if excess == 0 || self.queue.lock().ended {
-                return;
+                break;
             }
-            for (parent, name) in fs.coldest(excess) {
-                tell(fs, kernel, &Notice::Name(parent, name));
-                excess -= 1;
-            }
+            let cold = fs.coldest(excess);
+            pruner.forget(fs, kernel, &cold);
+            excess -= cold.len();
+            sample.extend(cold.into_iter().take(SAMPLE - sample.len()));
         }
+        sample
     }
+}
+
+/// Are most of these inodes known? Also where there is none.
+fn most_known(fs: &Views, inodes: &[Ino]) -> bool {
+    let known = inodes.iter().filter(|ino| fs.is_referenced(**ino)).count();
+    2 * known >= inodes.len()
 }
 
 impl Queue {

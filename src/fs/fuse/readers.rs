@@ -213,6 +213,21 @@ impl Readers {
     /// tell. Returns when this thread is to read again.
     pub fn leave(&self, turn: Turn, waits: bool) {
         let now = Instant::now();
+        let (linger, alone) = self.done(turn, waits, now);
+        match alone {
+            true if self.nearby.follows() => {}
+            true => self.linger(now, linger),
+            false => self.park_if_idle(),
+        }
+    }
+
+    /// As [`Readers::leave`] where this thread may have more to handle of what it read: it returns at once.
+    pub fn go_on(&self, turn: Turn) {
+        self.done(turn, false, Instant::now());
+    }
+
+    /// Returns how long to look out for the next request, and whether nobody else reads.
+    fn done(&self, turn: Turn, waits: bool, now: Instant) -> (Duration, bool) {
         let mut state = self.state.lock();
         state.reading += 1;
         let unused = match waits {
@@ -230,11 +245,7 @@ impl Readers {
         let alone = state.reading == 1;
         drop(state);
         drop(unused);
-        match alone {
-            true if self.nearby.follows() => {}
-            true => self.linger(now, linger),
-            false => self.park_if_idle(),
-        }
+        (linger, alone)
     }
 
     /// A request that waited is answered.

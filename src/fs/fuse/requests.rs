@@ -5,8 +5,8 @@ use crate::fs::attr::{Attr, Ino, SetAttr};
 use crate::fs::error::Result;
 use crate::fs::fuse::answer::Claim;
 use crate::fs::fuse::convert::{
-    allocation, bare_attr, caller, file_attr, file_type, kind_of_mode, maker, rename_mode, requested_time,
-    set_time, xattr_mode,
+    allocation, bare_attr, caller, file_attr, file_type, kind_of_mode, maker, refused_attr, rename_mode,
+    requested_time, set_time, xattr_mode,
 };
 use crate::fs::fuse::{Face, GENERATION, MAX_BACKGROUND, MAX_WRITE, WANTED, ttl};
 use crate::fs::readdir::DirEntry;
@@ -320,18 +320,20 @@ impl Filesystem for Face {
         let list = |fs: &Views| {
             // Each counts as looked up, also if the listing comes too late.
             let mut referenced = Vec::new();
+            let full = self.notices.is_full(fs.referenced());
             fs.readdir_plus(&dir, offset, &mut |entry| {
                 let attr = match &entry.attr {
+                    Some(attr) if full => refused_attr(attr),
                     Some(attr) => file_attr(attr),
                     None => bare_attr(entry.ino, entry.kind),
                 };
                 let name = OsStr::from_bytes(entry.name);
                 let (ino, ttl) = (INodeNo(entry.ino), ttl(entry.ino));
-                let full = claim.with(|reply| reply.add(ino, entry.cookie, name, ttl, &attr, GENERATION));
-                if full == Some(false) && entry.attr.is_some() {
+                let left = claim.with(|reply| reply.add(ino, entry.cookie, name, ttl, &attr, GENERATION));
+                if left == Some(false) && entry.attr.is_some() {
                     referenced.push(entry.ino);
                 }
-                full.unwrap_or(true)
+                left.unwrap_or(true)
             })?;
             Ok(referenced)
         };

@@ -16,10 +16,13 @@ mod client;
 mod cold;
 mod floor;
 mod fsync;
+mod full_log;
+mod known;
 mod large;
 mod life;
 mod pin;
 mod real;
+mod recovery;
 mod report;
 mod requests;
 mod small;
@@ -57,6 +60,9 @@ struct Args {
     /// Files in the store that is mounted
     #[arg(long, default_value_t = 10_000_000)]
     many_files: usize,
+    /// Files that the kernel gets to know
+    #[arg(long, default_value_t = 1_000_000)]
+    known_files: usize,
     /// MiB in the large file
     #[arg(long, default_value_t = 1024)]
     large: u64,
@@ -83,6 +89,9 @@ enum Part {
     /// Does the small-file work
     #[command(hide = true)]
     Work(work::WorkArgs),
+    /// Fills a store's log and dies
+    #[command(hide = true)]
+    FillLog(full_log::FillLogArgs),
 }
 
 /// The groups of lines.
@@ -95,8 +104,11 @@ pub struct Bench {
     files: usize,
     cold_files: usize,
     many_files: usize,
+    known_files: usize,
     large_bytes: u64,
     rounds: usize,
+    /// How much is done of everything: one of so many parts.
+    part: usize,
 }
 
 impl Bench {
@@ -136,6 +148,7 @@ fn main() -> Result<()> {
     match &args.part {
         Some(Part::ServeFloor(args)) => floor::serve(args),
         Some(Part::Work(args)) => work::run(args),
+        Some(Part::FillLog(args)) => full_log::run(args),
         None => measure(&args),
     }
 }
@@ -151,8 +164,10 @@ fn measure(args: &Args) -> Result<()> {
         files: args.files / part,
         cold_files: args.cold_files / part,
         many_files: args.many_files / part,
+        known_files: args.known_files / part,
         large_bytes: (args.large << 20) / part as u64,
         rounds: if args.quick { 1 } else { args.rounds },
+        part,
     };
     let lines = lines(&bench);
     fs::remove_dir_all(&dir)?;

@@ -1,6 +1,7 @@
 //! What is measured against what: lsmfs, the floors, the disk below, and a peer.
 
 use crate::{Result, own_program};
+use rustix::process::Pid;
 use serde::{Serialize, Serializer};
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -99,11 +100,24 @@ impl Place {
         Ok(started.elapsed())
     }
 
-    /// Ends the store's daemon as a crash does, and waits until it is gone.
-    pub fn kill_daemon(&self) -> Result<()> {
+    /// The store's daemon.
+    fn daemon(&self) -> Result<Pid> {
         let lock = fs::read_to_string(self.store().join("LOCK"))?;
         let pid = lock.lines().find_map(|line| line.strip_prefix("pid ")?.parse().ok());
-        let pid = pid.and_then(rustix::process::Pid::from_raw).ok_or("no daemon's number in the lock")?;
+        Ok(pid.and_then(Pid::from_raw).ok_or("no daemon's number in the lock")?)
+    }
+
+    /// The most memory that the daemon has had, in bytes.
+    pub fn peak_memory(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.daemon()?.as_raw_nonzero()))?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|peak| peak.trim().strip_suffix(" kB")).ok_or("no peak in the status")?;
+        Ok(peak.parse::<u64>()? << 10)
+    }
+
+    /// Ends the store's daemon as a crash does, and waits until it is gone.
+    pub fn kill_daemon(&self) -> Result<()> {
+        let pid = self.daemon()?;
         rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
         while rustix::process::test_kill_process(pid).is_ok() {
             std::thread::sleep(Duration::from_millis(1));

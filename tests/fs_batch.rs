@@ -3,15 +3,17 @@
 mod fs_common;
 
 use fs_common::audit::{audit, tree};
+use fs_common::gate::{Gate, PATIENCE, wait_until};
 use fs_common::{Fixture, USER, contents, file, names, number};
-use lsmfs::disk::sim::SimDisk;
+use lsmfs::disk::sim::{Op, SimDisk};
 use lsmfs::fs::batch::{BatchError, Expect, MAX_BYTES, Operation};
 use lsmfs::fs::errno::errno;
 use lsmfs::fs::tree::{Tree, TreePath};
 use lsmfs::fs::{Caller, FileSystem, FsOptions, ROOT, engine_options};
 use lsmfs::lsm::{Options, Store};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
 
 fn path(text: &str) -> TreePath {
     TreePath::parse(text.as_bytes()).unwrap()
@@ -50,6 +52,15 @@ impl ApplyAll for FileSystem {
     fn apply_all(&self, operations: &[Operation]) -> Result<Vec<Option<u64>>, BatchError> {
         self.apply(operations, USER)
     }
+}
+
+/// So many operations make a batch large: it is run beside others.
+const LARGE: usize = 300;
+
+/// These operations, as a small batch and as a large one.
+fn small_and_large(operations: &[Operation]) -> [Vec<Operation>; 2] {
+    let more = std::iter::repeat_n(version("/"), LARGE);
+    [operations.to_vec(), operations.iter().cloned().chain(more).collect()]
 }
 
 fn failed(done: Result<Vec<Option<u64>>, BatchError>) -> (Option<usize>, i32) {
@@ -185,18 +196,20 @@ fn compare_and_swap_takes_one_of_many() {
     f.fs.apply_all(&[put("counter", &b"0"[..])]).unwrap();
     let count = |f: &Fixture| -> u32 { String::from_utf8(read(f, "counter")).unwrap().parse().unwrap() };
     std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
+        for large in [0, 1, 0, 1] {
+            let (f, count) = (&f, &count);
+            scope.spawn(move || {
                 let mut done = 0;
                 while done < 25 {
                     let seen = Tree::new(&f.fs).version(&path("counter")).unwrap().unwrap();
-                    let next = count(&f) + 1;
-                    let swapped = f.fs.apply_all(&[
+                    let next = count(f) + 1;
+                    let batches = small_and_large(&[
                         expect("counter", Expect::Version(seen)),
                         put("counter", next.to_string()),
                         version("counter"),
                         version("no such"),
                     ]);
+                    let swapped = f.fs.apply_all(&batches[large]);
                     match swapped {
                         Ok(versions) => {
                             assert!(versions[0] > Some(seen) && versions[1].is_none());
@@ -222,7 +235,8 @@ fn nobody_sees_a_part_of_a_batch_and_open_files_live_on() {
         scope.spawn(|| {
             for n in 1..200u32 {
                 let text = n.to_string().into_bytes();
-                f.fs.apply_all(&[put("a/x", text.clone()), rm("b", true), put("b/x", text)]).unwrap();
+                let batches = small_and_large(&[put("a/x", text.clone()), rm("b", true), put("b/x", text)]);
+                f.fs.apply_all(&batches[(n % 2) as usize]).unwrap();
                 file(&f.fs, "beside", b"written by the mount");
                 f.fs.unlink(ROOT, b"beside").unwrap();
             }
@@ -231,7 +245,7 @@ fn nobody_sees_a_part_of_a_batch_and_open_files_live_on() {
         scope.spawn(|| {
             while !done.load(Ordering::Acquire) {
                 // One moment, as a batch sees it.
-                let b = f.fs.apply_all(&[version("a/x"), version("b/x")]).unwrap();
+                let b = f.fs.apply_all(&small_and_large(&[version("a/x"), version("b/x")])[1]).unwrap();
                 assert!(b[1] > b[0], "{b:?}: b was written after a, in the same batch");
             }
         });
@@ -240,6 +254,40 @@ fn nobody_sees_a_part_of_a_batch_and_open_files_live_on() {
     f.fs.forget(held, 1);
     f.fs.forget(open.ino, 1);
     assert_eq!(number(f.fs.getattr(held)), libc::ESTALE);
+    audit(&f);
+}
+
+#[test]
+fn others_write_while_a_large_batch_is_run_and_it_is_run_anew_if_that_concerns_it() {
+    // What is written after the reopening stays in memory, where no gate is.
+    let mut f = Fixture::with(Options { cache_size: 0, background: false, ..engine_options() });
+    let cold = vec![0xA5; 200_000];
+    f.fs.apply_all(&[put("cold", cold.clone())]).unwrap();
+    f.reopen();
+    let (seen, beside) = (file(&f.fs, "seen", b"0").ino, file(&f.fs, "beside", b"0").ino);
+    let is = |value: &[u8]| Expect::Contents(value.to_vec().into());
+    let batch =
+        small_and_large(&[expect("seen", is(b"0")), expect("cold", is(&cold)), put("new", &b"1"[..])]);
+    for concerned in [false, true] {
+        let gate = Gate::shut_at(&f.sim, Op::Read);
+        let (fs, large) = (f.fs.clone(), batch[1].clone());
+        let applying = thread::spawn(move || fs.apply_all(&large));
+        wait_until("the batch reads the cold file", || gate.waiting() > 0);
+        let fs = f.fs.clone();
+        let (wrote, written) = mpsc::channel();
+        let ino = if concerned { seen } else { beside };
+        let writing = thread::spawn(move || wrote.send(fs.write(ino, 0, b"2").unwrap()));
+        assert_eq!(written.recv_timeout(PATIENCE), Ok(1), "a write waits for the batch");
+        gate.set(false);
+        f.sim.clear_hooks();
+        writing.join().unwrap().unwrap();
+        let applied = applying.join().unwrap();
+        match concerned {
+            false => _ = applied.unwrap(),
+            true => assert_eq!(failed(applied), (Some(0), libc::ECANCELED)),
+        }
+    }
+    [seen, beside].iter().for_each(|ino| f.fs.forget(*ino, 1));
     audit(&f);
 }
 

@@ -4,9 +4,13 @@ mod common;
 
 use common::{Mount, sh};
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 fn names(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -165,4 +169,30 @@ fn snapshots_are_taken_read_and_dropped_through_the_mount() {
     }
     mount.place.umount().ok();
     mount.place.lsmfs("check", &[]).ok();
+}
+
+#[test]
+fn a_batch_whose_operations_come_slowly_keeps_nobody_waiting() {
+    let mount = Mount::new();
+    let mut batch = Command::new(env!("CARGO_BIN_EXE_lsmfs"));
+    batch.arg("batch").arg(mount.place.store()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut batch = batch.spawn().unwrap();
+    let mut input = batch.stdin.take().unwrap();
+    // More than pipes and sockets hold: the daemon has taken some of it.
+    let lines: String = (0..20_000).map(|n| format!("put d/f{} {}\n", n % 500, "x".repeat(100))).collect();
+    input.write_all(lines.as_bytes()).unwrap();
+    let dir = mount.dir();
+    let (done, wait) = mpsc::channel();
+    let writing = thread::spawn(move || {
+        fs::create_dir(dir.join("e")).unwrap();
+        fs::write(dir.join("e/f"), b"beside").unwrap();
+        done.send(fs::read(dir.join("e/f")).unwrap()).unwrap();
+    });
+    assert_eq!(wait.recv_timeout(Duration::from_secs(60)), Ok(b"beside".to_vec()));
+    writing.join().unwrap();
+    input.write_all(b"expect e/f value beside\nversion d/f0\n").unwrap();
+    drop(input);
+    let done = batch.wait_with_output().unwrap();
+    assert!(done.status.success() && done.stdout.starts_with(b"d/f0\t"), "{done:?}");
+    assert_eq!(names(&mount.dir().join("d")).len(), 500);
 }

@@ -17,9 +17,14 @@
 //! the table of inodes is told where files are now.
 //!
 //! # Locks
-//! Meanwhile all of the real one's locks are held, in their order (`lock.rs`): the rename lock, all name locks, all inode
+//! All of the real one's locks are held, in their order (`lock.rs`): the rename lock, all name locks, all inode
 //! locks. So nothing that the batch read or writes changes before it is applied. Whoever applies a batch waits for
 //! room in the engine first, as for any change.
+//!
+//! A small batch is run under these locks. A large one takes its time, and others are not to wait for it: it is run
+//! without locks, on the volume as it was at one moment ([`Volume::stage_apart`]). The locks are taken to apply it, and it is
+//! applied if nothing that it has read was written meanwhile. Otherwise it is run anew, the last time
+//! ([`ATTEMPTS_APART`]) as a small one is. An operation that fails fails of that moment, which the batch's time holds.
 //!
 //! # Bounds
 //! [`MAX_OPERATIONS`] operations, and [`MAX_BYTES`] bytes of all that they write.
@@ -46,6 +51,12 @@ pub const MAX_OPERATIONS: usize = 1 << 20;
 
 /// The most bytes that a batch writes: contents, names and records.
 pub const MAX_BYTES: usize = 128 << 20;
+
+/// A batch of more operations, or bytes, is large.
+const SMALL_OPERATIONS: usize = 256;
+const SMALL_BYTES: usize = 1 << 20;
+/// A large batch is run so often without locks.
+const ATTEMPTS_APART: usize = 2;
 
 /// A step of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +132,23 @@ pub(super) struct Staging {
     pub settled: Mutex<Vec<Node>>,
 }
 
+/// Of the batch as a whole.
+fn in_batch<T>(done: Outcome<T>) -> std::result::Result<T, BatchError> {
+    let error = |error| BatchError { operation: None, error };
+    done.context("batch", || Subject::FileSystem).map_err(error)
+}
+
+/// What running a batch in a staging file system gives.
+struct Staged {
+    /// The newest write before the batch, and its own last, as they are numbered there.
+    before: SeqNo,
+    last: SeqNo,
+    /// Those that were asked for.
+    versions: Vec<Option<SeqNo>>,
+    /// What the mounts are to be told once it is applied.
+    news: Arc<Gathered>,
+}
+
 impl FileSystem {
     /// Applies a batch, and returns the versions that were asked for, in order; `None` for a path that nothing has.
     /// The batch survives what any change that was answered does. What it makes belongs to `caller`.
@@ -133,46 +161,57 @@ impl FileSystem {
         operations: &[Operation],
         caller: Caller,
     ) -> std::result::Result<Vec<Option<SeqNo>>, BatchError> {
-        let news = Gathered::new();
-        let versions = self.try_apply(operations, caller, &news)?;
+        let (versions, news) = self.try_apply(operations, caller)?;
         news.tell(self);
         self.wait_until_told();
         Ok(versions)
     }
 
-    /// Does so, and gathers what the mounts are to be told.
+    /// Does so; what the mounts are to be told comes with the versions.
     fn try_apply(
         &self,
         operations: &[Operation],
         caller: Caller,
-        news: &Arc<Gathered>,
-    ) -> std::result::Result<Vec<Option<SeqNo>>, BatchError> {
-        let whole = |error| BatchError { operation: None, error };
+    ) -> std::result::Result<(Vec<Option<SeqNo>>, Arc<Gathered>), BatchError> {
         if operations.len() > MAX_OPERATIONS {
             let cause = Cause::TooMany { what: "operations", count: operations.len(), limit: MAX_OPERATIONS };
-            return Err(whole(cause.of("batch", Subject::FileSystem)));
+            return in_batch(Err(cause));
         }
         let bytes = operations.iter().map(Operation::len).sum();
-        self.admit(bytes).context("batch", || Subject::FileSystem).map_err(whole)?;
-        let _rename = self.locks.rename();
-        let _names = self.locks.names.exclusive_every();
-        let _inodes = self.locks.inodes.exclusive_every();
-        let staging = self.stage().context("batch", || Subject::FileSystem).map_err(whole)?;
-        let before = staging.volume.visible_seq();
-        let tree = Tree::new(&staging).on_behalf_of(caller);
-        let _seat = news.listen_to(&staging);
+        in_batch(self.admit(bytes))?;
+        let is_large = operations.len() > SMALL_OPERATIONS || bytes > SMALL_BYTES;
+        for _ in 0..if is_large { ATTEMPTS_APART } else { 0 } {
+            let staging = self.over(in_batch(self.volume.stage_apart(MAX_BYTES).map_err(Cause::from))?);
+            let staged = staging.stage(operations, caller)?;
+            if staging.volume.is_outdated() {
+                continue;
+            }
+            let _every = self.locks.every();
+            if !staging.volume.is_outdated() {
+                return in_batch(self.take_over(&staging, staged));
+            }
+        }
+        let _every = self.locks.every();
+        let staging = self.over(in_batch(self.volume.stage(MAX_BYTES).map_err(Cause::from))?);
+        let staged = staging.stage(operations, caller)?;
+        in_batch(self.take_over(&staging, staged))
+    }
+
+    /// Runs a batch here, in a staging file system.
+    fn stage(&self, operations: &[Operation], caller: Caller) -> std::result::Result<Staged, BatchError> {
+        let before = self.volume.visible_seq();
+        let tree = Tree::new(self).on_behalf_of(caller);
+        let news = Gathered::new();
+        let _seat = news.listen_to(self);
         let mut asked: Vec<&TreePath> = Vec::new();
         for (at, operation) in operations.iter().enumerate() {
             let done = operation.run(&tree, &mut asked);
             done.map_err(|error| BatchError { operation: Some(at), error })?;
         }
         // All that can fail comes before the write.
-        let seen = asked.iter().map(|path| tree.version(path)).collect::<Result<Vec<_>>>().map_err(whole)?;
-        let last_staged = staging.volume.visible_seq();
-        let last = self.take_over(&staging).context("batch", || Subject::FileSystem).map_err(whole)?;
-        // The batch's own writes have other numbers now, in the same order.
-        let real = |seq| if seq > before { last - (last_staged - seq) } else { seq };
-        Ok(seen.into_iter().map(|version| version.map(real)).collect())
+        let versions = asked.iter().map(|path| tree.version(path)).collect::<Result<Vec<_>>>();
+        let versions = versions.map_err(|error| BatchError { operation: None, error })?;
+        Ok(Staged { before, last: self.volume.visible_seq(), versions, news })
     }
 
     /// What the files are at this moment, to be read however long it takes.
@@ -180,11 +219,6 @@ impl FileSystem {
         let volume = self.volume.pinned().context("open", || Subject::FileSystem)?;
         let frozen = self.over(volume);
         Ok(FileSystem { options: FsOptions { read_only: true, ..frozen.options }, ..frozen })
-    }
-
-    /// A file system on a staged volume over this one's.
-    fn stage(&self) -> Outcome<FileSystem> {
-        Ok(self.over(self.volume.stage(MAX_BYTES)?))
     }
 
     /// A file system that is this one but for its volume, and knows no inode.
@@ -205,14 +239,19 @@ impl FileSystem {
         }
     }
 
-    /// Makes what was done in a staging file system; the number of the last write. All locks are held.
-    fn take_over(&self, staged: &FileSystem) -> Outcome<SeqNo> {
-        let batch = staged.volume.staged_batch();
-        let seq = self.volume.write_admitted(batch)?;
-        self.written.take_over(&staged.written, seq);
-        let settled = staged.staging.iter().flat_map(|staging| std::mem::take(&mut *staging.settled.lock()));
+    /// Makes what was done in a staging file system. All locks are held.
+    fn take_over(
+        &self,
+        staging: &FileSystem,
+        staged: Staged,
+    ) -> Outcome<(Vec<Option<SeqNo>>, Arc<Gathered>)> {
+        let last = self.volume.write_admitted(staging.volume.staged_batch())?;
+        self.written.take_over(&staging.written, last);
+        let settled = staging.staging.iter().flat_map(|staging| std::mem::take(&mut *staging.settled.lock()));
         settled.for_each(|node| self.settle(node));
-        Ok(seq)
+        // The batch's own writes have other numbers now, in the same order.
+        let real = |seq| if seq > staged.before { last - (staged.last - seq) } else { seq };
+        Ok((staged.versions.into_iter().map(|version| version.map(real)).collect(), staged.news))
     }
 }
 

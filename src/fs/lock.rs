@@ -45,6 +45,20 @@ impl Locks {
     pub fn rename(&self) -> MutexGuard<'_, ()> {
         self.rename.lock()
     }
+
+    /// All of them.
+    pub fn every(&self) -> Everything<'_> {
+        let rename = self.rename();
+        let names = self.names.exclusive_every();
+        Everything { _rename: rename, _names: names, _inodes: self.inodes.exclusive_every() }
+    }
+}
+
+/// All locks, exclusively.
+pub(super) struct Everything<'a> {
+    _rename: MutexGuard<'a, ()>,
+    _names: Every<'a>,
+    _inodes: Every<'a>,
 }
 
 /// Striped locks of one sort.
@@ -57,7 +71,7 @@ pub(super) struct Exclusive<'a> {
 }
 
 /// Exclusive locks of all inodes.
-pub(super) struct Every<'a>(#[expect(dead_code, reason = "held")] Vec<RwLockWriteGuard<'a, ()>>);
+struct Every<'a>(#[expect(dead_code, reason = "held")] Vec<RwLockWriteGuard<'a, ()>>);
 
 impl Default for Stripes {
     fn default() -> Stripes {
@@ -81,7 +95,7 @@ impl Stripes {
     }
 
     /// Locks all inodes exclusively.
-    pub fn exclusive_every(&self) -> Every<'_> {
+    fn exclusive_every(&self) -> Every<'_> {
         Every(self.0.iter().map(RwLock::write).collect())
     }
 

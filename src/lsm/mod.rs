@@ -65,6 +65,7 @@ pub mod value;
 pub mod varint;
 pub mod volume;
 pub mod volumes;
+mod watch;
 mod work;
 mod write;
 

@@ -1,22 +1,87 @@
-//! The read path of one key: memtables newest to oldest, then L0 newest to oldest, then one table a level.
+//! Reading a volume, and the read path of one key: memtables newest to oldest, then L0 newest to oldest, then one table a level.
 //!
 //! A table is skipped by its key range before any I/O, then by its filter. Versions are folded newest
 //! to oldest and the walk ends at the first put or tombstone, or at what a range tombstone deletes.
 
 use crate::lsm::iter::InternalIterator;
+use crate::lsm::iter::scan::Scan;
+use crate::lsm::iter::scan_back::ScanBack;
 use crate::lsm::key::{Kind, KindOrBound};
 use crate::lsm::metrics::Get;
 use crate::lsm::store::Shared;
 use crate::lsm::table::TableMeta;
 use crate::lsm::table::reader::CacheUse;
 use crate::lsm::value::{Fold, Part};
-use crate::lsm::volume::Tree;
+use crate::lsm::volume::{Tree, Volume};
 use crate::lsm::{Result, SeqNo, Value};
 use bytes::Bytes;
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 
 /// Is shown the versions of a key, and says when it has seen enough.
 type Visit<'a> = dyn FnMut(SeqNo, Kind, Value) -> Result<ControlFlow<()>> + 'a;
+
+impl Volume {
+    /// The value of a key.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Value>> {
+        self.note_read(key);
+        let (tree, seq) = self.open_read_point()?;
+        tree.get(self.shared(), key, seq, CacheUse::Fill)
+    }
+
+    /// As [`Volume::get`], by a reader that will hardly ask for the key again soon: a value from a blob file is
+    /// not put into the cache, where it would displace what others ask for.
+    pub fn get_once(&self, key: &[u8]) -> Result<Option<Value>> {
+        self.note_read(key);
+        let (tree, seq) = self.open_read_point()?;
+        tree.get(self.shared(), key, seq, CacheUse::Bypass)
+    }
+
+    /// The head of a key's value; its tail is not read.
+    pub fn get_head(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        self.note_read(key);
+        let (tree, seq) = self.open_read_point()?;
+        tree.get_head(self.shared(), key, seq)
+    }
+
+    /// How many patches lie over the key's newest full value (0: none, or the key is absent).
+    /// Reads no tails.
+    pub fn patch_depth(&self, key: &[u8]) -> Result<usize> {
+        self.note_read(key);
+        let (tree, seq) = self.open_read_point()?;
+        tree.patch_depth(self.shared(), key, seq)
+    }
+
+    /// The sequence number of the write that a key's value is from, or the newest of those that it is folded
+    /// from; `None` if it is absent. It is the key's *version*: every write of the key gives it a new one, larger than
+    /// all before, and flushes and compactions keep it.
+    pub fn version(&self, key: &[u8]) -> Result<Option<SeqNo>> {
+        self.note_read(key);
+        let (tree, seq) = self.open_read_point()?;
+        tree.version(self.shared(), key, seq)
+    }
+
+    /// The keys between two bounds as they are now, in order. Positioned before the first:
+    /// call [`Scan::next`].
+    pub fn scan(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Scan> {
+        self.note_scan(from, to);
+        let (tree, seq) = self.open_read_point()?;
+        Scan::new(self.shared(), &tree, seq, from, to)
+    }
+
+    /// As [`Volume::scan`], last key first.
+    pub fn scan_back(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<ScanBack> {
+        self.note_scan(from, to);
+        let (tree, seq) = self.open_read_point()?;
+        ScanBack::new(self.shared(), &tree, seq, from, to)
+    }
+
+    /// The values of several keys at one moment, in the order of the keys.
+    pub fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
+        keys.iter().for_each(|key| self.note_read(key));
+        let (tree, seq) = self.open_read_point()?;
+        keys.iter().map(|key| tree.get(self.shared(), key, seq, CacheUse::Fill)).collect()
+    }
+}
 
 impl Tree {
     /// The value of `key` at `seq`. `blobs` says what becomes of values from blob files.

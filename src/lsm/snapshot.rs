@@ -78,6 +78,7 @@ impl Snapshot {
 
     /// As [`Volume::get`], at the snapshot.
     pub fn get(&self, key: &[u8]) -> Result<Option<Value>> {
+        self.volume.note_read(key);
         let tree = self.volume.tree();
         self.volume.check_open()?;
         tree.get(self.volume.shared(), key, self.seq, CacheUse::Fill)
@@ -85,6 +86,7 @@ impl Snapshot {
 
     /// As [`Volume::scan`], at the snapshot.
     pub fn scan(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Scan> {
+        self.volume.note_scan(from, to);
         let tree = self.volume.tree();
         self.volume.check_open()?;
         Scan::new(self.volume.shared(), &tree, self.seq, from, to)
@@ -92,6 +94,7 @@ impl Snapshot {
 
     /// As [`Volume::scan_back`], at the snapshot.
     pub fn scan_back(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<ScanBack> {
+        self.volume.note_scan(from, to);
         let tree = self.volume.tree();
         self.volume.check_open()?;
         ScanBack::new(self.volume.shared(), &tree, self.seq, from, to)

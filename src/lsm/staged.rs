@@ -9,6 +9,9 @@
 //! Nobody else may write, between the staging and the write of the batch, what the batch depends on or writes.
 //! The staged writes' sequence numbers are not those that they get in the end.
 //!
+//! Or others do write meanwhile, and the batch is written only if none of it is what was read ([`crate::lsm::watch`]):
+//! [`Volume::stage_apart`], and [`Volume::is_outdated`] once the writers are kept out.
+//!
 //! # Bounds
 //! The gathered writes have as many bytes as the user allows at most; a write past that is refused and changes
 //! nothing. They are in memory twice: as the batch, and as what is read.
@@ -20,8 +23,10 @@ use crate::lsm::lineage::Lineage;
 use crate::lsm::log::record::HEADER_LEN;
 use crate::lsm::tally::Quota;
 use crate::lsm::volume::{Born, Tree, Volume};
+use crate::lsm::watch::{Reads, Watch};
 use crate::lsm::{Batch, Error, Result, SeqNo};
 use parking_lot::Mutex;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -33,6 +38,17 @@ pub(crate) struct Staged {
     seq: AtomicU64,
     /// The most bytes that are gathered.
     limit: usize,
+    apart: Option<Apart>,
+}
+
+/// What makes others' writes no concern of a staged volume.
+#[derive(Debug)]
+struct Apart {
+    reads: Reads,
+    /// Over the writes to the real volume.
+    watch: Watch,
+    /// The last of them that is seen.
+    seq: SeqNo,
 }
 
 impl Staged {
@@ -78,16 +94,70 @@ impl Volume {
         self.staged_over(0)
     }
 
+    /// As [`Volume::stage`], while others go on writing to this one. What they write is not seen. It freezes a memtable:
+    /// not for small batches.
+    ///
+    /// # Errors
+    /// As [`Volume::stage`].
+    pub fn stage_apart(&self, limit: usize) -> Result<Arc<Volume>> {
+        if self.is_snapshot() {
+            return Err(Error::IsSnapshot(self.name()));
+        }
+        let watch = self.watchers.watch();
+        let shared = self.shared();
+        let tree = {
+            let _structure = shared.structure.lock();
+            shared.commits.between_writes(|| self.freeze_between_writes())
+        };
+        shared.flush_signal.raise();
+        self.check_open()?;
+        // All writes to it that came before; and no later one is in these memtables.
+        let seq = tree.immutable.first().map_or(tree.flushed, |newest| newest.last_seq());
+        shared.commits.wait_visible(seq);
+        let below = tree.immutable.clone();
+        let apart = Apart { reads: Reads::default(), watch, seq };
+        Ok(self.staged_as(
+            Tree { memtable: Arc::default(), immutable: below, ..Tree::clone(&tree) },
+            seq,
+            limit,
+            Some(apart),
+        ))
+    }
+
+    /// Has a write to the real volume that has returned touched what this one, staged apart, has read?
+    pub fn is_outdated(&self) -> bool {
+        let apart = self.staged().and_then(|staged| staged.apart.as_ref());
+        apart.is_some_and(|apart| apart.watch.has_touched(&apart.reads, apart.seq))
+    }
+
+    /// The key's value counts as read.
+    pub(crate) fn note_read(&self, key: &[u8]) {
+        if let Some(Staged { apart: Some(apart), .. }) = self.staged() {
+            apart.reads.key(key);
+        }
+    }
+
+    /// What is between the bounds counts as read.
+    pub(crate) fn note_scan(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) {
+        if let Some(Staged { apart: Some(apart), .. }) = self.staged() {
+            apart.reads.range(from, to);
+        }
+    }
+
     fn staged_over(&self, limit: usize) -> Result<Arc<Volume>> {
         let (tree, seq) = self.open_read_point()?;
         let below: Vec<_> = tree.memtables().cloned().collect();
         let tree = Tree { memtable: Arc::default(), immutable: below, ..Tree::clone(&tree) };
+        Ok(self.staged_as(tree, seq, limit, None))
+    }
+
+    fn staged_as(&self, tree: Tree, seq: SeqNo, limit: usize, apart: Option<Apart>) -> Arc<Volume> {
         let (id, name, family) = (self.id(), self.name(), self.family());
         // The real volume has the quota: what counts is what is written there in the end.
         let quota = Quota::default();
         let born = Born { id, name, owner: None, lineage: Lineage::default(), family, quota, tree };
-        let staged = Staged { gathered: Mutex::default(), seq: AtomicU64::new(seq), limit };
-        Ok(Arc::new(Volume::new(self.shared_arc().clone(), born).with_staged(staged)))
+        let staged = Staged { gathered: Mutex::default(), seq: AtomicU64::new(seq), limit, apart };
+        Arc::new(Volume::new(self.shared_arc().clone(), born).with_staged(staged))
     }
 
     /// What was written to a staged volume; empty for any other. Later writes start anew.

@@ -11,8 +11,6 @@
 //! `structure`, which may be held over a write to the log: it only tries, and the next write tries again.
 
 use crate::lsm::compaction::Compacting;
-use crate::lsm::iter::scan::Scan;
-use crate::lsm::iter::scan_back::ScanBack;
 use crate::lsm::levels::Levels;
 use crate::lsm::lineage::Lineage;
 use crate::lsm::manifest::VolumeId;
@@ -21,12 +19,10 @@ use crate::lsm::snapshot::Snapshot;
 use crate::lsm::staged::Staged;
 use crate::lsm::stall::Stall;
 use crate::lsm::store::Shared;
-use crate::lsm::table::reader::CacheUse;
 use crate::lsm::tally::{Limits, Quota, Tally};
-use crate::lsm::{Error, Result, SeqNo, Value};
-use bytes::Bytes;
+use crate::lsm::watch::Watchers;
+use crate::lsm::{Error, Result, SeqNo};
 use parking_lot::{MutexGuard, RwLock};
-use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -92,6 +88,7 @@ pub struct Volume {
     deleted: AtomicBool,
     /// What gathers its writes, if it is a staged one.
     staged: Option<Staged>,
+    pub(crate) watchers: Arc<Watchers>,
     pub(crate) limits: Limits,
     shared: Arc<Shared>,
     tree: RwLock<Arc<Tree>>,
@@ -116,6 +113,7 @@ impl Volume {
             family,
             deleted: AtomicBool::new(false),
             staged: None,
+            watchers: Arc::default(),
             limits: Limits::new(quota),
             shared,
             tree: RwLock::new(Arc::new(tree)),
@@ -285,59 +283,6 @@ impl Volume {
         // Afterwards: the tree of a volume that is gone is empty.
         self.check_open()?;
         Ok(point)
-    }
-
-    /// The value of a key.
-    pub fn get(&self, key: &[u8]) -> Result<Option<Value>> {
-        let (tree, seq) = self.open_read_point()?;
-        tree.get(&self.shared, key, seq, CacheUse::Fill)
-    }
-
-    /// As [`Volume::get`], by a reader that will hardly ask for the key again soon: a value from a blob file is
-    /// not put into the cache, where it would displace what others ask for.
-    pub fn get_once(&self, key: &[u8]) -> Result<Option<Value>> {
-        let (tree, seq) = self.open_read_point()?;
-        tree.get(&self.shared, key, seq, CacheUse::Bypass)
-    }
-
-    /// The head of a key's value; its tail is not read.
-    pub fn get_head(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        let (tree, seq) = self.open_read_point()?;
-        tree.get_head(&self.shared, key, seq)
-    }
-
-    /// How many patches lie over the key's newest full value (0: none, or the key is absent).
-    /// Reads no tails.
-    pub fn patch_depth(&self, key: &[u8]) -> Result<usize> {
-        let (tree, seq) = self.open_read_point()?;
-        tree.patch_depth(&self.shared, key, seq)
-    }
-
-    /// The sequence number of the write that a key's value is from, or the newest of those that it is folded
-    /// from; `None` if it is absent. It is the key's *version*: every write of the key gives it a new one, larger than
-    /// all before, and flushes and compactions keep it.
-    pub fn version(&self, key: &[u8]) -> Result<Option<SeqNo>> {
-        let (tree, seq) = self.open_read_point()?;
-        tree.version(&self.shared, key, seq)
-    }
-
-    /// The keys between two bounds as they are now, in order. Positioned before the first:
-    /// call [`Scan::next`].
-    pub fn scan(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Scan> {
-        let (tree, seq) = self.open_read_point()?;
-        Scan::new(&self.shared, &tree, seq, from, to)
-    }
-
-    /// As [`Volume::scan`], last key first.
-    pub fn scan_back(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<ScanBack> {
-        let (tree, seq) = self.open_read_point()?;
-        ScanBack::new(&self.shared, &tree, seq, from, to)
-    }
-
-    /// The values of several keys at one moment, in the order of the keys.
-    pub fn multi_get(&self, keys: &[&[u8]]) -> Result<Vec<Option<Value>>> {
-        let (tree, seq) = self.open_read_point()?;
-        keys.iter().map(|key| tree.get(&self.shared, key, seq, CacheUse::Fill)).collect()
     }
 
     /// The sequence number of the newest visible write in the store.

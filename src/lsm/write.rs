@@ -430,6 +430,7 @@ impl Volume {
         let (deleted, tally) = (batch.deleted(), batch.tally());
         // Again when the batch has its place. What is refused here writes no large values.
         self.admits(tally)?;
+        let keys = self.watchers.keys_of(&batch);
         let (batch, blob) = self.separate(batch)?;
         let logged_len = batch.encoded_len();
         let committed = batch.into_record(self.id()).and_then(|record| {
@@ -449,6 +450,7 @@ impl Volume {
             self.take_back(appended);
         }
         let seq = committed?;
+        self.watchers.note(seq, keys);
         shared.syncs.note_write(shared.options.sync_interval);
         shared.note_memtable_bytes(logged_len, count);
         self.try_freeze_if_full();

@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 
 /// An inode number for what a batch makes, until the real one is known.
 const PROVISIONAL: Ino = 1 << 50;
+/// A batch of so many operations is large.
+const LARGE: usize = 300;
 
 /// A step of a batch. Directories are picked among those that have a name.
 #[derive(Debug, Clone)]
@@ -151,6 +153,9 @@ impl Pair {
                 break;
             }
         }
+        // Every second one is large, and run beside others.
+        let root = Operation::Version { path: TreePath::parse(b"/").unwrap() };
+        operations.extend(std::iter::repeat_n(root, if steps.len().is_multiple_of(2) { LARGE } else { 0 }));
         let done = self.real.fs.apply(&operations, USER).map(drop);
         let done = done.map_err(|failed| (failed.operation, errno(&failed.error)));
         assert_eq!(done, wanted, "{operations:?}");

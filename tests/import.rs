@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Mount, Place, lsmfs_fed, sh};
+use common::{Mount, Place, lsmfs, lsmfs_fed, sh};
 use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -246,6 +246,42 @@ fn gnu_tars_archives_come_in_whole_into_a_mounted_store() {
     }
     mount.remount();
     assert_same(&wanted, &mount.dir().join("oldgnu"));
+}
+
+#[test]
+fn df_and_quota_tell_what_du_counts_of_an_import_and_one_that_does_not_fit_is_refused() {
+    let mount = Mount::new();
+    let place = &mount.place;
+    fs::create_dir(place.join("tree")).unwrap();
+    let script = "for n in $(seq 200); do mkdir -p d$((n % 7)); seq $((n * 20)) >d$((n % 7))/$n; done; ln d1/8 d1/again";
+    sh(&place.join("tree"), script);
+    let import = |at: &str| place.lsmfs("import", &[place.join("tree").to_str().unwrap(), "--at", at]);
+    import("in").ok();
+    let count = |script: &str| -> u64 { sh(&mount.dir(), script).trim().parse().unwrap() };
+    let (files, bytes) =
+        (count("find . -printf '%i\\n' | sort -u | wc -l"), count("du -s --block-size=1 . | cut -f1"));
+    let quota = |words: &[&str]| {
+        let store = place.store();
+        lsmfs([&["quota", words[0], store.to_str().unwrap(), "main"], &words[1..]].concat())
+    };
+    let shown: serde_json::Value = serde_json::from_str(&quota(&["show", "--json"]).ok()).unwrap();
+    assert_eq!((&shown[0]["files"], &shown[0]["logical_bytes"]), (&files.into(), &bytes.into()), "{shown}");
+    // One file less than it takes once more (there is one root).
+    let limits = [(2 * files - 2).to_string(), (2 * bytes).to_string()];
+    quota(&["set", "--files", &limits[0], "--bytes", &limits[1]]).ok();
+    let left = || {
+        (count("df --output=iavail . | tail -1"), count("df --output=avail --block-size=4096 . | tail -1"))
+    };
+    let before = left();
+    assert_eq!(before, (files - 2, bytes / 4096));
+    import("again").fails(1, &["quota"]);
+    assert!(!mount.dir().join("again").exists());
+    assert_eq!(left(), before);
+    quota(&["set", "--files", "none"]).ok();
+    import("again").ok();
+    assert_eq!(left().1, 0);
+    place.umount().ok();
+    place.lsmfs("check", &[]).ok();
 }
 
 #[test]

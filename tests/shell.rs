@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Done, LSMFS, PATIENCE, Place, lsmfs_fed};
+use common::{Done, LSMFS, Mount, PATIENCE, Place, lsmfs_fed};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -87,6 +87,23 @@ fn errors_name_their_line_and_the_session_goes_on() {
 }
 
 #[test]
+fn a_mounted_store_is_looked_into_through_its_daemon() {
+    let mount = Mount::new();
+    let place = &mount.place;
+    std::fs::write(mount.dir().join("by-mount"), b"seen").unwrap();
+    assert!(!mount.dir().join("7").exists());
+    let said = place.shell("get by-mount\nfill 1 9\nget 7\nflush\ndump\nget nothing\ndump keys\n");
+    assert_eq!(said.status, 1);
+    assert!(said.text().starts_with("seen\nvalue7\n"), "{}", said.text());
+    assert!(said.text().contains("level 0: 1 tables") && said.text().contains(r#"e 1 "by-mount""#));
+    assert!(said.err.starts_with("lsmfs: line 6: ") && said.err.contains("no such file"), "{}", said.err);
+    assert_eq!(std::fs::read(mount.dir().join("7")).unwrap(), b"value7");
+    place.shell_with(&["--compaction", "tiered"], "flush\n").fails(1, &["mounted"]);
+    place.umount().ok();
+    assert_eq!(place.shell("get 9\n").ok(), "value9\n");
+}
+
+#[test]
 fn dump_shows_where_everything_stands() {
     let place = Place::new();
     let script = "fill 1 100\ndump\nflush\nfill 50 60\ndel 70\nflush\ndump\ncompact\ndump\n";
@@ -148,12 +165,6 @@ fn without_compaction_tables_stay_as_they_were_flushed() {
     let said = place.shell_with(&["--compaction=tiered"], "compact\ndump\nget 7\n").ok();
     assert!(said.contains("level 0: 0 tables") && said.ends_with("value7\n"), "{said}");
     assert_eq!(place.shell_with(&["--compaction", "best"], "").status, 2);
-}
-
-#[test]
-fn a_mounted_store_is_refused() {
-    let mount = common::Mount::new();
-    mount.place.shell("get a\n").fails(1, &["in use", "lsmfs umount"]);
 }
 
 #[test]

@@ -107,3 +107,16 @@ impl Rng {
         choices[self.below(choices.len() as u64) as usize]
     }
 }
+
+/// Keys and whole values.
+pub type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// What a volume holds.
+pub fn contents_of(volume: &Volume) -> Contents {
+    let mut scan = volume.scan(Bound::Unbounded, Bound::Unbounded).unwrap();
+    let mut contents = Contents::new();
+    while scan.next().unwrap() {
+        contents.insert(scan.key().to_vec(), [scan.head(), &scan.tail().unwrap()].concat());
+    }
+    contents
+}

@@ -2,7 +2,7 @@
 
 use crate::cli::error::{CliError, Result};
 use crate::cli::print::written;
-use crate::cli::request::{Request, archive, batch, diff, files, stats, usage, volumes};
+use crate::cli::request::{Request, archive, batch, diff, files, shell, stats, usage, volumes};
 use crate::cli::store::OpenStore;
 use crate::fs::mount::table::DeviceNumber;
 use crate::fs::{Caller, Files};
@@ -77,6 +77,7 @@ impl Request {
             Request::ListSnapshots { volume } => volumes::list_snapshots(job, volume),
             Request::DeleteSnapshot { volume, name } => volumes::delete_snapshot(job, volume, name),
             Request::Restore { volume, snapshot } => volumes::restore(job, volume, snapshot),
+            Request::Shell { volume, command, confirm } => shell::obey(job, volume, command, *confirm),
         }
     }
 }

@@ -8,9 +8,10 @@ use crate::fs::{Attr, Cause, FileKind, FileSystem};
 use std::io::{BufWriter, Write};
 
 /// Bytes that are printed at once.
-const OUTPUT_BYTES: usize = 64 << 10;
+pub const OUTPUT_BYTES: usize = 64 << 10;
 
-fn tree<'a>(job: &Job<'_>, files: &'a FileSystem) -> Tree<'a> {
+/// The files, on behalf of who asks.
+pub fn tree<'a>(job: &Job<'_>, files: &'a FileSystem) -> Tree<'a> {
     Tree::new(files).on_behalf_of(job.caller)
 }
 

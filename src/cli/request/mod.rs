@@ -25,12 +25,14 @@ pub mod batch;
 mod diff;
 mod execute;
 pub mod files;
+mod shell;
 mod stats;
 mod usage;
 mod volumes;
 
 pub use execute::Job;
 
+use crate::cli::shell::command::Command;
 use crate::fs::tree::TreePath;
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +93,8 @@ pub enum Request {
     DeleteSnapshot { volume: String, name: String },
     /// Set a volume back to one of its snapshots.
     Restore { volume: String, snapshot: String },
+    /// Do a command of the shell; with `confirm`, say what was done. Durable after the next [`Request::Sync`].
+    Shell { volume: String, command: Command, confirm: bool },
 }
 
 /// How much of something there may be.
@@ -133,6 +137,7 @@ impl Request {
                 | Request::Batch { .. }
                 | Request::Import { .. }
                 | Request::CreateVolume { .. }
+                | Request::Shell { .. }
         )
     }
 }

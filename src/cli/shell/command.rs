@@ -5,6 +5,7 @@
 use crate::cli::error::{CliError, Result};
 use crate::cli::words::words;
 use crate::fs::tree::TreePath;
+use serde::{Deserialize, Serialize};
 
 /// What the commands do.
 pub const HELP: &str = "\
@@ -27,7 +28,7 @@ Words with blanks are quoted: put \"a b\" \"c d\". Escapes as in what scan print
 ";
 
 /// A command.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     Fill { from: u64, to: u64 },
     Put { path: TreePath, value: Vec<u8> },

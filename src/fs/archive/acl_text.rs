@@ -1,7 +1,8 @@
 //! Access control lists as text, as archives hold them: `user::rw-,user:1000:r--,group::r--,mask::r--,other::---`.
 //!
 //! Users and groups stand by number, or by name (looked up in the system's `/etc/passwd` and `/etc/group`), or
-//! by both, the number in a fourth field.
+//! by both, the number in a fourth field. An entry for a name that this system does not know, without a number, is left out:
+//! nobody here is meant.
 
 use std::fs::read;
 
@@ -22,7 +23,7 @@ pub fn parse(text: &[u8]) -> Option<Vec<u8>> {
         line.split(|byte| *byte == b'#').next().unwrap_or_default().trim_ascii()
     });
     for line in lines.filter(|line| !line.is_empty()) {
-        entries.push(entry(line)?);
+        entries.extend(entry(line)?);
     }
     entries.sort_unstable();
     let mut out = VERSION.to_le_bytes().to_vec();
@@ -34,7 +35,8 @@ pub fn parse(text: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-fn entry(line: &[u8]) -> Option<(u16, u32, u16)> {
+/// The entry of a line, `Some(None)` if it is for nobody here; `None` if it makes no sense.
+fn entry(line: &[u8]) -> Option<Option<(u16, u32, u16)>> {
     let fields: Vec<&[u8]> = line.split(|byte| *byte == b':').collect();
     let (&kind, rest) = fields.split_first()?;
     let matches = |name: &str| !kind.is_empty() && name.as_bytes().starts_with(kind);
@@ -57,14 +59,15 @@ fn entry(line: &[u8]) -> Option<(u16, u32, u16)> {
         };
     }
     if who.is_empty() {
-        return Some((own, NOBODY, bits));
+        return Some(Some((own, NOBODY, bits)));
     }
     let parse = |text: &[u8]| std::str::from_utf8(text).ok()?.parse().ok();
     let id = match number.filter(|number| !number.is_empty()) {
-        Some(number) => parse(number)?,
-        None => parse(who).or_else(|| look_up(kind, who))?,
+        Some(number) => Some(parse(number)?),
+        None => parse(who).or_else(|| look_up(kind, who)),
     };
-    Some((named?, id, bits))
+    let named = named?;
+    Some(id.map(|id| (named, id, bits)))
 }
 
 /// The number of a user's or group's name on this system.
@@ -112,11 +115,25 @@ mod tests {
             assert_eq!(parse(same.as_bytes()).as_ref(), Some(&list), "{same}");
         }
         assert_eq!(parse(b"user:root:r--"), parse(b"user:0:r--"));
-        for bad in
-            ["user", "user::rwz", "nobody::r--", "user:no such user at all:r--", "mask:1:r--", ":a:r--"]
-        {
+        for bad in [
+            "user",
+            "user::rwz",
+            "nobody::r--",
+            "user:somebody:r--:many",
+            "mask:1:r--",
+            "mask:no such:r--",
+            ":a:r--",
+        ] {
             assert_eq!(parse(bad.as_bytes()), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn who_is_unknown_here_is_left_out() {
+        let list =
+            |who: &str| parse(format!("user::rw-,group::r--,{who}mask::rwx,other::---").as_bytes()).unwrap();
+        assert_eq!(list("user:no such user at all:rwx,group:nor such a group:r--,"), list(""));
+        assert_ne!(list("user:no such user at all:rwx:1234,"), list(""));
     }
 
     proptest! {

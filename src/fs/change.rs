@@ -7,6 +7,7 @@
 use crate::fs::FileSystem;
 use crate::fs::attr::Ino;
 use crate::fs::entry::{Record, encode_link, encode_orphan, encode_parent};
+use crate::fs::groups::Groups;
 use crate::fs::inode::{Location, Orphan};
 use crate::fs::keys;
 use crate::fs::node::{Home, Node, Outcome};
@@ -141,41 +142,34 @@ impl<'a> Change<'a> {
     }
 }
 
-/// Directories that share a place in [`Written`].
-const STRIPES: usize = 4096;
+/// Directories share one in so many groups of places in [`Written`].
+const GROUPS: usize = 64;
 
 /// The newest write into each directory's entries, and to each file's record that is at its own key, so that a listing at an older snapshot knows whether
 /// it must read an entry again. Striped: it may name a later write than a directory had, never an
 /// earlier one. A write is noted before its request is answered.
 #[derive(Debug)]
-pub(super) struct Written(Box<[AtomicU64]>);
+pub(super) struct Written(Groups<AtomicU64, GROUPS>);
 
 impl Written {
     /// Nothing was written yet.
     pub fn new() -> Written {
-        Written((0..STRIPES).map(|_| AtomicU64::new(0)).collect())
-    }
-
-    fn stripe(&self, dir: Ino) -> &AtomicU64 {
-        &self.0[(dir % STRIPES as Ino) as usize]
+        Written(Groups::default())
     }
 
     /// Notes a write.
     pub fn note(&self, dir: Ino, seq: SeqNo) {
-        self.stripe(dir).fetch_max(seq, Ordering::AcqRel);
+        self.0.get(dir).fetch_max(seq, Ordering::AcqRel);
     }
 
     /// Notes at `seq` what was noted in another.
     pub fn take_over(&self, other: &Written, seq: SeqNo) {
-        for (own, theirs) in self.0.iter().zip(&other.0) {
-            if theirs.load(Ordering::Acquire) > 0 {
-                own.fetch_max(seq, Ordering::AcqRel);
-            }
-        }
+        let noted = |(_, theirs): &(Ino, &AtomicU64)| theirs.load(Ordering::Acquire) > 0;
+        other.0.all_made().filter(noted).for_each(|(place, _)| self.note(place, seq));
     }
 
     /// May an entry of the directory have been written after `seq`?
     pub fn since(&self, dir: Ino, seq: SeqNo) -> bool {
-        self.stripe(dir).load(Ordering::Acquire) > seq
+        self.0.made(dir).is_some_and(|newest| newest.load(Ordering::Acquire) > seq)
     }
 }

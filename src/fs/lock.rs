@@ -22,10 +22,11 @@
 //! is why names come before inodes.
 
 use crate::fs::attr::Ino;
+use crate::fs::groups::Groups;
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// Locks of one sort.
-const STRIPES: usize = 1024;
+/// Groups of locks of one sort.
+const GROUPS: usize = 16;
 
 /// The most inodes that one operation changes: in a rename two directories and what is moved and replaced.
 const MANY: usize = 4;
@@ -62,8 +63,11 @@ pub(super) struct Everything<'a> {
 }
 
 /// Striped locks of one sort.
-#[derive(Debug)]
-pub(super) struct Stripes(Box<[RwLock<()>]>);
+#[derive(Debug, Default)]
+pub(super) struct Stripes(Groups<RwLock<()>, GROUPS>);
+
+/// Locks of one sort.
+const STRIPES: usize = Groups::<RwLock<()>, GROUPS>::LEN;
 
 /// Exclusive locks of several inodes.
 pub(super) struct Exclusive<'a> {
@@ -73,30 +77,24 @@ pub(super) struct Exclusive<'a> {
 /// Exclusive locks of all inodes.
 struct Every<'a>(#[expect(dead_code, reason = "held")] Vec<RwLockWriteGuard<'a, ()>>);
 
-impl Default for Stripes {
-    fn default() -> Stripes {
-        Stripes((0..STRIPES).map(|_| RwLock::new(())).collect())
-    }
-}
-
 impl Stripes {
-    fn stripe(ino: Ino) -> usize {
-        (ino % STRIPES as Ino) as usize
+    fn stripe(ino: Ino) -> u64 {
+        ino % STRIPES as Ino
     }
 
     /// Locks an inode, shared.
     pub fn shared(&self, ino: Ino) -> RwLockReadGuard<'_, ()> {
-        self.0[Self::stripe(ino)].read()
+        self.0.get(ino).read()
     }
 
     /// Locks an inode, exclusively.
     pub fn exclusive(&self, ino: Ino) -> RwLockWriteGuard<'_, ()> {
-        self.0[Self::stripe(ino)].write()
+        self.0.get(ino).write()
     }
 
     /// Locks all inodes exclusively.
     fn exclusive_every(&self) -> Every<'_> {
-        Every(self.0.iter().map(RwLock::write).collect())
+        Every((0..STRIPES as u64).map(|stripe| self.0.get(stripe).write()).collect())
     }
 
     /// Locks several inodes exclusively; naming one twice is fine.
@@ -108,7 +106,7 @@ impl Stripes {
         let mut last = None;
         for (slot, stripe) in guards.iter_mut().zip(stripes) {
             if last != Some(stripe) {
-                *slot = Some(self.0[stripe].write());
+                *slot = Some(self.0.get(stripe).write());
                 last = Some(stripe);
             }
         }
@@ -125,10 +123,10 @@ mod tests {
         let stripes = Stripes::default();
         let same = STRIPES as Ino;
         let held = stripes.exclusive_all([1, 1 + same, 1, 7]);
-        assert!(stripes.0[1].try_read().is_none() && stripes.0[7].try_read().is_none());
-        assert!(stripes.0[2].try_write().is_some());
+        assert!(stripes.0.get(1).try_read().is_none() && stripes.0.get(7).try_read().is_none());
+        assert!(stripes.0.get(2).try_write().is_some());
         drop(held);
-        assert!(stripes.0[1].try_write().is_some() && stripes.0[7].try_write().is_some());
+        assert!(stripes.0.get(1).try_write().is_some() && stripes.0.get(7).try_write().is_some());
     }
 
     #[test]
@@ -139,7 +137,7 @@ mod tests {
             s.spawn(|| (0..100).for_each(|_| drop(stripes.exclusive_every())));
         });
         let held = stripes.exclusive_every();
-        assert!((0..STRIPES).all(|n| stripes.0[n].try_read().is_none()));
+        assert!((0..STRIPES as u64).all(|n| stripes.0.get(n).try_read().is_none()));
         drop(held);
     }
 

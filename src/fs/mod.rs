@@ -48,6 +48,7 @@ pub mod filesystem;
 pub mod fuse;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod groups;
 pub mod host;
 pub mod import;
 mod inode;

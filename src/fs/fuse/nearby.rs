@@ -2,8 +2,9 @@
 //!
 //! A caller and the thread that answers it take turns: one sleeps while the other runs. On two processors each
 //! turn wakes a processor that has just gone idle, which takes several times as long as most requests; on one,
-//! it is a change of threads. So while one caller makes many small requests, the serving thread *follows* it:
-//! it binds itself to the processor on which the caller was seen last.
+//! it is a change of threads. So while a caller makes many small requests, the serving thread *follows* it:
+//! it binds itself to the processor on which the caller was seen last. While several take turns it stays where
+//! it is: some of them come to it, and the others find their processor awake.
 //!
 //! That alone does not help: whoever is woken while another processor is idle is moved there, and the caller
 //! would flee its server, each time. So meanwhile the *keeper*, a thread of the lowest priority that gives way
@@ -33,14 +34,14 @@ const PROCESSORS: u32 = 2;
 /// So many requests in a tick are many.
 const MANY: u64 = 8;
 
-/// One caller has made all of them, but for one change of callers in so many.
-const CHANGES: u64 = 8;
+/// Requests for more bytes than this are not small: caller and server have enough to do side by side.
+const SMALL: usize = 16 << 10;
+
+/// One in so many, at most, is not small.
+const LARGE_ONE_IN: u64 = 8;
 
 /// The caller is looked for once in so many ticks.
 const TICKS: u64 = 4;
-
-/// Requests for more bytes than this are not small: caller and server have enough to do side by side.
-const SMALL: usize = 16 << 10;
 
 /// No thread's number: whoever asks from another namespace, or the kernel itself.
 const NOBODY: u32 = 0;
@@ -66,10 +67,11 @@ pub(super) struct Nearby {
     processors: Option<CpuSet>,
     /// How long the keeper goes on after a request.
     patience: Duration,
-    /// Who made the last request ([`NOBODY`]: nobody to follow), how often that changed, and how many there were.
+    /// Who made the last small request.
     caller: AtomicU32,
-    changes: AtomicU64,
+    /// How many requests there were, and how many of them were not small.
     count: AtomicU64,
+    large: AtomicU64,
     /// Where the serving thread is to run: a processor's number and one, or [`ANYWHERE`].
     place: AtomicUsize,
     keeper: Mutex<Keeper>,
@@ -86,8 +88,8 @@ struct Keeper {
 #[derive(Debug, Default)]
 pub(super) struct Tick {
     caller: u32,
-    changes: u64,
     count: u64,
+    large: u64,
     number: u64,
 }
 
@@ -100,8 +102,8 @@ impl Nearby {
             processors,
             patience,
             caller: AtomicU32::new(NOBODY),
-            changes: AtomicU64::new(0),
             count: AtomicU64::new(0),
+            large: AtomicU64::new(0),
             place: AtomicUsize::new(ANYWHERE),
             keeper: Mutex::default(),
             wake: Condvar::new(),
@@ -113,7 +115,11 @@ impl Nearby {
         let Some(processors) = &self.processors else { return };
         // Nobody makes what the kernel sends by itself, as when a directory is closed, nor waits for it.
         if caller != NOBODY {
-            self.note_caller(if len > SMALL { NOBODY } else { caller });
+            self.count.fetch_add(1, Relaxed);
+            match len > SMALL {
+                true => _ = self.large.fetch_add(1, Relaxed),
+                false => self.caller.store(caller, Relaxed),
+            }
         }
         let place = self.place.load(Relaxed);
         if BOUND.get() != place {
@@ -125,14 +131,6 @@ impl Nearby {
         }
     }
 
-    fn note_caller(&self, caller: u32) {
-        if self.caller.load(Relaxed) != caller {
-            self.caller.store(caller, Relaxed);
-            self.changes.fetch_add(1, Relaxed);
-        }
-        self.count.fetch_add(1, Relaxed);
-    }
-
     /// Does the serving thread follow a caller?
     pub fn follows(&self) -> bool {
         self.place.load(Relaxed) != ANYWHERE
@@ -141,12 +139,13 @@ impl Nearby {
     /// Looks who has called since the last tick. Called every millisecond or so while there is work.
     pub fn tick(&self, last: &mut Tick) {
         let Some(processors) = &self.processors else { return };
-        let (changes, count) = (self.changes.load(Relaxed), self.count.load(Relaxed));
-        let (changed, came) = (changes - last.changes, count - last.count);
+        let (count, large) = (self.count.load(Relaxed), self.large.load(Relaxed));
+        let (came, came_large) = (count - last.count, large - last.large);
         let caller = self.caller.load(Relaxed);
-        let look = caller != last.caller || last.number.is_multiple_of(TICKS) || !self.follows();
-        *last = Tick { caller, changes, count, number: last.number + 1 };
-        if came < MANY || changed * CHANGES > came {
+        let alone = caller == last.caller;
+        let look = !self.follows() || alone && last.number.is_multiple_of(TICKS);
+        *last = Tick { caller, count, large, number: last.number + 1 };
+        if came < MANY || came_large * LARGE_ONE_IN > came {
             return self.place.store(ANYWHERE, Relaxed);
         }
         if look {
@@ -247,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn one_caller_of_many_small_requests_is_followed() {
+    fn who_makes_many_small_requests_is_followed() {
         let (nearby, mut tick) = (nearby(), Tick::default());
         let mut follows = |requests: &[(u32, usize)]| {
             requests.iter().for_each(|(caller, len)| nearby.note(*caller, *len));
@@ -257,9 +256,9 @@ mod tests {
         let (own, other) = (me(), me() + 1);
         assert!(follows(&[(own, 100); 50]));
         assert!(!follows(&[(own, 100); 3]), "few");
-        assert!(!follows(&[(own, 100), (other, 100)].repeat(25)), "two callers");
+        assert!(follows(&[(other, 100), (own, 100)].repeat(25)), "one of two");
+        assert!(!follows(&[(own, 100), (own, SMALL + 1)].repeat(25)), "large ones");
         assert!(follows(&[(own, 100); 50]));
-        assert!(!follows(&[(own, SMALL + 1); 50]), "large ones");
         assert!(!follows(&[(NOBODY, 100); 50]), "from another namespace");
         assert!(
             follows(&[(own, 100), (own, 100), (NOBODY, 100)].repeat(20)),

@@ -8,6 +8,7 @@ use lsmfs::disk::Disk;
 use lsmfs::disk::sim::SimDisk;
 use lsmfs::lsm::check::{Problem, Watch, check};
 use lsmfs::lsm::repair::repair;
+use lsmfs::lsm::stats::VolumeStats;
 use lsmfs::lsm::{Error, Options, Store, Volume};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -193,4 +194,29 @@ fn damage_in_a_pack_costs_one_volume() {
         let whole = read(&damaged).into_iter().filter(|read| matches!(read, Ok(3))).count();
         assert!(whole >= 4, "byte {offset}: {whole}");
     }
+}
+
+#[test]
+fn small_volumes_that_are_compacted_on_demand_are_compacted_together() {
+    let (disk, store) = filled(100, 2, stepped());
+    let parent = store.volume(&name(7)).unwrap();
+    (0..20).for_each(|i| _ = store.fork(&parent, &format!("fork{i}")).unwrap());
+    let fork = store.volume("fork3").unwrap();
+    try_put(&fork, b"own", b"value").unwrap();
+    store.flush().unwrap();
+    let before = disk.ops().changes();
+    store.compact().unwrap();
+    let changes = disk.ops().changes() - before;
+    assert!(changes < 100, "{changes} changes of the disk for 121 volumes");
+    let stats = store.stats();
+    assert!(stats.compactions.jobs.manual >= 101);
+    let deepest = |volume: &VolumeStats| volume.levels.iter().rposition(|level| !level.is_empty());
+    let is_merged = |volume: &&VolumeStats| volume.levels.iter().filter(|l| !l.is_empty()).count() <= 1;
+    assert!(stats.volumes.iter().all(|volume| is_merged(&volume) && deepest(volume) != Some(0)));
+    let disk = kill(&disk);
+    let store = Store::open(disk.clone(), stepped()).unwrap();
+    assert_whole(&store, 0..100, 2);
+    assert_eq!(contents(&store.volume("fork3").unwrap()).unwrap().len(), 7);
+    assert_eq!(contents(&store.volume("fork4").unwrap()).unwrap().len(), 6);
+    assert_no_leaks(&disk, &store, "compacted");
 }

@@ -237,7 +237,7 @@ impl Store {
     pub fn compact(&self) -> Result<()> {
         self.flush()?;
         self.shared.read_only.check()?;
-        self.shared.volumes().iter().try_for_each(|volume| volume.compact_all())?;
+        self.shared.compact_volumes(&self.shared.volumes())?;
         self.shared.reclaim()
     }
 

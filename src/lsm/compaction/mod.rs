@@ -20,26 +20,25 @@
 //! A job's outputs and inputs exist side by side until the next job is done. A leveled job is at most L0 and what
 //! it overlaps, or one table and what it overlaps; a tiered one may be the whole volume.
 //!
-//! Which job comes next, and how small ones are done together, is for [`schedule`].
+//! Which job comes next, and how small ones are done together, is for [`schedule`]; what somebody asks for is for [`manual`].
 //!
 //! # Locks
 //! [`Compacting::turn`] lets one job of a volume run at a time; it is outside the structure lock.
 
 mod garbage;
 pub(crate) mod leveled;
+mod manual;
 mod progress;
 mod run;
 mod schedule;
 pub(crate) mod tiered;
 
+use crate::lsm::Options;
 use crate::lsm::levels::{Levels, LiveTable};
 use crate::lsm::options::CompactionMode;
-use crate::lsm::volume::Volume;
-use crate::lsm::{Options, Result};
 use parking_lot::{Mutex, MutexGuard};
 pub(crate) use progress::Progress;
 use progress::Running;
-use schedule::Claim;
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -134,40 +133,5 @@ fn pick(levels: &Levels, options: &Options, now: &leveled::Now) -> Option<Job> {
         CompactionMode::None => None,
         CompactionMode::Leveled => leveled::pick(levels, options, now),
         CompactionMode::Tiered => tiered::pick(levels, options),
-    }
-}
-
-impl Volume {
-    /// Merges everything down to the deepest level that holds something, level by level.
-    pub(crate) fn compact_all(self: &Arc<Self>) -> Result<()> {
-        let compacted = self.compact_levels();
-        // Its turn was taken: nobody else could look at it.
-        self.shared().work.reshaped(self.id());
-        self.shared().compaction_signal.raise();
-        compacted
-    }
-
-    fn compact_levels(self: &Arc<Self>) -> Result<()> {
-        let _turn = self.compacting.turn.lock();
-        let bottom = self.tree().levels.deepest().unwrap_or(0).max(1);
-        for n in 0..=bottom {
-            let tree = self.tree();
-            let output_level = (n + 1).min(bottom);
-            let inputs: Vec<Input> = tree.levels.level(n).iter().map(|t| (n, t.clone())).collect();
-            let settled = n == bottom && inputs.iter().all(|(_, t)| t.tombstones == 0);
-            if inputs.is_empty() || settled {
-                continue;
-            }
-            let job = Job { inputs, output_level, reason: Reason::Manual };
-            let job = if n == bottom { job } else { job.with_overlapped(&tree.levels) };
-            let (volume, levels) = (self.clone(), tree.levels.clone());
-            let emptied = Arc::new(self.shared().blobs_to_empty());
-            let claim = Claim { volume, levels, job, emptied, _turn: None };
-            drop(tree);
-            self.shared().run_jobs(std::slice::from_ref(&claim))?;
-            drop(claim);
-            self.shared().reclaim_passed()?;
-        }
-        Ok(())
     }
 }

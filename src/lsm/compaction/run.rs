@@ -144,7 +144,8 @@ fn merge(
     finished.map(|blobs| (output.finish(), blobs))
 }
 
-/// The tables in whose place the outputs are put: the inputs, and what those stand for that others still have.
+/// The tables in whose place the outputs are put: the inputs, and what those stand for that others still have, or that is
+/// still there in a pack: a repair may find it.
 /// `live`: the tables that the manifest lists, once somebody asked.
 fn replaced(shared: &Shared, job: &Job, live: &OnceCell<HashSet<u64>>) -> Result<Vec<u64>> {
     let mut replaced: BTreeSet<u64> = BTreeSet::new();
@@ -158,7 +159,8 @@ fn replaced(shared: &Shared, job: &Job, live: &OnceCell<HashSet<u64>>) -> Result
     if !replaced.is_empty() {
         let listed = || shared.manifest.lock().state().live_tables().map(|table| table.number).collect();
         let live = live.get_or_init(listed);
-        replaced.retain(|number| live.contains(number));
+        let is_there = |number| shared.graveyard.still_holds(shared.disk.as_ref(), number);
+        replaced.retain(|number| live.contains(number) || is_there(*number));
     }
     replaced.extend(job.inputs.iter().map(|(_, input)| input.number));
     Ok(replaced.into_iter().collect())

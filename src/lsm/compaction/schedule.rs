@@ -22,9 +22,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// A job whose inputs are less than one part in this many of what a table holds is small.
-const SMALL_ONE_IN: u64 = 2;
+pub(super) const SMALL_ONE_IN: u64 = 2;
 /// A group has this many jobs at most. (Their inputs are together no more than a table holds.)
-const GROUP_JOBS: usize = 1024;
+pub(super) const GROUP_JOBS: usize = 1024;
 
 /// A job that is about to be done.
 pub(super) struct Claim {

@@ -169,6 +169,10 @@ impl Repair<'_> {
         merged: &mut HashMap<Sources, Option<Arc<TableMeta>>>,
     ) -> Result<()> {
         let numbers = || volume.levels.iter().flat_map(|level| level.iter()).map(|table| table.number);
+        // What the shape's own tables stand for was obsolete, if it is still there: in a pack that others need.
+        let stood_for: HashSet<u64> =
+            numbers().filter_map(|n| tables.get(&n)).flat_map(|f| f.replaces.iter().copied()).collect();
+        let new: Vec<u64> = new.into_iter().filter(|number| !stood_for.contains(number)).collect();
         let keeps = new.is_empty() && numbers().all(|number| tables.contains_key(&number));
         let found = new.iter().filter_map(|number| tables.get(number));
         let replaced: HashSet<u64> = found.flat_map(|found| found.replaces.iter().copied()).collect();

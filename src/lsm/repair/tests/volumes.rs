@@ -94,7 +94,19 @@ fn without_manifest(sim: &SimDisk, copies: bool) -> Arc<SimDisk> {
 
 #[test]
 fn all_volumes_are_rebuilt_without_a_manifest() {
-    for sessions in [&[0][..], &[1], &[2], &[3], &[3, 0], &[2, 1], &[3, 2], &[1, 3]] {
+    for sessions in [
+        &[0][..],
+        &[1],
+        &[2],
+        &[3],
+        &[3, 0],
+        &[2, 1],
+        &[3, 2],
+        &[1, 3],
+        &[1, 2, 3],
+        &[1, 3, 3],
+        &[2, 3, 1, 3],
+    ] {
         let (filled, contents) = with_volumes(sessions);
         let sim = without_manifest(&filled, false);
         let (_, _, done) = repaired(&sim);

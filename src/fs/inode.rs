@@ -20,14 +20,16 @@
 
 use crate::fs::attr::{Ino, ROOT};
 use crate::fs::entry::Record;
+use crate::fs::groups::Groups;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Parts of the table with a lock each.
-const SHARDS: usize = 256;
+/// The table has parts with a lock each, in so many groups.
+const SHARD_GROUPS: usize = 4;
+const SHARDS: usize = Groups::<Mutex<HashMap<Ino, Known>>, SHARD_GROUPS>::LEN;
 
 /// Where an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +102,7 @@ impl Known {
 /// The table. The root is always in it.
 #[derive(Debug)]
 pub(super) struct Inodes {
-    shards: Box<[Mutex<HashMap<Ino, Known>>]>,
+    shards: Groups<Mutex<HashMap<Ino, Known>>, SHARD_GROUPS>,
     len: AtomicUsize,
     /// The shard that the hand comes to next.
     hand: AtomicUsize,
@@ -109,12 +111,11 @@ pub(super) struct Inodes {
 impl Inodes {
     /// A table that knows the root.
     pub fn new() -> Inodes {
-        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Inodes { shards, len: AtomicUsize::new(0), hand: AtomicUsize::new(0) }
+        Inodes { shards: Groups::default(), len: AtomicUsize::new(0), hand: AtomicUsize::new(0) }
     }
 
     fn shard(&self, ino: Ino) -> &Mutex<HashMap<Ino, Known>> {
-        &self.shards[(ino % SHARDS as Ino) as usize]
+        self.shards.get(ino)
     }
 
     /// Where an inode's record is; `None` if nobody knows the inode.
@@ -223,7 +224,8 @@ impl Inodes {
     pub fn coldest(&self, limit: usize) -> Vec<Ino> {
         let hand = self.hand.fetch_add(1, Relaxed) % SHARDS;
         let mut cold = Vec::new();
-        for (ino, known) in self.shards[hand].lock().iter_mut() {
+        let Some(shard) = self.shards.made(hand as u64) else { return cold };
+        for (ino, known) in shard.lock().iter_mut() {
             if known.is_cold() && cold.len() < limit {
                 cold.push(*ino);
             }

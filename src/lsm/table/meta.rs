@@ -177,7 +177,7 @@ impl TableMeta {
         }
         varint::put_prefixed(&mut body, &self.smallest);
         varint::put_prefixed(&mut body, &self.largest);
-        if !self.blobs.is_empty() || self.section.is_some() {
+        if !self.blobs.is_empty() || self.section.is_some() || self.split > 0 {
             varint::put(&mut body, self.blobs.len() as u64);
             self.blobs.iter().for_each(|used| used.encode(&mut body));
         }

@@ -203,8 +203,8 @@ impl Shared {
         if volume.tree().memtable.frees_room() {
             self.freeze(self.by_id(volume.id()).as_slice());
         }
-        // Files that wait for one more commit are room already.
-        let _ = self.reclaim();
+        // Files that wait for one more commit are room already. That commit may be what there is no room for.
+        let _ = self.with_reserve(|| self.reclaim());
         self.flush_signal.raise();
         self.compaction_signal.raise();
     }

@@ -5,7 +5,7 @@ mod engine_common;
 use engine_common::disk::OddDisk;
 use engine_common::{contents, cut_power, files, kill, open, sim, stepped, try_put};
 use lsmfs::disk::Disk;
-use lsmfs::disk::sim::{Fault, Op};
+use lsmfs::disk::sim::{Fault, Op, SimDisk};
 use lsmfs::lsm::{Error, Options, Store};
 use parking_lot::Mutex;
 use std::sync::{Arc, mpsc};
@@ -234,4 +234,73 @@ fn a_failed_compaction_is_tried_again_though_nothing_changed() {
     assert_eq!(files(&disk, ".sst").len(), 2);
     assert!(store.step().unwrap(), "the compaction was forgotten");
     assert_eq!(contents(&store).unwrap()[b"a".as_slice()], b"2");
+}
+
+/// In memory as little as on the disk: else the next snapshot of the manifest names a table that is not there.
+#[test]
+fn a_change_whose_manifest_record_failed_did_not_happen() {
+    for (after, short) in (0..4).flat_map(|after| [(after, false), (after, true)]) {
+        let disk = sim();
+        let (store, volume) = open(&disk, stepped());
+        let fault = Fault::new(Op::Write, libc::ENOSPC).on("edits-").after(after);
+        disk.fail(if short { fault.short() } else { fault });
+        let mut failed = 0;
+        for round in 0..3u8 {
+            try_put(&volume, &[round], &[round; 100]).unwrap();
+            failed += usize::from(store.flush().is_err());
+            failed += usize::from(store.compact().is_err());
+        }
+        assert_eq!(failed, 1, "write {after}");
+        store.flush().unwrap();
+        store.close().unwrap();
+        drop((store, volume));
+        let (store, _) = open(&disk, stepped());
+        assert_eq!(contents(&store).unwrap().len(), 3, "write {after}");
+        let tables: usize = store.stats().volumes[0].levels.iter().map(Vec::len).sum();
+        assert_eq!(files(&disk, ".sst").len(), tables, "write {after}");
+    }
+}
+
+/// Nor is it found after a kill or a power cut, though all of the record may have been written.
+#[test]
+fn a_manifest_record_that_failed_is_cut_off_durably() {
+    for seed in 0..2000 {
+        let disk = Arc::new(SimDisk::new(seed));
+        let (store, volume) = open(&disk, stepped());
+        try_put(&volume, b"a", &[1; 100]).unwrap();
+        // The first write reserves file numbers.
+        disk.fail(Fault::new(Op::Write, libc::EIO).on("edits-").after(1).short());
+        store.flush().unwrap_err();
+        assert_eq!(files(&disk, ".sst"), [""; 0], "seed {seed}: the table is not needed");
+        let left = if seed % 2 == 0 { kill(&disk) } else { cut_power(&disk) };
+        drop((store, volume));
+        let (store, _) = open(&left, stepped());
+        assert_eq!(contents(&store).unwrap().len(), 1, "seed {seed}");
+    }
+}
+
+/// The manifest hears of volumes from the log; as long as it does not know, the log is what tells of them.
+#[test]
+fn volumes_outlive_a_manifest_that_could_not_be_told_of_them() {
+    for (after, error) in (0..4).flat_map(|after| [(after, libc::ENOSPC), (after, libc::EIO)]) {
+        let disk = sim();
+        let (store, main) = open(&disk, stepped());
+        try_put(&main, b"a", b"1").unwrap();
+        let fork = store.fork(&main, "fork").unwrap();
+        try_put(&fork, b"b", b"2").unwrap();
+        store.create_volume("gone").unwrap();
+        store.delete_volume("gone").unwrap();
+        disk.fail(Fault::new(Op::Write, error).on("edits-").after(after));
+        for round in 0..4u8 {
+            let _ = (try_put(&main, &[round], b"3"), store.flush(), store.step());
+        }
+        store.flush().unwrap();
+        store.close().unwrap();
+        drop((store, main, fork));
+        let (store, _) = open(&disk, stepped());
+        let names: Vec<String> = store.volumes().unwrap().iter().map(|volume| volume.name()).collect();
+        assert_eq!(names, ["main", "fork"], "write {after}");
+        let fork = store.volume("fork").unwrap();
+        assert!(fork.get(b"a").unwrap().is_some() && fork.get(b"b").unwrap().is_some(), "write {after}");
+    }
 }

@@ -220,3 +220,23 @@ fn directories_that_are_no_store_are_refused_and_left_alone() {
     assert!(matches!(refused, Error::Corruption { .. }), "{refused}");
     assert_eq!(disk.list().unwrap().len(), 1);
 }
+
+/// The next segment's header begins where this one ended, not where the damage is: what the records behind
+/// the damage prove still counts.
+#[test]
+fn damage_in_a_segment_is_found_though_the_next_has_no_record() {
+    let disk = sim();
+    let (store, volume) = open(&disk, stepped());
+    let mut key = 0u32;
+    while files(&disk, ".log").len() < 2 {
+        try_put(&volume, &key.to_be_bytes(), &[7; 500]).unwrap();
+        store.sync().unwrap();
+        key += 1;
+    }
+    let disk = kill(&disk);
+    drop((store, volume));
+    disk.truncate_file("000002.log", SEGMENT_HEADER_LEN as u64).unwrap();
+    disk.flip_bit("000001.log", 1000, 3).unwrap();
+    let refused = Store::open(disk, stepped()).expect_err("what was durable is lost without a word");
+    assert!(matches!(&refused, Error::Corruption { file, .. } if file == "000001.log"), "{refused}");
+}

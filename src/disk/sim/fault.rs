@@ -111,7 +111,7 @@ pub struct Fault {
     pub times: u64,
     /// The system's answer, such as `libc::EIO`.
     pub error: i32,
-    /// Does a failing write write a part, which chance determines, of its bytes?
+    /// Does a failing write write a part, which chance determines, of its bytes? It may be none, or all.
     pub short: bool,
 }
 

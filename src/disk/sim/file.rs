@@ -6,7 +6,7 @@
 //! there are zeros. The length is the synced one or the new one; if the file grew, any in between.
 //!
 //! A block that is written again while it is dirty may have been written back in the meantime; then
-//! its older unsynced contents are what the disk has.
+//! its older unsynced contents are what the disk has, and the file is as long there. So it is with one that is cut off.
 //!
 //! After a failed sync the changed blocks are clean though they never reached the disk: a later
 //! sync does not write them and succeeds. Only writing a block again makes it dirty again.
@@ -87,7 +87,7 @@ impl File {
         }
     }
 
-    /// Keeps what the disk has of the blocks that `changing` touches, before they change.
+    /// Keeps what the disk has of the blocks that `changing` touches, before they change or go.
     fn touch(&mut self, rng: &mut Rng, changing: Range<usize>) {
         if changing.is_empty() {
             return;
@@ -100,6 +100,8 @@ impl File {
             };
             if block.dirty && rng.percent(WRITTEN_BACK_PERCENT) {
                 block.before = block_of(&self.data, number).to_vec();
+                let end = self.data.len().min((number + 1) * BLOCK_BYTES);
+                self.durable_len = self.durable_len.max(end);
             }
             block.dirty = true;
         }

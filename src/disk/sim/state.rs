@@ -14,6 +14,9 @@ pub(super) const DIRECTORY: &str = ".";
 /// The longest file, so that a wild offset is an error and no lack of memory.
 const FILE_BYTES_MAX: u64 = 1 << 32;
 
+/// Of the failing writes that write a part, so many write all.
+const WHOLE_ONE_IN: usize = 4;
+
 /// The size of a disk that was given none.
 const DEFAULT_CAPACITY_BYTES: u64 = 1 << 40;
 
@@ -193,7 +196,10 @@ impl State {
         let admitted = self.admit(Op::Write, name);
         let wanted = match &admitted {
             Ok(()) => bytes.len(),
-            Err(refusal) if refusal.short && !bytes.is_empty() => self.rng.below(bytes.len()),
+            Err(refusal) if refusal.short => match self.rng.below(WHOLE_ONE_IN) {
+                0 => bytes.len(),
+                _ => self.rng.below(bytes.len() + 1),
+            },
             Err(_) => 0,
         };
         if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > FILE_BYTES_MAX) {

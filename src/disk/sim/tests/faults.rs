@@ -80,7 +80,7 @@ fn a_short_write_writes_a_part() {
         assert!(contents.iter().all(|byte| *byte == 1));
         contents.len()
     });
-    assert_eq!(found, (0..10).collect());
+    assert_eq!(found, (0..=10).collect());
     // An object's writer takes none of them.
     let disk = SimDisk::new(2);
     disk.fail(Fault::new(Op::Write, libc::EIO).after(1).short());

@@ -130,3 +130,72 @@ fn a_full_disk_is_an_error_and_no_loss() {
     // Before the disk below it goes.
     place.umount().ok();
 }
+
+/// A fork that went its own way, another volume, and what a snapshot kept of removed files.
+#[test]
+fn volumes_and_snapshots_deleted_on_a_full_disk_give_their_room_back() {
+    let place = Place::new();
+    let disk = place.join("disk");
+    let Some(_disk) = SmallDisk::new(&disk, "32m") else { return };
+    fs::create_dir(disk.join("store")).unwrap();
+    std::os::unix::fs::symlink(disk.join("store"), place.store()).unwrap();
+    place.mount(&["--all"]).ok();
+    let path = |volume: &str, n: u32| place.dir().join(volume).join(format!("{n}"));
+    let is_full = |error: &io::Error| error.raw_os_error() == Some(libc::ENOSPC);
+    // Until the disk is full; how many files there are.
+    let fill = |volume: &str, first: u32| {
+        for n in first.. {
+            assert!(n < 10_000, "the disk holds 32 MiB");
+            if let Err(error) = fs::write(path(volume, n), contents(n, 100_000)) {
+                assert!(is_full(&error), "{error}");
+                let _ = fs::remove_file(path(volume, n));
+                return n - first;
+            }
+        }
+        unreachable!("numbers do not end");
+    };
+    let resume = |count: u32, what: &str| {
+        let patience = Instant::now() + Duration::from_secs(120);
+        for n in 0..count {
+            while let Err(error) = fs::write(path("main", n), contents(n, 100_000)) {
+                assert!(is_full(&error), "{error}");
+                assert!(Instant::now() < patience, "{what}: no room for file {n} of {count}");
+                std::thread::yield_now();
+            }
+        }
+        for n in 0..count {
+            assert!(fs::read(path("main", n)).unwrap() == contents(n, 100_000), "{what}: file {n}");
+            fs::remove_file(path("main", n)).unwrap();
+        }
+    };
+
+    let store = place.store();
+    let lsmfs = |words: &[&str]| {
+        common::lsmfs(words.iter().map(|word| match *word {
+            "STORE" => store.as_os_str(),
+            word => word.as_ref(),
+        }))
+    };
+    lsmfs(&["volume", "create", "STORE", "other"]).ok();
+    let count = fill("other", 0);
+    assert!(count > 100, "full after {count} files");
+    lsmfs(&["volume", "delete", "STORE", "other"]).ok();
+    resume(count * 3 / 4, "a volume");
+
+    fs::write(path("main", 0), contents(0, 100_000)).unwrap();
+    lsmfs(&["fork", "STORE", "main", "fork"]).ok();
+    let count = fill("fork", 1);
+    lsmfs(&["volume", "delete", "STORE", "fork"]).ok();
+    resume(count * 3 / 4, "a fork");
+
+    let kept = fill("main", 0) / 2;
+    (kept..kept * 2 + 1).for_each(|n| _ = fs::remove_file(path("main", n)));
+    lsmfs(&["snapshot", "create", "STORE", "main", "kept"]).ok();
+    (0..kept).for_each(|n| fs::remove_file(path("main", n)).unwrap());
+    let beside = fill("main", 1000);
+    assert!(beside > 0);
+    lsmfs(&["snapshot", "delete", "STORE", "main", "kept"]).ok();
+    resume(kept * 3 / 4, "a snapshot");
+    place.umount().ok();
+    place.lsmfs("check", &[]).ok();
+}

@@ -206,3 +206,25 @@ fn a_blob_file_that_recovery_deleted_gives_its_room_back() {
     let used = space.total - space.free;
     assert!(used <= named, "{} bytes are used by files without a name", used - named);
 }
+
+/// A value that the log points to, of which an open has said that it is durable: a bit that flips in it costs that value
+/// and not the store.
+#[test]
+fn a_damaged_blob_that_only_the_log_points_to_is_one_value_lost() {
+    let disk = sim();
+    let (store, volume) = open(&disk, options());
+    for key in [b"a", b"b"] {
+        try_put(&volume, key, &noise(5000)).unwrap();
+    }
+    let disk = engine_common::kill(&disk);
+    drop((store, volume));
+    let (store, volume) = open(&disk, options());
+    let disk = engine_common::kill(&disk);
+    drop((store, volume));
+    let blob = engine_common::files(&disk, ".blob").remove(0);
+    // In the second value, of which no later record says that it is durable.
+    disk.flip_bit(&blob, 40 + 16 + 5000 + 16 + 2500, 1).unwrap();
+    let (_store, volume) = open(&disk, options());
+    assert_eq!(volume.get(b"a").unwrap().unwrap().tail, noise(5000));
+    assert!(matches!(volume.get(b"b"), Err(Error::Corruption { file, .. }) if file == blob));
+}

@@ -240,3 +240,29 @@ fn damage_in_a_segment_is_found_though_the_next_has_no_record() {
     let refused = Store::open(disk, stepped()).expect_err("what was durable is lost without a word");
     assert!(matches!(&refused, Error::Corruption { file, .. } if file == "000001.log"), "{refused}");
 }
+
+/// What an open has read of the log is firm from then on, its last record too, which no later one proves durable.
+#[test]
+fn damage_in_what_an_open_has_read_is_no_torn_tail() {
+    let disk = sim();
+    let (store, volume) = open(&disk, stepped());
+    for key in [b"a", b"b", b"c"] {
+        try_put(&volume, key, &[7; 300]).unwrap();
+    }
+    let disk = kill(&disk);
+    drop((store, volume));
+    let (store, _) = open(&disk, stepped());
+    let disk = kill(&disk);
+    drop(store);
+    let log = files(&disk, ".log")[0].clone();
+    let len = disk.read_file(&log).unwrap().len() as u64;
+    for damaged in [true, false] {
+        let disk = kill(&disk);
+        match damaged {
+            true => disk.flip_bit(&log, len - 10, 3).unwrap(),
+            false => disk.truncate_file(&log, len - 10).unwrap(),
+        }
+        let refused = Store::open(disk, stepped()).expect_err("a durable record is lost without a word");
+        assert!(matches!(&refused, Error::Corruption { file, .. } if *file == log), "{refused}");
+    }
+}

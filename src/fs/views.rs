@@ -32,6 +32,7 @@ use crate::fs::control::SNAPSHOTS;
 use crate::fs::error::{Cause, Result, Subject};
 use crate::fs::filesystem::{FileSystem, FsOptions};
 use crate::fs::host::{Files, Host};
+use crate::fs::inode::Name;
 use crate::fs::news::{Audience, Seat};
 use crate::lsm::Volume;
 use crate::lsm::manifest::VolumeId;
@@ -326,7 +327,7 @@ impl Views {
     }
 
     /// The directory and the name of a file that is known by one name; of no directory.
-    pub fn name_to_forget(&self, ino: Ino) -> Option<(Ino, Box<[u8]>)> {
+    pub(super) fn name_to_forget(&self, ino: Ino) -> Option<(Ino, Name)> {
         let at = self.look_up(ino, |files, inner| files.inodes.file_name(inner))?;
         Some((at.parent | (ino - inner(ino)), at.name))
     }

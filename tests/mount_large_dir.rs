@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What the daemon may take beside its caches and memtables: the program, its threads, the inodes that the
-/// kernel knows (147 bytes of each of a million at most).
+/// kernel knows (a million at most, and what listings add meanwhile).
 const OVERHEAD: u64 = 200 << 20;
 
 fn entries() -> u32 {

@@ -1,6 +1,6 @@
 //! Many inodes that the kernel knows: what they take of the daemon's memory, and how long an unmount takes then.
 
-use crate::life::{add, fill, line};
+use crate::life::{add, fill};
 use crate::report::{Goal, Line, Unit};
 use crate::target::{Place, Target};
 use crate::{Bench, Result};
@@ -21,7 +21,8 @@ pub fn run(bench: &Bench) -> Result<Vec<Line>> {
     let goal = [Goal::AtMost(configured + BESIDE)];
     let mut all = Line::new(format!("memory, {files} inodes known"), Unit::MIB, &goal);
     let mut beside = Line::new("beside caches and memtables", Unit::MIB, &[Goal::AtMost(BESIDE)]);
-    let mut unmount = line("unmount then", 1000.0);
+    // Nearly all of it is the kernel's own work: it takes apart what it has of each file.
+    let mut unmount = Line::new("unmount then", Unit::MILLIS, &[]);
     if !bench.wants("life", &all.name) {
         return Ok(Vec::new());
     }

@@ -10,7 +10,7 @@
 //! directory ask for several of each file, and the kernel remembers no answer. That is noted when a file
 //! becomes known, if nothing was written since its record was read, and taken back when one is set.
 //!
-//! An inode takes about 75 bytes (names of up to 22; measured with a million). What the kernel knows it need
+//! An inode takes about 80 bytes (names of up to 22; measured with a million). What the kernel knows it need
 //! not use: [`Inodes::coldest`] finds those that nobody asked for of late, by the clock algorithm (each
 //! request marks its inode, the hand clears the marks of a shard and takes who had none). Files without a
 //! name are not among them: they are open.

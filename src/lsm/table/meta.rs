@@ -192,6 +192,14 @@ impl TableMeta {
         varint::put_prefixed(out, &body);
     }
 
+    /// Does it lie within its pack, if it stands in one?
+    pub(crate) fn fits(&self) -> bool {
+        let within = |section: Section| {
+            section.offset.checked_add(self.size).is_some_and(|end| end <= section.pack_len)
+        };
+        self.section.is_none_or(within)
+    }
+
     /// Takes an encoded meta off the front of `input`; `None` if there is none.
     pub fn decode(input: &mut &[u8]) -> Option<TableMeta> {
         let mut body = varint::take_prefixed(input)?;
@@ -232,13 +240,10 @@ impl TableMeta {
                 used.newer = varint::take(&mut body)?;
             }
         }
-        let fits = |section: Section| {
-            section.offset.checked_add(meta.size).is_some_and(|end| end <= section.pack_len)
-        };
         let sound = meta.blobs.is_sorted_by_key(|used| used.file)
             && meta.smallest <= meta.largest
             && meta.smallest_seq <= meta.largest_seq
-            && meta.section.is_none_or(fits)
+            && meta.fits()
             && meta.blobs.iter().all(|used| used.newer <= used.bytes);
         sound.then_some(meta)
     }

@@ -87,7 +87,7 @@ impl Properties {
 
     /// Reads the block of a table of `size` bytes.
     pub(crate) fn decode(mut input: &[u8], size: u64) -> Option<Properties> {
-        let meta = TableMeta { size, ..TableMeta::decode(&mut input)? };
+        let meta = Some(TableMeta { size, ..TableMeta::decode(&mut input)? }).filter(TableMeta::fits)?;
         let mut body = varint::take_prefixed(&mut input)?;
         let mut number = || varint::take(&mut body);
         let mut properties = Properties {

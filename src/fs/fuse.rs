@@ -36,6 +36,7 @@
 
 mod answer;
 mod convert;
+mod late;
 mod nearby;
 mod notices;
 mod pace;
@@ -43,6 +44,7 @@ mod prune;
 mod readers;
 mod requests;
 mod under_way;
+pub use late::NoLateAnswers;
 
 use crate::fs::attr::{Attr, Ino};
 use crate::fs::control;

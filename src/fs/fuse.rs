@@ -44,6 +44,7 @@ mod prune;
 mod readers;
 mod requests;
 mod under_way;
+
 pub use late::NoLateAnswers;
 
 use crate::fs::attr::{Attr, Ino};

@@ -46,24 +46,29 @@ pub fn run(bench: &Bench) -> Result<Vec<Line>> {
     for round in 0..bench.rounds {
         for target in bench.in_turn(round).filter(|target| *target != Target::Plain) {
             bench.say(&format!("two clients, round {round}: {}", target.name()));
-            sync(&bench.dir)?;
-            let place = Place::start(target, bench.dir.join("beside"), 2)?;
-            let small = Small::new(bench, &place)?;
-            let quiet = small.p99_while(&|| {
-                thread::sleep(ALONE);
-                Ok(())
-            })?;
-            alone.iter_mut().zip(quiet).for_each(|(line, p99)| line.add(target, p99 * 1e3));
-            for (lines, (_, stream)) in beside.iter_mut().zip(STREAMS) {
-                let large = place.dir().join("large");
-                let busy = small.p99_while(&|| stream(&large, bench.large_bytes))?;
-                for (line, (busy, quiet)) in lines.iter_mut().zip(busy.into_iter().zip(quiet)) {
-                    line.add(target, busy / quiet);
-                }
-            }
+            bench.try_out(target, || measure(bench, target, &mut alone, &mut beside))?;
         }
     }
     Ok(alone.into_iter().chain(beside.into_iter().flatten()).collect())
+}
+
+fn measure(bench: &Bench, target: Target, alone: &mut [Line], beside: &mut [[Line; 2]]) -> Result<()> {
+    sync(&bench.dir)?;
+    let place = Place::start(target, bench.dir.join("beside"), 2)?;
+    let small = Small::new(bench, &place)?;
+    let quiet = small.p99_while(&|| {
+        thread::sleep(ALONE);
+        Ok(())
+    })?;
+    alone.iter_mut().zip(quiet).for_each(|(line, p99)| line.add(target, p99 * 1e3));
+    for (lines, (_, stream)) in beside.iter_mut().zip(STREAMS) {
+        let large = place.dir().join("large");
+        let busy = small.p99_while(&|| stream(&large, bench.large_bytes))?;
+        for (line, (busy, quiet)) in lines.iter_mut().zip(busy.into_iter().zip(quiet)) {
+            line.add(target, busy / quiet);
+        }
+    }
+    Ok(())
 }
 
 /// Writes the file, and syncs it.

@@ -1,7 +1,7 @@
 //! The table as a chart: for each line, how many times as good lsmfs is as each of the others, as bars on a
 //! logarithmic scale around 1.
 
-use crate::report::{OTHERS, Report, number};
+use crate::report::{Report, number};
 use crate::target::Target;
 use std::fmt::Write;
 
@@ -12,12 +12,19 @@ const GAP: usize = 12;
 const LEFT: usize = 330;
 const WIDTH: usize = 1000;
 const TOP: usize = 60;
+/// The legend's rows.
+const ROW: usize = 15;
+const IN_ROW: usize = 3;
+/// Peers take them in turn.
+const PEERS: [&str; 4] = ["#5b9a68", "#9a5b9a", "#a89a3c", "#777777"];
 
-fn colour(target: Target) -> &'static str {
+/// The colour of the `at`th of those that lsmfs is compared with.
+fn colour(target: Target, at: usize) -> &'static str {
     match target {
         Target::Floor => "#4878a8",
         Target::Plain => "#9ab8d4",
-        _ => "#c8843c",
+        Target::Peer(_) => PEERS[at % PEERS.len()],
+        Target::Lsmfs | Target::Disk => "#c8843c",
     }
 }
 
@@ -30,11 +37,13 @@ fn x(ratio: f64) -> f64 {
 /// The chart as SVG.
 pub fn svg(report: &Report) -> String {
     let mut body = String::new();
-    let mut y = TOP;
+    let others: Vec<_> = report.others().collect();
+    let top = TOP + ROW * (others.len().div_ceil(IN_ROW) - 1);
+    let mut y = top;
     let mut put = |words: std::fmt::Arguments<'_>| body.write_fmt(words).expect("a string takes it");
     for line in &report.lines {
-        let ratios: Vec<_> =
-            OTHERS.into_iter().filter_map(|other| Some((other, line.ratio(other)?))).collect();
+        let ratio = |(at, other): (usize, &Target)| Some((colour(*other, at), line.ratio(*other)?));
+        let ratios: Vec<_> = others.iter().enumerate().filter_map(ratio).collect();
         if ratios.is_empty() {
             continue;
         }
@@ -46,13 +55,12 @@ pub fn svg(report: &Report) -> String {
             LEFT - 10,
             line.unit.name
         ));
-        for (other, ratio) in ratios {
+        for (colour, ratio) in ratios {
             let (from, to) = (x(1.0).min(x(ratio)), x(1.0).max(x(ratio)));
             put(format_args!(
-                "<rect x='{from:.1}' y='{y}' width='{:.1}' height='{}' fill='{}'/>\n",
+                "<rect x='{from:.1}' y='{y}' width='{:.1}' height='{}' fill='{colour}'/>\n",
                 to - from,
-                BAR - 1,
-                colour(other)
+                BAR - 1
             ));
             put(format_args!(
                 "<text x='{:.1}' y='{}' font-size='9'>{ratio:.2}</text>\n",
@@ -66,18 +74,20 @@ pub fn svg(report: &Report) -> String {
     let mut axis = String::new();
     for ratio in [1.0 / 16.0, 0.25, 0.5, 1.0, 2.0, 4.0, 16.0] {
         let at = x(ratio);
-        let _ = writeln!(axis, "<line x1='{at:.1}' x2='{at:.1}' y1='{}' y2='{y}' stroke='#ddd'/>", TOP - 5);
+        let _ = writeln!(axis, "<line x1='{at:.1}' x2='{at:.1}' y1='{}' y2='{y}' stroke='#ddd'/>", top - 5);
         let _ = writeln!(
             axis,
             "<text x='{at:.1}' y='{}' text-anchor='middle' fill='#666'>{ratio}</text>",
-            TOP - 10
+            top - 10
         );
     }
     let mut legend = String::new();
-    for (index, other) in OTHERS.into_iter().enumerate() {
-        let at = LEFT + index * 180;
-        let _ = writeln!(legend, "<rect x='{at}' y='12' width='10' height='10' fill='{}'/>", colour(other));
-        let _ = writeln!(legend, "<text x='{}' y='21'>times as good as {}</text>", at + 15, other.name());
+    for (at, other) in others.into_iter().enumerate() {
+        let (x, y) = (LEFT + at % IN_ROW * 220, 12 + at / IN_ROW * ROW);
+        let fill = colour(other, at);
+        let _ = writeln!(legend, "<rect x='{x}' y='{y}' width='10' height='10' fill='{fill}'/>");
+        let _ =
+            writeln!(legend, "<text x='{}' y='{}'>times as good as {}</text>", x + 15, y + 9, other.name());
     }
     format!(
         "<svg xmlns='http://www.w3.org/2000/svg' width='{WIDTH}' height='{}' font-family='sans-serif' font-size='11'>\n\

@@ -77,7 +77,7 @@ pub fn run_lines(bench: &Bench) -> Result<Vec<Line>> {
         for round in 0..bench.rounds {
             for target in bench.in_turn(round) {
                 bench.say(&format!("cold, round {round}: {}", target.name()));
-                measure(bench, target, &mut measured)?;
+                bench.try_out(target, || measure(bench, target, &mut measured))?;
             }
         }
     }

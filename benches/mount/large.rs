@@ -77,19 +77,24 @@ pub fn run(bench: &Bench) -> Result<Vec<Line>> {
     for round in 0..bench.rounds {
         for target in bench.in_turn(round).filter(|target| *target != Target::Plain) {
             bench.say(&format!("large, round {round}: {}", target.name()));
-            sync(&bench.dir)?;
-            let place = Place::start(target, bench.dir.join("large"), 1)?;
-            for (at, job) in JOBS.iter().enumerate() {
-                let before = written(&place, target)?;
-                lines[at].add(target, fio(job, &place.dir(), bench.large_bytes)?);
-                if let (Some(line), Some(before)) = (&mut amplified[at], before) {
-                    let after = settled(&place, target)?;
-                    line.add(target, (after - before) / (bench.large_bytes / job.part) as f64);
-                }
-            }
+            bench.try_out(target, || measure(bench, target, &mut lines, &mut amplified))?;
         }
     }
     Ok(lines.into_iter().chain(amplified.into_iter().flatten()).collect())
+}
+
+fn measure(bench: &Bench, target: Target, lines: &mut [Line], amplified: &mut [Option<Line>]) -> Result<()> {
+    sync(&bench.dir)?;
+    let place = Place::start(target, bench.dir.join("large"), 1)?;
+    for (at, job) in JOBS.iter().enumerate() {
+        let before = written(&place, target)?;
+        lines[at].add(target, fio(job, &place.dir(), bench.large_bytes)?);
+        if let (Some(line), Some(before)) = (&mut amplified[at], before) {
+            let after = settled(&place, target)?;
+            line.add(target, (after - before) / (bench.large_bytes / job.part) as f64);
+        }
+    }
+    Ok(())
 }
 
 /// MiB or operations a second.

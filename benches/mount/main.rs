@@ -1,6 +1,6 @@
 //! lsmfs as a mount, at the work that people give a file system, beside what bounds it from either side: the
 //! *floor*, a FUSE file system that keeps everything in memory, and the *disk*, the file system that the
-//! bench's directory lies on.
+//! bench's directory lies on. And beside *peers* (`peer.rs`), if any are named.
 //!
 //! ```sh
 //! cargo bench --bench mount -- [OPTIONS] DIR
@@ -20,6 +20,7 @@ mod full_log;
 mod known;
 mod large;
 mod life;
+mod peer;
 mod pin;
 mod real;
 mod recovery;
@@ -30,6 +31,7 @@ mod target;
 mod work;
 
 use clap::{Parser, Subcommand};
+use peer::Peer;
 use report::{Line, Report};
 use std::error::Error;
 use std::fs;
@@ -72,6 +74,9 @@ struct Args {
     /// A fiftieth of everything, once: to see whether it works
     #[arg(long)]
     quick: bool,
+    /// Measure a peer too, which this script starts and stops (see benches/mount/peer.rs); any number
+    #[arg(long, value_name = "SCRIPT")]
+    peer: Vec<PathBuf>,
     /// Write mount.json and mount.svg into this directory
     #[arg(long)]
     out: Option<PathBuf>,
@@ -107,6 +112,8 @@ pub struct Bench {
     known_files: usize,
     large_bytes: u64,
     rounds: usize,
+    /// In the order of the table's columns.
+    targets: Vec<Target>,
     /// How much is done of everything: one of so many parts.
     part: usize,
 }
@@ -123,8 +130,19 @@ impl Bench {
 
     /// All targets, another one first each round.
     fn in_turn(&self, round: usize) -> impl Iterator<Item = Target> {
-        let all = Target::ALL;
+        let all = &self.targets;
         (0..all.len()).map(move |at| all[(at + round) % all.len()])
+    }
+
+    /// Does the work that measures a target. A peer may fail at it: that leaves its cells empty.
+    fn try_out(&self, target: Target, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        match (target, work()) {
+            (Target::Peer(peer), Err(e)) => {
+                eprintln!("{} failed: {e}", peer.name);
+                Ok(())
+            }
+            (_, done) => done,
+        }
     }
 
     /// Directories for so many files.
@@ -156,6 +174,7 @@ fn main() -> Result<()> {
 fn measure(args: &Args) -> Result<()> {
     let dir = args.dir.clone().ok_or("no directory")?;
     let part = if args.quick { 50 } else { 1 };
+    let targets = Target::ALWAYS.into_iter().chain(Peer::targets(&args.peer)?).collect();
     // Only what is made here is removed.
     fs::create_dir(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     let bench = Bench {
@@ -167,18 +186,20 @@ fn measure(args: &Args) -> Result<()> {
         known_files: args.known_files / part,
         large_bytes: (args.large << 20) / part as u64,
         rounds: if args.quick { 1 } else { args.rounds },
+        targets,
         part,
     };
     let lines = lines(&bench);
-    fs::remove_dir_all(&dir)?;
-    let report = Report::new(bench.files, bench.rounds, lines?);
+    let removed = fs::remove_dir_all(&dir);
+    let report = Report::new(&bench, lines?);
     print!("{report}");
     if let Some(out) = &args.out {
         fs::create_dir_all(out)?;
         fs::write(out.join("mount.json"), serde_json::to_string_pretty(&report)?)?;
         fs::write(out.join("mount.svg"), chart::svg(&report))?;
     }
-    Ok(())
+    // At last: what a peer has left there must not cost the report.
+    Ok(removed.map_err(|e| format!("{}: {e}", dir.display()))?)
 }
 
 fn lines(bench: &Bench) -> Result<Vec<Line>> {

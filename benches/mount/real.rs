@@ -96,19 +96,33 @@ pub fn run_lines(bench: &Bench) -> Result<Vec<Line>> {
     let mut measured: Vec<_> = possible.into_iter().map(|work| (work, work.line())).collect();
     for round in 0..bench.rounds {
         for target in bench.in_turn(round).filter(|target| *target != Target::Plain) {
-            let place = Place::start(target, bench.dir.join("real"), 2)?;
-            for (work, line) in &mut measured {
-                bench.say(&format!("{}, round {round}: {}", work.name, target.name()));
-                match work.cold {
-                    true => place.chill()?,
-                    false => sync(&bench.dir)?,
-                }
-                line.add(target, work.seconds(&place.dir(), &inputs)?);
-            }
+            bench.try_out(target, || measure(bench, round, target, &inputs, &mut measured))?;
         }
     }
     fs::remove_dir_all(&inputs)?;
     Ok(measured.into_iter().map(|(_, line)| line).filter(|line| bench.wants("real", &line.name)).collect())
+}
+
+fn measure(
+    bench: &Bench,
+    round: usize,
+    target: Target,
+    inputs: &Path,
+    lines: &mut [(&Work, Line)],
+) -> Result<()> {
+    let place = Place::start(target, bench.dir.join("real"), 2)?;
+    for (work, line) in lines {
+        bench.say(&format!("{}, round {round}: {}", work.name, target.name()));
+        match work.cold {
+            true => place.chill()?,
+            false => sync(&bench.dir)?,
+        }
+        bench.try_out(target, || {
+            line.add(target, work.seconds(&place.dir(), inputs)?);
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 fn prepare(inputs: &Path) -> Result<()> {

@@ -2,8 +2,9 @@
 //!
 //! A figure is the median of its rounds. A ratio is lsmfs's figure by another's *of the same round*, and of
 //! these the median: what else the machine did in a round met all of them. It says how many times as good
-//! lsmfs is, whether more is better or less.
+//! lsmfs is, whether more is better or less. Who has no figure of every round (a peer that failed) has none.
 
+use crate::Bench;
 use crate::target::Target;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -85,14 +86,20 @@ impl Line {
         self.log_share.push(share);
     }
 
+    /// A target's figures, if there is one of every round.
+    fn rounds(&self, target: Target) -> Option<&[f64]> {
+        let rounds = self.figures.values().map(Vec::len).max()?;
+        self.figures.get(&target).filter(|figures| figures.len() == rounds).map(Vec::as_slice)
+    }
+
     /// The median of its rounds.
     pub fn figure(&self, target: Target) -> Option<f64> {
-        median(self.figures.get(&target)?.clone())
+        median(self.rounds(target)?.to_vec())
     }
 
     /// How many times as good as `other` lsmfs is.
     pub fn ratio(&self, other: Target) -> Option<f64> {
-        let (ours, theirs) = (self.figures.get(&Target::Lsmfs)?, self.figures.get(&other)?);
+        let (ours, theirs) = (self.rounds(Target::Lsmfs)?, self.rounds(other)?);
         let ratio = |(ours, theirs): (&f64, &f64)| match self.unit.more_is_better {
             true => ours / theirs,
             false => theirs / ours,
@@ -138,24 +145,29 @@ pub struct Report {
     pub processors: usize,
     /// The machine's load when the run ended: other work than this makes the figures doubtful.
     pub load: String,
+    /// In the order of the table's columns.
+    pub targets: Vec<Target>,
     pub lines: Vec<Line>,
 }
 
 impl Report {
     /// Puts the lines together.
-    pub fn new(files: usize, rounds: usize, lines: Vec<Line>) -> Report {
+    pub fn new(bench: &Bench, lines: Vec<Line>) -> Report {
         Report {
-            files,
-            rounds,
+            files: bench.files,
+            rounds: bench.rounds,
             processors: std::thread::available_parallelism().map_or(0, usize::from),
             load: std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim().to_string(),
+            targets: bench.targets.clone(),
             lines,
         }
     }
-}
 
-/// What lsmfs is compared with.
-pub const OTHERS: [Target; 3] = [Target::Floor, Target::Plain, Target::Disk];
+    /// What lsmfs is compared with.
+    pub fn others(&self) -> impl Iterator<Item = Target> {
+        self.targets.iter().copied().filter(|target| *target != Target::Lsmfs)
+    }
+}
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
@@ -163,19 +175,25 @@ impl Display for Report {
         writeln!(f, "{files} files, medians of {rounds} rounds, {processors} processors, load {load}")?;
         let wide = self.lines.iter().map(|line| line.name.chars().count()).max().unwrap_or(0);
         write!(f, "{:<wide$} {:>6}", "", "")?;
-        Target::ALL.iter().try_for_each(|target| write!(f, " {:>11}", target.name()))?;
-        OTHERS.iter().try_for_each(|other| write!(f, " {:>13}", format!("/ {}", other.name())))?;
+        let column = |target: Target| target.name().chars().count().max(11);
+        for target in &self.targets {
+            write!(f, " {:>1$}", target.name(), column(*target))?;
+        }
+        for other in self.others() {
+            write!(f, " {:>1$}", format!("/ {}", other.name()), column(other) + 2)?;
+        }
         writeln!(f, "  {:<15} {:>5}  goals", "requests", "log")?;
         for line in &self.lines {
             write!(f, "{:<wide$} {:>6}", line.name, line.unit.name)?;
-            for target in Target::ALL {
-                write!(f, " {:>11}", text(line.figure(target), number))?;
+            for target in &self.targets {
+                write!(f, " {:>1$}", text(line.figure(*target), number), column(*target))?;
             }
-            for other in OTHERS {
-                write!(f, " {:>13}", text(line.ratio(other), |ratio| format!("{ratio:.2}")))?;
+            for other in self.others() {
+                let ratio = text(line.ratio(other), |ratio| format!("{ratio:.2}"));
+                write!(f, " {ratio:>0$}", column(other) + 2)?;
             }
             let requests = |target| line.requests.get(target).map(|requests| format!("{requests:.2}"));
-            let requests: Vec<_> = Target::ALL.iter().filter_map(requests).collect();
+            let requests: Vec<_> = self.targets.iter().filter_map(requests).collect();
             let log = text(median(line.log_share.clone()), |share| format!("{:.0} %", share * 100.0));
             writeln!(f, "  {:<15} {log:>5}  {}", requests.join(" "), line.goals_text())?;
         }

@@ -81,7 +81,7 @@ pub fn run(bench: &Bench) -> Result<Vec<Line>> {
         for round in 0..bench.rounds {
             for target in bench.in_turn(round) {
                 bench.say(&format!("{}, round {round}: {}", setting.name(), target.name()));
-                measure(bench, setting, target, &wanted, &mut measured)?;
+                bench.try_out(target, || measure(bench, setting, target, &wanted, &mut measured))?;
             }
         }
         lines.extend(measured);
@@ -130,7 +130,7 @@ fn measure(
 fn count(bench: &Bench) -> Result<Vec<(Target, Step, f64)>> {
     let files = bench.files.min(COUNTED);
     let mut counts = Vec::new();
-    for target in Target::ALL.into_iter().filter(|target| *target != Target::Disk) {
+    for target in Target::ALWAYS.into_iter().filter(|target| *target != Target::Disk) {
         let place = Place::start(target, bench.dir.join("small"), 1)?;
         let mut client = Client::start(&args(bench, &place, files, 1))?;
         let Some(requests) = Requests::of(place.connection()?) else { return Ok(counts) };

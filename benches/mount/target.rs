@@ -1,5 +1,6 @@
-//! What is measured against what: lsmfs, the floors, the disk below, and a peer.
+//! What is measured against what: lsmfs, the floors, the disk below, and peers.
 
+use crate::peer::Peer;
 use crate::{Result, own_program};
 use rustix::process::Pid;
 use serde::{Serialize, Serializer};
@@ -21,11 +22,13 @@ pub enum Target {
     Plain,
     /// The bench's directory itself.
     Disk,
+    /// Another file system that a script mounts.
+    Peer(&'static Peer),
 }
 
 impl Target {
-    /// All of them, in the order of the table's columns.
-    pub const ALL: [Target; 4] = [Target::Lsmfs, Target::Floor, Target::Plain, Target::Disk];
+    /// Those of every run, in the order of the table's columns; peers come behind.
+    pub const ALWAYS: [Target; 4] = [Target::Lsmfs, Target::Floor, Target::Plain, Target::Disk];
 
     /// Its name in the table.
     pub fn name(self) -> &'static str {
@@ -34,6 +37,7 @@ impl Target {
             Target::Floor => "floor",
             Target::Plain => "plain floor",
             Target::Disk => "disk",
+            Target::Peer(peer) => &peer.name,
         }
     }
 }
@@ -59,7 +63,7 @@ impl Place {
         fs::create_dir_all(base.join("files"))?;
         let mut place = Place { target, base, floor: None };
         match target {
-            Target::Lsmfs => place.mount()?,
+            Target::Lsmfs | Target::Peer(_) => place.mount()?,
             Target::Floor => place.serve_floor(&["--tuned".to_string(), format!("--threads={threads}")])?,
             Target::Plain => place.serve_floor(&[])?,
             Target::Disk => {}
@@ -72,7 +76,7 @@ impl Place {
         self.base.join("files")
     }
 
-    /// The store's directory, of lsmfs.
+    /// The store's directory, of lsmfs or a peer.
     pub fn store(&self) -> PathBuf {
         self.base.join("store")
     }
@@ -89,8 +93,17 @@ impl Place {
         Ok(started.elapsed())
     }
 
+    /// Mounts what has a store.
     fn mount(&self) -> Result<()> {
-        self.mount_timed().map(drop)
+        match self.target {
+            Target::Lsmfs => self.mount_timed().map(drop),
+            Target::Peer(peer) => {
+                peer.start(&self.store(), &self.dir())?;
+                // Else the disk below would be measured.
+                if is_mounted(&self.dir())? { Ok(()) } else { Err("nothing is mounted".into()) }
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Unmounts the store; returns how long that took.
@@ -127,13 +140,15 @@ impl Place {
 
     /// Puts everything on the disk and empties all caches: the daemon's and, as root, the kernel's.
     pub fn chill(&self) -> Result<()> {
-        if self.target == Target::Lsmfs {
-            self.unmount()?;
+        match self.target {
+            Target::Lsmfs => drop(self.unmount()?),
+            Target::Peer(peer) => peer.stop(&self.store(), &self.dir())?,
+            _ => {}
         }
         sync(&self.base)?;
         fs::write("/proc/sys/vm/drop_caches", "3")
             .map_err(|e| format!("can't empty the kernel's caches: {e}"))?;
-        if self.target == Target::Lsmfs { self.mount() } else { Ok(()) }
+        self.mount()
     }
 
     /// What the store has done since it was mounted.
@@ -164,6 +179,7 @@ impl Place {
     fn end(&mut self) -> Result<()> {
         match self.target {
             Target::Lsmfs if is_mounted(&self.dir())? => drop(self.unmount()?),
+            Target::Peer(peer) => peer.stop(&self.store(), &self.dir())?,
             _ => {}
         }
         if let Some(mut floor) = self.floor.take() {

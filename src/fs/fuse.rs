@@ -35,6 +35,7 @@
 //! Lock: the open directories' table, a leaf.
 
 mod answer;
+mod company;
 mod convert;
 mod late;
 mod nearby;

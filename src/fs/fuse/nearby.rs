@@ -11,6 +11,10 @@
 //! to whoever wants the processor, keeps the other processor from being idle. It stops when no request has come
 //! for a moment. With more than two processors there always is an idle one, and nothing is done.
 //!
+//! Where a stream of heavy requests goes on meanwhile ([`Company`]), they are served beside the place, and the others'
+//! at it. Else a server would be woken where the streamer runs and wait until its turn is over, while the processor
+//! that its caller has just left is idle. The keeper is not wanted then.
+//!
 //! A serving thread binds and frees itself, when it notes a request; so does one that was told to wait while
 //! it was bound, when it serves again.
 //!
@@ -20,6 +24,7 @@
 //! # Locks
 //! The keeper's, a leaf.
 
+use crate::fs::fuse::company::{Company, NOBODY, Seen};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::process::{Pid, setpriority_process};
 use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
@@ -43,9 +48,6 @@ const LARGE_ONE_IN: u64 = 8;
 /// The caller is looked for once in so many ticks.
 const TICKS: u64 = 4;
 
-/// No thread's number: whoever asks from another namespace, or the kernel itself.
-const NOBODY: u32 = 0;
-
 /// The lowest priority.
 const LOWEST: i32 = 19;
 
@@ -57,7 +59,14 @@ const ANYWHERE: usize = 0;
 
 thread_local! {
     /// The place that this thread is bound to.
-    static BOUND: Cell<usize> = const { Cell::new(ANYWHERE) };
+    static BOUND: Cell<Bound> = const { Cell::new(Bound { place: ANYWHERE, beside: false }) };
+}
+
+/// Where a thread is bound to: a place, or the processor beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Bound {
+    place: usize,
+    beside: bool,
 }
 
 /// Who calls, and where the serving thread is to run.
@@ -65,6 +74,7 @@ thread_local! {
 pub(super) struct Nearby {
     /// The processors that this process may use, if there are two of them.
     processors: Option<CpuSet>,
+    company: Company,
     /// How long the keeper goes on after a request.
     patience: Duration,
     /// Who made the last small request.
@@ -91,6 +101,7 @@ pub(super) struct Tick {
     count: u64,
     large: u64,
     number: u64,
+    company: Seen,
 }
 
 impl Nearby {
@@ -100,6 +111,7 @@ impl Nearby {
         let processors = processors.filter(|set| set.count() == PROCESSORS && !patience.is_zero());
         Nearby {
             processors,
+            company: Company::default(),
             patience,
             caller: AtomicU32::new(NOBODY),
             count: AtomicU64::new(0),
@@ -112,6 +124,7 @@ impl Nearby {
 
     /// This thread serves a request for `len` bytes made by `caller`, a thread's number.
     pub fn note(&self, caller: u32, len: usize) {
+        self.company.note(caller, len);
         let Some(processors) = &self.processors else { return };
         // Nobody makes what the kernel sends by itself, as when a directory is closed, nor waits for it.
         if caller != NOBODY {
@@ -122,11 +135,13 @@ impl Nearby {
             }
         }
         let place = self.place.load(Relaxed);
-        if BOUND.get() != place {
-            BOUND.set(place);
-            match place {
-                ANYWHERE => bind(processors),
-                _ => bind(&only(place)),
+        let bound = Bound { place, beside: place != ANYWHERE && len > SMALL && self.company.is_heavy() };
+        if BOUND.get() != bound {
+            BOUND.set(bound);
+            match bound {
+                Bound { place: ANYWHERE, .. } => bind(processors),
+                Bound { beside: true, .. } => bind(&without(processors, place)),
+                Bound { beside: false, .. } => bind(&only(place)),
             }
         }
     }
@@ -136,23 +151,30 @@ impl Nearby {
         self.place.load(Relaxed) != ANYWHERE
     }
 
+    /// Does a stream go on while others call?
+    pub fn is_mixed(&self) -> bool {
+        self.company.is_mixed()
+    }
+
     /// Looks who has called since the last tick. Called every millisecond or so while there is work.
     pub fn tick(&self, last: &mut Tick) {
+        self.company.tick(&mut last.company);
         let Some(processors) = &self.processors else { return };
         let (count, large) = (self.count.load(Relaxed), self.large.load(Relaxed));
         let (came, came_large) = (count - last.count, large - last.large);
         let caller = self.caller.load(Relaxed);
         let alone = caller == last.caller;
         let look = !self.follows() || alone && last.number.is_multiple_of(TICKS);
-        *last = Tick { caller, count, large, number: last.number + 1 };
-        if came < MANY || came_large * LARGE_ONE_IN > came {
+        (last.caller, last.count, last.large, last.number) = (caller, count, large, last.number + 1);
+        let few_small = came < MANY || came_large * LARGE_ONE_IN > came;
+        if !self.company.is_heavy() && (self.is_mixed() || few_small) {
             return self.place.store(ANYWHERE, Relaxed);
         }
         if look {
             let found = processor_of(caller).filter(|n| processors.is_set(*n));
             self.place.store(found.map_or(ANYWHERE, |n| n + 1), Relaxed);
         }
-        if self.follows() {
+        if self.follows() && !self.is_mixed() {
             self.keeper.lock().wanted = true;
             self.wake.notify_one();
         }
@@ -178,7 +200,7 @@ impl Nearby {
         let (mut bound, mut seen, mut since) = (ANYWHERE, 0, Instant::now());
         loop {
             let place = self.place.load(Relaxed);
-            if place == ANYWHERE {
+            if place == ANYWHERE || self.is_mixed() {
                 return;
             }
             if place != bound {
@@ -277,6 +299,27 @@ mod tests {
         nearby.tick(&mut tick);
         nearby.note(me(), 0);
         assert_eq!(sched_getaffinity(None).unwrap(), before);
+    }
+
+    #[test]
+    fn a_stream_is_served_beside_the_place_where_others_are() {
+        let (nearby, mut tick) = (nearby(), Tick::default());
+        let before = sched_getaffinity(None).unwrap();
+        let (large, streamer) = (1 << 20, me() + 1);
+        let mut bound_after = |caller, len| {
+            nearby.note(caller, len);
+            nearby.tick(&mut tick);
+            nearby.note(caller, len);
+            sched_getaffinity(None).unwrap()
+        };
+        assert_eq!(bound_after(streamer, large), before, "a stream alone");
+        let place = bound_after(me(), 0);
+        assert!(place.count() == 1 && nearby.is_mixed());
+        if before.count() > 1 {
+            let beside = bound_after(streamer, large);
+            assert_eq!(beside.count(), before.count() - 1);
+            assert!((0..CpuSet::MAX_CPU).all(|n| !(place.is_set(n) && beside.is_set(n))));
+        }
     }
 
     #[test]

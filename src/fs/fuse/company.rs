@@ -1,0 +1,131 @@
+//! Streams in company: one caller makes large requests, one after another, while others make small ones.
+//!
+//! To handle a large request takes as long as many small ones, which should not wait for it: somebody else reads
+//! meanwhile (`readers.rs`), and where the large ones are *heavy* on another processor (`nearby.rs`). A stream
+//! alone, small requests alone, and a caller who makes both are served faster without.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// Requests for so many bytes are large.
+const LARGE: usize = 64 << 10;
+
+/// Requests for so many bytes are heavy: writes mostly, since the kernel reads ahead less at a time.
+const HEAVY: usize = 256 << 10;
+
+/// For so many ticks after a request more of its sort are expected.
+const TICKS: u32 = 20;
+
+/// No thread's number: whoever asks from another namespace, or the kernel itself.
+pub(super) const NOBODY: u32 = 0;
+
+/// Who makes large requests, and whether others call meanwhile.
+#[derive(Debug, Default)]
+pub(super) struct Company {
+    /// Who made the last large request.
+    streamer: AtomicU32,
+    /// How many large requests there were, how many heavy ones, and how many small ones by others than the
+    /// streamer.
+    large: AtomicU64,
+    heavy: AtomicU64,
+    others: AtomicU64,
+    is_mixed: AtomicBool,
+    is_heavy: AtomicBool,
+}
+
+/// What was seen at the last tick.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    large: Sort,
+    heavy: Sort,
+    others: Sort,
+}
+
+/// Requests of a sort: how many there were, and for how many ticks more are expected.
+#[derive(Debug, Default)]
+struct Sort {
+    count: u64,
+    ticks: u32,
+}
+
+impl Company {
+    /// A request for `len` bytes was made by `caller`, a thread's number.
+    pub fn note(&self, caller: u32, len: usize) {
+        if caller == NOBODY {
+            return;
+        }
+        if len >= LARGE {
+            self.streamer.store(caller, Relaxed);
+            self.large.fetch_add(1, Relaxed);
+            self.heavy.fetch_add(u64::from(len >= HEAVY), Relaxed);
+        } else if ![caller, NOBODY].contains(&self.streamer.load(Relaxed)) {
+            self.others.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Looks what has come since the last tick. Called every millisecond or so while there is work.
+    pub fn tick(&self, seen: &mut Seen) {
+        let large = seen.large.expected(self.large.load(Relaxed));
+        let heavy = seen.heavy.expected(self.heavy.load(Relaxed));
+        let others = seen.others.expected(self.others.load(Relaxed));
+        self.is_mixed.store(large && others, Relaxed);
+        self.is_heavy.store(heavy && others, Relaxed);
+    }
+
+    /// Does a stream go on while others call?
+    pub fn is_mixed(&self) -> bool {
+        self.is_mixed.load(Relaxed)
+    }
+
+    /// Is it one of heavy requests?
+    pub fn is_heavy(&self) -> bool {
+        self.is_heavy.load(Relaxed)
+    }
+}
+
+impl Sort {
+    /// There were `count` so far. Are more expected?
+    fn expected(&mut self, count: u64) -> bool {
+        self.ticks = if count == self.count { self.ticks.saturating_sub(1) } else { TICKS };
+        self.count = count;
+        self.ticks > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_in_company_while_another_caller_makes_small_requests() {
+        let (company, mut seen) = (Company::default(), Seen::default());
+        let mut mixed_after = |requests: &[(u32, usize)], ticks: u32| {
+            requests.iter().for_each(|(caller, len)| company.note(*caller, *len));
+            (0..ticks).for_each(|_| company.tick(&mut seen));
+            company.is_mixed()
+        };
+        let (large, small) = (LARGE, LARGE - 1);
+        assert!(!mixed_after(&[(1, small), (2, small)], 1), "small ones alone");
+        assert!(!mixed_after(&[(1, large), (1, small), (1, large)], 1), "one caller of both sorts");
+        assert!(!mixed_after(&[(NOBODY, small), (NOBODY, large)], 1), "callers that nobody knows");
+        assert!(mixed_after(&[(2, small)], 1));
+        assert!(mixed_after(&[(1, large)], TICKS - 1));
+        assert!(!mixed_after(&[(1, large)], 1), "the other one has gone");
+        assert!(mixed_after(&[(2, small)], 1));
+        assert!(!mixed_after(&[(2, small)], TICKS), "the stream has ended");
+    }
+
+    #[test]
+    fn a_stream_is_heavy_while_heavy_requests_come() {
+        let (company, mut seen) = (Company::default(), Seen::default());
+        let mut heavy_after = |requests: &[(u32, usize)], ticks: u32| {
+            requests.iter().for_each(|(caller, len)| company.note(*caller, *len));
+            (0..ticks).for_each(|_| company.tick(&mut seen));
+            company.is_heavy()
+        };
+        assert!(!heavy_after(&[(1, HEAVY - 1), (2, 0)], 1));
+        assert!(heavy_after(&[(1, HEAVY)], 1));
+        assert!(heavy_after(&[(1, LARGE), (2, 0)], TICKS - 1));
+        assert!(!heavy_after(&[(1, LARGE), (2, 0)], 1), "only large ones now");
+        assert!(company.is_mixed());
+    }
+}

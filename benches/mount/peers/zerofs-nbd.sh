@@ -42,6 +42,10 @@ ask(120, "I", 1)  # let go of it
 END
 }
 
+is_free() {
+    ! grep -qsF "$store/device/disk" /sys/block/loop*/loop/backing_file
+}
+
 case $verb in
 start)
     need nbdfuse "apt-get install libnbd-bin"
@@ -58,6 +62,9 @@ start)
     ;;
 stop)
     unmounted "$mount"
+    # The loop lets go of the device behind the unmount's back.
+    within 30 is_free
+    sync "$store/device/disk" 2>/dev/null || true
     unmounted "$store/device"
     ended nbdfuse
     end zerofs

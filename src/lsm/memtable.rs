@@ -1,8 +1,9 @@
 //! The memtable: the sorted table in memory that takes writes.
 //!
-//! A skip list of records, only ever inserted into: every key carries its sequence number, so an
-//! overwrite is a new node beside the old one and no reader can find a key missing in between.
-//! Keys and values are read where the batch that brought them was put, in the memtable's [`arena`].
+//! A skip list of keys, only ever inserted into; each has a chain of its versions, which only grows too
+//! ([`node`]). Every version carries its sequence number: an overwrite is a new version above the old ones, and no
+//! reader can find a key missing in between. Keys and values are read where the batch that brought them was put,
+//! in the memtable's [`arena`].
 //!
 //! A batch is given its memtable, and noted in it, under the commit lock; freezing happens under that
 //! lock too. So a frozen memtable's sequence numbers are final, and it holds all of its writes as soon as
@@ -11,18 +12,18 @@
 mod arena;
 mod cursor;
 mod index;
-mod record;
+mod node;
 
 pub(crate) use cursor::MemtableIter;
 
 use arena::Arena;
-use index::Index;
-use record::{AsKey, Record};
+use index::{Index, Key};
+use node::{Link, Node};
 
 use crate::lsm::Result;
 use crate::lsm::batch::{Write, Writes};
 use crate::lsm::blob::LiveBlob;
-use crate::lsm::key::{KeyRef, Kind, MAX_SEQ, SeqNo};
+use crate::lsm::key::{KeyRef, Kind, SeqNo};
 use crate::lsm::range::{RangeSet, RangeTombstone};
 use crate::lsm::tally::{Counter, Tally};
 use crate::lsm::value::{Part, Value};
@@ -35,24 +36,28 @@ use std::sync::atomic::{
     AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
 
-/// What a write takes beyond its bytes: a node with its height and, on average, two links, what the
-/// allocator adds to it, and its place in the index.
-const NODE_OVERHEAD: usize = 16 + size_of::<Record>() + 3 * size_of::<usize>() + index::OVERHEAD;
+/// What the first write to a key takes beyond its bytes: a node with its height and, on average, two links of the
+/// skip list, what the allocator adds to it, and its place in the index.
+const NODE_LEN: usize = 16 + size_of::<Node>() + 3 * size_of::<usize>() + index::OVERHEAD;
+/// What each further one takes: a link of the chain, aligned.
+const LINK_LEN: usize = size_of::<Link>() + align_of::<Link>() / 2;
 
 /// A sorted table in memory.
 #[derive(Debug, Default)]
 pub struct Memtable {
-    /// Points into `records`. Dropped before them.
+    /// Points into `nodes`. Dropped before them.
     index: Index,
-    records: SkipSet<Record>,
-    /// What the records point to. Dropped after them.
+    nodes: SkipSet<Node>,
+    /// What the nodes point to. Dropped after them.
     arena: Arc<Arena>,
+    /// Versions of all keys.
+    len: AtomicUsize,
     /// Bytes in memory.
     size: AtomicUsize,
     /// The sequence number of the first write (0: none yet). Set under the commit lock.
     first_seq: AtomicU64,
     last_seq: AtomicU64,
-    /// The range tombstones, which stand in `records` too. A leaf lock.
+    /// The range tombstones, which stand in `nodes` too. A leaf lock.
     ranges: RwLock<RangeSet>,
     /// Is there any? Spares readers the lock.
     has_ranges: AtomicBool,
@@ -90,33 +95,52 @@ impl Memtable {
         let (count, rest) =
             Writes::new(&bytes[at..]).map(|writes| (writes.left(), writes.rest())).ok_or(())?;
         let from = bytes.len() - rest.len();
-        self.size.fetch_add(rest.len() + count as usize * NODE_OVERHEAD, Relaxed);
+        let mut size = rest.len();
         let kept = self.arena.keep(bytes, from);
         let mut writes = Writes::of(count, kept);
         for (seq, write) in (first..).zip(writes.by_ref()) {
             // SAFETY: the arena has just given out the bytes that the write is read from.
-            unsafe { self.insert(seq, &write?) };
+            size += unsafe { self.insert(seq, &write?) };
         }
+        self.size.fetch_add(size, Relaxed);
+        self.len.fetch_add(count as usize, Relaxed);
         writes.tally().ok_or(())
     }
 
-    /// Inserts one write, whose size is counted already.
+    /// Inserts one write. What it takes beyond its bytes.
     ///
     /// # Safety
     /// The write must stand in the memtable's arena.
-    unsafe fn insert(&self, seq: SeqNo, write: &Write<'_>) {
+    unsafe fn insert(&self, seq: SeqNo, write: &Write<'_>) -> usize {
         if write.kind == Kind::RangeTombstone {
-            let (start, end) = (Bytes::copy_from_slice(write.key()), Bytes::copy_from_slice(write.head()));
-            let mut ranges = self.ranges.write();
-            let before = ranges.size();
-            ranges.add(RangeTombstone { start, end, seq });
-            self.size.fetch_add(ranges.size() - before, Relaxed);
-            self.has_ranges.store(true, Release);
+            self.add_range(seq, write);
         }
-        // SAFETY: the write stands in `arena`, which the memtable drops after its records.
-        let inserted = self.records.insert(unsafe { Record::new(seq, write) });
-        // SAFETY: the record stands in a node, which stays (see `index.rs`).
-        unsafe { self.index.insert(inserted.value()) };
+        let key = Key::new(write.key());
+        // SAFETY: the write stands in `arena`, as do the keys of all nodes, which are dropped before it; the index
+        // has one writer at a time push to a node.
+        let push = |node: &Node| unsafe { node.push(&self.arena, seq, write) };
+        if self.index.write(key, push) {
+            return LINK_LEN;
+        }
+        // SAFETY: as above.
+        let entry = self.nodes.get_or_insert(unsafe { Node::new(seq, write) });
+        if !entry.is_made_by(seq) {
+            // Another batch was first by a moment.
+            self.index.alone(key, || push(&entry));
+            return LINK_LEN;
+        }
+        // SAFETY: the node stays (see `index.rs`).
+        unsafe { self.index.insert(key, &entry) };
+        NODE_LEN
+    }
+
+    fn add_range(&self, seq: SeqNo, write: &Write<'_>) {
+        let (start, end) = (Bytes::copy_from_slice(write.key()), Bytes::copy_from_slice(write.head()));
+        let mut ranges = self.ranges.write();
+        let before = ranges.size();
+        ranges.add(RangeTombstone { start, end, seq });
+        self.size.fetch_add(ranges.size() - before, Relaxed);
+        self.has_ranges.store(true, Release);
     }
 
     /// Bytes in memory: batches, nodes and what the allocator adds.
@@ -176,7 +200,7 @@ impl Memtable {
 
     /// Records in it.
     pub fn len(&self) -> usize {
-        self.records.len()
+        self.len.load(Relaxed)
     }
 
     /// Has nothing been written to it?
@@ -221,47 +245,27 @@ impl Memtable {
         part: Part,
         mut visit: impl FnMut(SeqNo, Kind, Value) -> Result<ControlFlow<()>>,
     ) -> Result<ControlFlow<()>> {
-        let mut show = |record: &Record| {
-            let tail = if part == Part::Whole { self.arena.bytes(record.tail()) } else { Bytes::new() };
-            visit(record.seq(), record.kind(), Value { head: self.arena.bytes(record.head()), tail })
-        };
-        let Some(newest) = self.index.newest(key) else { return Ok(ControlFlow::Continue(())) };
-        let mut seq = seq;
-        if newest.seq() <= seq {
-            if show(newest)?.is_break() {
+        let Some(node) = self.index.node(Key::new(key)) else { return Ok(ControlFlow::Continue(())) };
+        let mut bound = Some(KeyRef::bound(key, seq).trailer());
+        while let Some(version) = bound.and_then(|bound| node.at_most(bound)) {
+            let tail = if part == Part::Whole { self.arena.bytes(version.tail) } else { Bytes::new() };
+            let value = Value { head: self.arena.bytes(version.head), tail };
+            if visit(version.seq(), version.kind(), value)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
-            // Older ones, then.
-            seq = newest.seq().saturating_sub(1);
-        }
-        let bound = KeyRef::bound(key, seq);
-        let mut entry = self.records.lower_bound(Bound::Included(&bound as &dyn AsKey));
-        while let Some(e) = entry.filter(|e| e.user() == key) {
-            if show(&e)?.is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-            entry = e.next();
+            bound = version.trailer.checked_sub(1);
         }
         Ok(ControlFlow::Continue(()))
     }
 
     /// May a key between the bounds be in it? (No false "no".)
     pub(crate) fn overlaps(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
-        let first = match from {
-            Bound::Unbounded => self.records.front(),
-            Bound::Included(k) => {
-                self.records.lower_bound(Bound::Included(&KeyRef::bound(k, MAX_SEQ) as &dyn AsKey))
-            }
-            Bound::Excluded(k) => {
-                self.records.lower_bound(Bound::Excluded(&KeyRef::bound(k, 0) as &dyn AsKey))
-            }
-        };
-        let has_record = first.is_some_and(|e| match to {
+        let has_key = self.nodes.lower_bound(from).is_some_and(|first| match to {
             Bound::Unbounded => true,
-            Bound::Included(k) => e.user() <= k,
-            Bound::Excluded(k) => e.user() < k,
+            Bound::Included(k) => first.key() <= k,
+            Bound::Excluded(k) => first.key() < k,
         });
-        has_record || self.has_ranges() && self.ranges.read().overlaps(from, to)
+        has_key || self.has_ranges() && self.ranges.read().overlaps(from, to)
     }
 
     /// A cursor over the records.
@@ -284,6 +288,7 @@ mod tests {
     use super::*;
     use crate::lsm::Batch;
     use crate::lsm::iter::InternalIterator;
+    use crate::lsm::key::MAX_SEQ;
 
     fn table() -> Arc<Memtable> {
         let table = Arc::new(Memtable::new());
@@ -350,6 +355,86 @@ mod tests {
         assert_eq!((iter.key().seq, iter.head(), iter.tail().unwrap().as_ref()), (1, &b"1"[..], &b"x"[..]));
         iter.seek_before(KeyRef::bound(b"b", 9)).unwrap();
         assert_eq!(iter.key().seq, 1);
+    }
+
+    #[test]
+    fn the_cursor_finds_all_versions_from_either_side() {
+        let table = Arc::new(Memtable::new());
+        // Late ones too.
+        for seq in [2, 5, 3, 1, 9, 7, 8, 4, 6] {
+            let mut batch = Batch::new();
+            batch.put(if seq % 3 == 0 { b"a" } else { b"b" }, b"");
+            table.insert_all(seq, batch);
+        }
+        let all = [9, 6, 3, 8, 7, 5, 4, 2, 1];
+        let mut iter = table.iter();
+        iter.seek_to_first().unwrap();
+        for seq in all {
+            assert_eq!(iter.key().seq, seq);
+            iter.next().unwrap();
+        }
+        assert!(!iter.valid());
+        iter.seek_to_last().unwrap();
+        for seq in all.iter().rev() {
+            assert_eq!(iter.key().seq, *seq);
+            iter.prev().unwrap();
+        }
+        assert!(!iter.valid());
+        let stands = |iter: &MemtableIter| iter.valid().then(|| iter.key().seq);
+        for (key, seq, from, before) in [
+            ("", 9, Some(9), None),
+            ("a", MAX_SEQ, Some(9), None),
+            ("a", 5, Some(3), Some(6)),
+            ("a", 2, Some(8), Some(3)),
+            ("aa", 5, Some(8), Some(3)),
+            ("b", 9, Some(8), Some(3)),
+            ("b", 6, Some(5), Some(7)),
+            ("b", 0, None, Some(1)),
+            ("c", 5, None, Some(1)),
+        ] {
+            let target = KeyRef::bound(key.as_bytes(), seq);
+            iter.seek(target).unwrap();
+            assert_eq!(stands(&iter), from, "from {key} {seq}");
+            iter.seek_before(target).unwrap();
+            assert_eq!(stands(&iter), before, "before {key} {seq}");
+        }
+        assert_eq!(table.len(), 9);
+    }
+
+    #[test]
+    fn threads_that_write_the_same_keys_lose_nothing() {
+        const THREADS: u64 = 4;
+        const EACH: u64 = 2000;
+        let table = Arc::new(Memtable::new());
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let table = &table;
+                scope.spawn(move || {
+                    for n in 0..EACH {
+                        let mut batch = Batch::new();
+                        batch.put(format!("{}", n % 50).as_bytes(), b"");
+                        table.insert_all(1 + n * THREADS + thread, batch);
+                    }
+                });
+            }
+        });
+        let mut seqs = Vec::new();
+        let mut iter = table.iter();
+        iter.seek_to_first().unwrap();
+        let mut last: Option<(Vec<u8>, SeqNo)> = None;
+        while iter.valid() {
+            let (user, seq) = (iter.key().user.to_vec(), iter.key().seq);
+            assert!(last.is_none_or(|(key, newer)| key < user || key == user && newer > seq));
+            seqs.push(seq);
+            last = Some((user, seq));
+            iter.next().unwrap();
+        }
+        seqs.sort_unstable();
+        assert!(seqs.into_iter().eq(1..=THREADS * EACH));
+        assert_eq!(table.len() as u64, THREADS * EACH);
+        for n in 0..50 {
+            assert_eq!(seen(&table, &n.to_string(), MAX_SEQ).len() as u64, THREADS * EACH / 50);
+        }
     }
 
     #[test]

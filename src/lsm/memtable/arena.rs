@@ -2,7 +2,8 @@
 //!
 //! A batch is copied in whole, once, and its keys and values are read where they stand. So a small write takes
 //! no allocation of its own, neighbours in time are neighbours in memory, and a flushed memtable is freed in a
-//! few pieces. A large batch is not copied: its own memory becomes a chunk.
+//! few pieces. A large batch is not copied: its own memory becomes a chunk. Small values that need no dropping
+//! are placed there too.
 //!
 //! # Soundness
 //! A chunk neither moves nor goes before the arena does. Room in it is handed out once, under the lock `chunks`
@@ -93,15 +94,19 @@ impl Arena {
 
     fn copy(&self, bytes: &[u8]) -> NonNull<u8> {
         let mut chunks = self.chunks.lock();
-        let (chunk, used) = chunks.with_room_for(bytes.len());
-        // SAFETY: `with_room_for` says that the chunk has room for the bytes at `used`, and nobody has got a
-        // pointer to that room: it is handed out here, under the lock. `bytes` are a caller's, not the arena's.
-        let start = unsafe {
-            let start = chunk.start.add(*used);
-            start.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
-            start
-        };
-        *used += bytes.len();
+        let start = chunks.room(bytes.len(), 1);
+        // SAFETY: the room is as long as the bytes and nobody else's, and `bytes` are a caller's, not the arena's.
+        unsafe { start.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        start
+    }
+
+    /// Keeps a value, which is not dropped in the end.
+    pub fn place<T>(&self, value: T) -> NonNull<T> {
+        const { assert!(!std::mem::needs_drop::<T>()) };
+        let mut chunks = self.chunks.lock();
+        let start = chunks.room(size_of::<T>(), align_of::<T>()).cast();
+        // SAFETY: the room is large enough for a `T`, aligned for one, and nobody else's.
+        unsafe { start.write(value) };
         start
     }
 
@@ -115,6 +120,20 @@ impl Arena {
 }
 
 impl Chunks {
+    /// Hands out room for `len` bytes, at a multiple of `align`. The caller holds the lock until it is filled.
+    fn room(&mut self, len: usize, align: usize) -> NonNull<u8> {
+        // Wherever it begins.
+        let most = len + align - 1;
+        let (chunk, used) = self.with_room_for(most);
+        // SAFETY: so much of the chunk is used: the pointer stays within it, or one behind.
+        let free = unsafe { chunk.start.add(*used) };
+        let padding = free.align_offset(align);
+        assert!(padding < align, "an address can be aligned");
+        *used += padding + len;
+        // SAFETY: `with_room_for` says that `most` bytes are free here.
+        unsafe { free.add(padding) }
+    }
+
     /// The chunk to fill, from where on; it has room for `len` bytes.
     fn with_room_for(&mut self, len: usize) -> (&Chunk, &mut usize) {
         let last_len = match self.filling.take_if(|(chunk, used)| chunk.capacity - *used < len) {
@@ -178,6 +197,22 @@ mod tests {
             .collect();
         drop(arena);
         assert!(values.iter().all(|value| *value == pattern(value.len(), value.len())));
+    }
+
+    #[test]
+    fn placed_values_are_aligned_whatever_is_kept_between_them() {
+        let arena = Arena::default();
+        let placed: Vec<NonNull<(u64, u8)>> = (0..1000)
+            .map(|n| {
+                arena.keep(pattern(n, n % 7), 0);
+                arena.place((n as u64, n as u8))
+            })
+            .collect();
+        for (n, placed) in placed.iter().enumerate() {
+            assert!(placed.is_aligned());
+            // SAFETY: the arena lives.
+            assert_eq!(unsafe { placed.read() }, (n as u64, n as u8));
+        }
     }
 
     #[test]

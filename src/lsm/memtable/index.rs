@@ -1,17 +1,15 @@
-//! Where a key's newest record stands: who reads one key finds it, or that there is none, with one look,
-//! instead of a walk down the skip list, whose every step is a cache miss or two.
+//! Where a key's node stands: who reads one key finds it, or that there is none, with one look, instead of a walk
+//! down the skip list, whose every step is a cache miss or two; and so does who writes to a key once more.
 //!
 //! # Soundness
-//! The index points to records that stand in nodes of its memtable's skip list. Nodes neither move nor go
-//! before the list does, which the memtable drops after the index: it removes none, and every record is
-//! another key to the list, for its sequence number is its own.
+//! The index points to nodes of its memtable's skip list. They neither move nor go before the list does, which
+//! the memtable drops after the index: it removes none.
 //!
 //! # Locks
-//! Each part has one, a leaf.
+//! Each part has one. It also keeps writers of one node apart. Below it comes the arena's alone.
 
-use super::record::Record;
+use super::node::Node;
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 use parking_lot::Mutex;
 use std::ptr::NonNull;
 use xxhash_rust::xxh3::xxh3_64;
@@ -19,10 +17,10 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Parts of the index, each with a lock of its own.
 const PARTS: usize = 16;
 
-/// What a record takes in the index, on average: a part is between seven sixteenths and seven eighths full.
+/// What a node takes in the index, on average: a part is between seven sixteenths and seven eighths full.
 pub(super) const OVERHEAD: usize = (size_of::<Slot>() + 1) * 8 / 5;
 
-/// The newest record of each key.
+/// The node of each key.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     parts: [Mutex<HashTable<Slot>>; PARTS],
@@ -31,50 +29,60 @@ pub(super) struct Index {
 #[derive(Debug)]
 struct Slot {
     hash: u64,
-    record: NonNull<Record>,
+    node: NonNull<Node>,
 }
 
-// SAFETY: it points to a record, which any thread may read (see the module's header and `Record`).
+// SAFETY: it points to a node, which any thread may read (see the module's header and `Node`).
 unsafe impl Send for Slot {}
 
-impl Slot {
-    fn record(&self) -> &Record {
-        // SAFETY: the record stands in a node that outlives the index, as the caller of `insert` saw to.
-        unsafe { self.record.as_ref() }
+/// A key to look for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key<'a> {
+    bytes: &'a [u8],
+    hash: u64,
+}
+
+impl<'a> Key<'a> {
+    pub fn new(bytes: &'a [u8]) -> Key<'a> {
+        Key { bytes, hash: xxh3_64(bytes) }
     }
 }
 
 impl Index {
-    fn part(&self, hash: u64) -> &Mutex<HashTable<Slot>> {
+    fn part(&self, key: Key<'_>) -> &Mutex<HashTable<Slot>> {
         // The table places a key by the hash's lowest bits, and tells keys apart by its highest.
-        &self.parts[(hash >> 40) as usize % PARTS]
+        &self.parts[(key.hash >> 40) as usize % PARTS]
     }
 
-    /// Takes a record in.
+    fn find(&self, part: &HashTable<Slot>, key: Key<'_>) -> Option<&Node> {
+        // SAFETY: the node outlives the index, as the caller of `insert` saw to, and so the reference.
+        let node = |slot: &Slot| unsafe { slot.node.as_ref() };
+        part.find(key.hash, |slot| slot.hash == key.hash && node(slot).key() == key.bytes).map(node)
+    }
+
+    /// A key's node.
+    pub fn node(&self, key: Key<'_>) -> Option<&Node> {
+        self.find(&self.part(key).lock(), key)
+    }
+
+    /// Runs `write` on a key's node, while nobody else writes to it. False if it has none.
+    pub fn write(&self, key: Key<'_>, write: impl FnOnce(&Node)) -> bool {
+        let part = self.part(key).lock();
+        self.find(&part, key).map(write).is_some()
+    }
+
+    /// Runs `write` while nobody else writes to the key's node.
+    pub fn alone(&self, key: Key<'_>, write: impl FnOnce()) {
+        let _part = self.part(key).lock();
+        write();
+    }
+
+    /// Takes a key's new node in.
     ///
     /// # Safety
-    /// The record must stay where it is for as long as the index lives.
-    pub unsafe fn insert(&self, record: &Record) {
-        let hash = xxh3_64(record.user());
-        let slot = Slot { hash, record: NonNull::from(record) };
-        let same = |other: &Slot| other.hash == hash && other.record().user() == record.user();
-        match self.part(hash).lock().entry(hash, same, |slot| slot.hash) {
-            Entry::Occupied(mut newest) => {
-                // Batches are inserted side by side.
-                if newest.get().record().seq() <= record.seq() {
-                    *newest.get_mut() = slot;
-                }
-            }
-            Entry::Vacant(free) => drop(free.insert(slot)),
-        }
-    }
-
-    /// The newest record of a key; `None` if it has none.
-    pub fn newest(&self, user: &[u8]) -> Option<&Record> {
-        let hash = xxh3_64(user);
-        let part = self.part(hash).lock();
-        let found = part.find(hash, |slot| slot.hash == hash && slot.record().user() == user)?;
-        // SAFETY: as in `Slot::record`; the index, and so the record, outlives the reference.
-        Some(unsafe { found.record.as_ref() })
+    /// The node must stay where it is for as long as the index lives.
+    pub unsafe fn insert(&self, key: Key<'_>, node: &Node) {
+        let slot = Slot { hash: key.hash, node: NonNull::from(node) };
+        self.part(key).lock().insert_unique(key.hash, slot, |slot| slot.hash);
     }
 }

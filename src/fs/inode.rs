@@ -19,6 +19,7 @@
 //! inode lock.
 
 mod name;
+mod neighbours;
 
 pub(super) use name::Name;
 
@@ -28,13 +29,14 @@ use crate::fs::groups::Groups;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
+use neighbours::{BLOCK, Neighbours};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// The table has parts with a lock each, in so many groups. Of a million inodes and a sixteenth more each part has
 /// 2900, for which a hash map has 4096 places; with a quarter more it would have twice as many.
 const SHARD_GROUPS: usize = 6;
-const SHARDS: usize = Groups::<Mutex<HashMap<Ino, Known>>, SHARD_GROUPS>::LEN;
+const SHARDS: usize = Groups::<Mutex<Map>, SHARD_GROUPS>::LEN;
 
 /// Where an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,10 +106,13 @@ impl Known {
     }
 }
 
+/// Inodes by their numbers.
+type Map = HashMap<Ino, Known, Neighbours>;
+
 /// The table. The root is always in it.
 #[derive(Debug)]
 pub(super) struct Inodes {
-    shards: Groups<Mutex<HashMap<Ino, Known>>, SHARD_GROUPS>,
+    shards: Groups<Mutex<Map>, SHARD_GROUPS>,
     len: AtomicUsize,
     /// The shard that the hand comes to next.
     hand: AtomicUsize,
@@ -119,8 +124,9 @@ impl Inodes {
         Inodes { shards: Groups::default(), len: AtomicUsize::new(0), hand: AtomicUsize::new(0) }
     }
 
-    fn shard(&self, ino: Ino) -> &Mutex<HashMap<Ino, Known>> {
-        self.shards.get(ino)
+    fn shard(&self, ino: Ino) -> &Mutex<Map> {
+        // Neighbours are in one part.
+        self.shards.get(ino / BLOCK)
     }
 
     /// Where an inode's record is; `None` if nobody knows the inode.
@@ -260,7 +266,9 @@ mod tests {
 
     /// What the hand finds in one turn.
     fn turn(table: &Inodes) -> Vec<Ino> {
-        (0..Inodes::TURN).flat_map(|_| table.coldest(usize::MAX)).collect()
+        let mut cold: Vec<Ino> = (0..Inodes::TURN).flat_map(|_| table.coldest(usize::MAX)).collect();
+        cold.sort_unstable();
+        cold
     }
 
     #[test]

@@ -1,0 +1,73 @@
+//! A hash of inode numbers that leaves neighbours together.
+//!
+//! Files that were made one after the other have consecutive numbers, and mostly are listed, read and removed one
+//! after the other too. In a table that throws them about each of them is a cache miss or two. So numbers that differ
+//! in their lowest bits alone have consecutive places; where such a block stands is as random as with any other
+//! hash, so that nobody can make them collide.
+
+use hashbrown::DefaultHashBuilder;
+use std::hash::{BuildHasher, Hasher};
+
+/// Numbers in a block.
+pub const BLOCK: u64 = 16;
+
+/// The bits by which a hash map tells apart what is in neighbouring places: its highest.
+const TAG: u64 = 0x7f << 57;
+
+/// Makes the hashes of one table.
+#[derive(Debug, Clone, Default)]
+pub struct Neighbours(DefaultHashBuilder);
+
+/// The hash of one number.
+#[derive(Debug)]
+pub struct NumberHasher {
+    random: DefaultHashBuilder,
+    number: u64,
+}
+
+impl BuildHasher for Neighbours {
+    type Hasher = NumberHasher;
+
+    fn build_hasher(&self) -> NumberHasher {
+        NumberHasher { random: self.0.clone(), number: 0 }
+    }
+}
+
+impl Hasher for NumberHasher {
+    fn write_u64(&mut self, number: u64) {
+        self.number = number;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.number = self.number << 8 | u64::from(*byte));
+    }
+
+    fn finish(&self) -> u64 {
+        let (block, within) = (self.number / BLOCK, self.number % BLOCK);
+        let place = self.random.hash_one(block).wrapping_mul(BLOCK) + within;
+        place & !TAG | self.random.hash_one(self.number) & TAG
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn a_block_has_consecutive_places_and_blocks_are_anywhere() {
+        let hashes = Neighbours::default();
+        let place = |number: u64| hashes.hash_one(number) & !TAG;
+        let firsts: HashSet<u64> = (0..1000).map(|block| place(block * BLOCK)).collect();
+        assert_eq!(firsts.len(), 1000);
+        for block in 0..1000 {
+            let first = place(block * BLOCK);
+            assert!((0..BLOCK).all(|n| place(block * BLOCK + n) == first + n));
+        }
+        // Blocks fill a table of 4096 places as evenly as chance does: 1000 of them in 256 parts.
+        let parts: HashSet<u64> = firsts.iter().map(|place| place % 4096).collect();
+        assert!(parts.len() > 230, "{}", parts.len());
+        let tags: HashSet<u64> = (0..BLOCK).map(|n| hashes.hash_one(n) & TAG).collect();
+        assert!(tags.len() > 8, "{}", tags.len());
+    }
+}

@@ -30,12 +30,16 @@ const CHANGE_ROOM: usize = 1024;
 impl<'a> Change<'a> {
     /// An empty change.
     pub fn new(fs: &'a FileSystem) -> Change<'a> {
-        Change { fs, batch: Batch::new(), dirs: Vec::new(), orphan: None }
+        Change::of(fs, Batch::new())
     }
 
     /// An empty change, which will take so many bytes of contents.
     pub fn with_room(fs: &'a FileSystem, bytes: usize) -> Change<'a> {
-        Change { batch: Batch::with_capacity(CHANGE_ROOM + bytes), ..Change::new(fs) }
+        Change::of(fs, Batch::with_capacity(CHANGE_ROOM + bytes))
+    }
+
+    fn of(fs: &'a FileSystem, batch: Batch) -> Change<'a> {
+        Change { fs, batch, dirs: Vec::new(), orphan: None }
     }
 
     /// Adds an entry under a name that is free.

@@ -17,6 +17,7 @@
 //!
 //! The writes take consecutive sequence numbers, in order.
 
+pub(crate) mod buffer;
 mod writes;
 
 pub(crate) use writes::{Write, Writes};
@@ -42,8 +43,6 @@ const _: () = assert!(MAX_BATCH_LEN <= u32::MAX as usize);
 
 /// More than an encoded pointer mostly takes, with its length.
 const POINTER_ROOM: usize = 24;
-/// An encoded batch has no more room than this to spare: less than moving it would cost.
-const MAX_SPARE_LEN: usize = 32;
 
 /// Where the writes begin in an encoded batch.
 const WRITES_AT: usize = HEADER_LEN + 8;
@@ -79,7 +78,7 @@ impl Batch {
 
     /// An empty batch with room for `bytes` bytes of keys and values.
     pub fn with_capacity(bytes: usize) -> Batch {
-        let mut buf = Vec::with_capacity(WRITES_AT + bytes);
+        let mut buf = buffer::take(WRITES_AT + bytes);
         buf.put_bytes(0, WRITES_AT);
         Batch {
             buf,
@@ -280,8 +279,7 @@ impl Batch {
         Ok(next)
     }
 
-    /// The batch as a log record without its header filled in, for the volume `id`. It takes hardly
-    /// more room than it has bytes: memtables keep it.
+    /// The batch as a log record without its header filled in, for the volume `id`.
     ///
     /// # Errors
     /// [`Error::TooLarge`] if a key or the whole is larger than the formats hold, [`Error::BadPatch`].
@@ -292,9 +290,6 @@ impl Batch {
         if !self.tally.is_zero() {
             self.buf.reserve_exact(Tally::MAX_LEN);
             self.tally.put(&mut self.buf);
-        }
-        if self.buf.capacity() - self.buf.len() > MAX_SPARE_LEN {
-            self.buf.shrink_to_fit();
         }
         Ok(self.buf)
     }

@@ -10,6 +10,7 @@
 //! (a leaf), and filled under it before anybody gets to see it; from then on it is never written again. So a
 //! shared slice of it is good for as long as the arena lives.
 
+use crate::lsm::batch::buffer;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::mem::ManuallyDrop;
@@ -76,7 +77,11 @@ impl Arena {
         let len = bytes[from..].len();
         let start = match len {
             OWN_CHUNK_MIN.. => self.adopt(bytes, from),
-            _ => self.copy(&bytes[from..]),
+            _ => {
+                let start = self.copy(&bytes[from..]);
+                buffer::give_back(bytes);
+                start
+            }
         };
         // SAFETY: `start` points to `len` bytes of a chunk that were written before and never will be again, and
         // chunks live as long as `self`.
@@ -84,7 +89,8 @@ impl Arena {
     }
 
     /// Makes the memory of `bytes` a chunk; a pointer to what stands at `from`.
-    fn adopt(&self, bytes: Vec<u8>, from: usize) -> NonNull<u8> {
+    fn adopt(&self, mut bytes: Vec<u8>, from: usize) -> NonNull<u8> {
+        bytes.shrink_to_fit();
         let chunk = Chunk::new(bytes);
         // SAFETY: `from` is within the vector's length (`keep` has sliced there).
         let start = unsafe { chunk.start.add(from) };

@@ -249,7 +249,8 @@ fn a_range_tombstone_deletes_what_is_older_wherever_it_is() {
 
 #[test]
 fn a_create_and_delete_between_flushes_leaves_no_table() {
-    let (store, volume) = open(&sim(), stepped());
+    // All of it in one memtable.
+    let (store, volume) = open(&sim(), Options { memtable_size: 64 << 10, ..stepped() });
     for i in 0..100 {
         let mut batch = Batch::new();
         batch.first_put(format!("tmp{i}").as_bytes(), b"head", b"tail");

@@ -111,15 +111,44 @@ fn what_is_read_once_leaves_the_cache_to_others() {
     store.flush().unwrap();
     assert_has(&volume, 0, 0);
     let before = store.stats();
-    let once = |n: usize| volume.get_once(&key(n)).unwrap().expect("the key is there");
+    let mut read = Vec::new();
     for n in 0..30 {
-        assert_eq!(once(n).tail, value(n, LEN));
+        read.truncate(3);
+        volume.read_tail_once(&key(n), &mut read).unwrap();
+        assert_eq!(read[read.len() - LEN..], value(n, LEN));
     }
     let after = store.stats();
     let (reads, cached) =
         (after.disk.blob_reads - before.disk.blob_reads, after.cache.bytes - before.cache.bytes);
     assert!((29..=30).contains(&reads), "{reads} reads: one value may be in the cache");
     assert!(cached < 10 * LEN as u64, "{cached} bytes of values and of their table's blocks");
+}
+
+#[test]
+fn what_is_read_once_lies_behind_what_was_there() {
+    let disk = sim();
+    let (store, volume) = open(&disk, options());
+    (0..3).for_each(|n| put(&volume, n, n));
+    let read = |n: usize| {
+        let mut out = b"before".to_vec();
+        volume.read_tail_once(&key(n), &mut out).map(|()| out)
+    };
+    let expected = |tail: &[u8]| [b"before", tail].concat();
+    assert_eq!(read(0).unwrap(), expected(&value(0, LEN)));
+    assert_eq!(read(77).unwrap(), expected(b""), "there is no such key");
+    for _ in ["in the memtable", "in a table"] {
+        let mut batch = Batch::new();
+        batch.patch(&key(1), LEN as u32, &[(10, b"patched")]);
+        volume.write(batch).unwrap();
+        let mut patched = value(1, LEN);
+        patched[10..17].copy_from_slice(b"patched");
+        assert_eq!(read(1).unwrap(), expected(&patched));
+        store.flush().unwrap();
+    }
+    let mut batch = Batch::new();
+    batch.delete(&key(2));
+    volume.write(batch).unwrap();
+    assert_eq!(read(2).unwrap(), expected(b""), "it is deleted");
 }
 
 #[test]

@@ -32,7 +32,6 @@ use crate::fs::error::Cause;
 use crate::fs::keys;
 use crate::fs::node::{Node, Outcome};
 use crate::fs::reclaim::FEW;
-use crate::lsm::Value;
 use ::bytes::Bytes;
 use std::ops::{Bound, Range};
 
@@ -61,13 +60,17 @@ impl FileSystem {
     /// A stored chunk.
     pub(super) fn chunk(&self, ino: Ino, number: u32) -> Outcome<Option<Bytes>> {
         let key = keys::chunk(ino, number);
-        chunk_of(&key, self.volume.get(&key)?)
+        let chunk = self.volume.get(&key)?.map(|value| value.tail);
+        check_chunk_len(&key, chunk.as_ref().map_or(0, Bytes::len))?;
+        Ok(chunk)
     }
 
-    /// As [`FileSystem::chunk`], of which the whole is wanted: the kernel keeps it, so the store does not.
-    pub(super) fn whole_chunk(&self, ino: Ino, number: u32) -> Outcome<Option<Bytes>> {
-        let key = keys::chunk(ino, number);
-        chunk_of(&key, self.volume.get_once(&key)?)
+    /// Puts what is stored of a chunk, all of which is wanted, behind what `out` holds: the kernel keeps it, so
+    /// the store does not.
+    pub(super) fn read_whole_chunk(&self, ino: Ino, number: u32, out: &mut Vec<u8>) -> Outcome<()> {
+        let (key, start) = (keys::chunk(ino, number), out.len());
+        self.volume.read_tail_once(&key, out)?;
+        check_chunk_len(&key, out.len() - start)
     }
 
     /// What is stored of a chunk of a file.
@@ -94,11 +97,10 @@ impl FileSystem {
     }
 }
 
-/// The chunk that a key's value is.
-fn chunk_of(key: &[u8], value: Option<Value>) -> Outcome<Option<Bytes>> {
-    match value {
-        Some(value) if value.tail.len() as u64 > CHUNK_SIZE => Err(Cause::bad_record(key, "chunk too long")),
-        value => Ok(value.map(|value| value.tail)),
+fn check_chunk_len(key: &[u8], len: usize) -> Outcome<()> {
+    match len as u64 > CHUNK_SIZE {
+        true => Err(Cause::bad_record(key, "chunk too long")),
+        false => Ok(()),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::fs::control;
 use crate::fs::entry::{CHUNK_SIZE, INLINE_MAX, MAX_FILE_SIZE};
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::node::{Outcome, check_file};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 impl FileSystem {
     /// Bytes of a regular file: `len` of them, fewer only at its end.
@@ -41,17 +41,17 @@ impl FileSystem {
             let chunk = self.chunk(ino, piece.chunk)?.unwrap_or_default();
             return Ok(zero_extended(&chunk, piece.within));
         }
-        let mut out = BytesMut::with_capacity(len);
+        let mut out = Vec::with_capacity(len);
         for piece in pieces(offset, len) {
-            let chunk = match piece.of_range.len() as u64 {
-                CHUNK_SIZE => self.whole_chunk(ino, piece.chunk)?,
-                _ => self.chunk(ino, piece.chunk)?,
-            };
-            let chunk = chunk.unwrap_or_default();
-            out.extend_from_slice(present(&chunk, &piece.within));
+            if piece.of_range.len() as u64 == CHUNK_SIZE {
+                self.read_whole_chunk(ino, piece.chunk, &mut out)?;
+            } else {
+                let chunk = self.chunk(ino, piece.chunk)?.unwrap_or_default();
+                out.extend_from_slice(present(&chunk, &piece.within));
+            }
             out.resize(piece.of_range.end, 0);
         }
-        Ok(out.freeze())
+        Ok(out.into())
     }
 
     /// Writes to a regular file, extending it where needed, and returns how much was written: all of

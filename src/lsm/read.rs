@@ -28,12 +28,13 @@ impl Volume {
         tree.get(self.shared(), key, seq, CacheUse::Fill)
     }
 
-    /// As [`Volume::get`], by a reader that will hardly ask for the key again soon: a value from a blob file is
-    /// not put into the cache, where it would displace what others ask for.
-    pub fn get_once(&self, key: &[u8]) -> Result<Option<Value>> {
+    /// Puts the tail of a key's value, if there is one, behind what `out` holds, for a reader that will hardly ask
+    /// for the key again soon: a value from a blob file is not put into the cache, where it would displace what
+    /// others ask for, nor copied.
+    pub fn read_tail_once(&self, key: &[u8], out: &mut Vec<u8>) -> Result<()> {
         self.note_read(key);
         let (tree, seq) = self.open_read_point()?;
-        tree.get(self.shared(), key, seq, CacheUse::Bypass)
+        tree.read_tail_once(self.shared(), key, seq, out)
     }
 
     /// The head of a key's value; its tail is not read.
@@ -93,6 +94,26 @@ impl Tree {
         let found = fold.finish(key)?;
         counted.answered(found.is_some());
         Ok(found)
+    }
+
+    /// Puts the tail of `key`'s value at `seq` behind what `out` holds; values from blob files bypass the cache.
+    pub fn read_tail_once(&self, shared: &Shared, key: &[u8], seq: SeqNo, out: &mut Vec<u8>) -> Result<()> {
+        let counted = Get::start(&shared.metrics);
+        let (mut fold, mut whole) = (Fold::default(), false);
+        self.versions(shared, &counted, key, seq, Part::Whole, &mut |_, kind, value| {
+            if kind.is_blob() && fold.is_empty() {
+                whole = true;
+                shared.blobs.load_onto(&value.tail, out)?;
+                return BREAK;
+            }
+            fold.push(kind, || shared.blobs.resolve(kind, value, CacheUse::Bypass))
+        })?;
+        let found = fold.finish(key)?;
+        counted.answered(whole || found.is_some());
+        if let Some(value) = found {
+            out.extend_from_slice(&value.tail);
+        }
+        Ok(())
     }
 
     /// The head of `key`'s value at `seq`.

@@ -103,6 +103,11 @@ impl Fold {
         Ok(ControlFlow::Break(()))
     }
 
+    /// Has it taken no version yet?
+    pub fn is_empty(&self) -> bool {
+        self.base.is_none() && self.patches.is_empty()
+    }
+
     /// The value; `None` if the key is absent. Empties the fold.
     pub fn finish(&mut self, key: &[u8]) -> Result<Option<Value>> {
         let base = self.base.take();

@@ -89,6 +89,15 @@ impl Stored {
         let contents = compress::decompress(self.codec, &self.bytes);
         contents.map(Bytes::from).map_err(|e| damaged(&self.pointer, e.0))
     }
+
+    /// Puts the value itself behind what `out` holds.
+    pub fn append_to(&self, out: &mut Vec<u8>) -> Result<()> {
+        if self.codec == Codec::Raw {
+            out.extend_from_slice(&self.bytes);
+            return Ok(());
+        }
+        compress::decompress_onto(self.codec, &self.bytes, out).map_err(|e| damaged(&self.pointer, e.0))
+    }
 }
 
 fn damaged(pointer: &Pointer, what: &str) -> Error {

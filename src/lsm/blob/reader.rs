@@ -52,6 +52,16 @@ impl BlobReader {
         }
     }
 
+    /// As [`BlobReader::load`], which bypasses the cache, behind what `out` holds.
+    pub fn load_onto(&self, tail: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        let pointer = pointer_in(tail)?;
+        match self.cache.peek(BlockKey { file: pointer.file, offset: pointer.offset }) {
+            Some(contents) => out.extend_from_slice(&contents),
+            None => self.stored(&pointer)?.append_to(out)?,
+        }
+        Ok(())
+    }
+
     /// As [`BlobReader::load`], for a job that reads everything once.
     pub fn load_uncached(&self, tail: &[u8]) -> Result<Bytes> {
         self.stored(&pointer_in(tail)?)?.contents()

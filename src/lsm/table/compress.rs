@@ -102,25 +102,32 @@ thread_local! {
 
 /// The contents of a compressed block whose checksum was right.
 pub(crate) fn decompress(codec: Codec, stored: &[u8]) -> Result<Vec<u8>, Malformed> {
+    let mut contents = Vec::new();
+    decompress_onto(codec, stored, &mut contents)?;
+    Ok(contents)
+}
+
+/// As [`decompress`], behind what `out` holds. If that fails it holds no more than before.
+pub(crate) fn decompress_onto(codec: Codec, stored: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
     const BAD: Malformed = Malformed("a block does not decompress");
     let (len, body) = stored.split_first_chunk::<LEN_LEN>().ok_or(BAD)?;
     let len = u32::from_le_bytes(*len) as usize;
     if len > COMPRESS_MAX_LEN {
         return Err(Malformed("a compressed block is longer than any"));
     }
-    let contents = match codec {
-        Codec::Raw => return Err(BAD),
-        Codec::Lz4 => lz4::block::decompress(body, Some(len as i32)).map_err(|_| BAD)?,
-        Codec::Zstd => {
-            let mut contents = Vec::with_capacity(len);
-            UNZSTD.with_borrow_mut(|zstd| zstd.decompress_to_buffer(body, &mut contents)).map_err(|_| BAD)?;
-            contents
-        }
+    let start = out.len();
+    out.resize(start + len, 0);
+    let contents = &mut out[start..];
+    let done = match codec {
+        Codec::Raw => None,
+        Codec::Lz4 => lz4::block::decompress_to_buffer(body, Some(len as i32), contents).ok(),
+        Codec::Zstd => UNZSTD.with_borrow_mut(|zstd| zstd.decompress_to_buffer(body, contents)).ok(),
     };
-    if contents.len() != len {
-        return Err(BAD);
+    if done == Some(len) {
+        return Ok(());
     }
-    Ok(contents)
+    out.truncate(start);
+    Err(BAD)
 }
 
 #[cfg(test)]
@@ -142,6 +149,12 @@ mod tests {
             _ => {
                 assert!(stored.len() <= contents.len() - contents.len() / 8);
                 assert_eq!(decompress(codec, stored).unwrap(), contents);
+                let mut behind = b"before".to_vec();
+                decompress_onto(codec, stored, &mut behind).unwrap();
+                assert_eq!(behind, [b"before", contents].concat());
+                behind.truncate(6);
+                assert!(decompress_onto(codec, &stored[..stored.len() - 1], &mut behind).is_err());
+                assert_eq!(behind, b"before");
             }
         }
         codec

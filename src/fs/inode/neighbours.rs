@@ -5,8 +5,8 @@
 //! in their lowest bits alone have consecutive places; where such a block stands is as random as with any other
 //! hash, so that nobody can make them collide.
 
-use hashbrown::DefaultHashBuilder;
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Numbers in a block.
 pub const BLOCK: u64 = 16;
@@ -15,21 +15,29 @@ pub const BLOCK: u64 = 16;
 const TAG_SHIFT: u32 = 57;
 
 /// Makes the hashes of one table.
-#[derive(Debug, Clone, Default)]
-pub struct Neighbours(DefaultHashBuilder);
+#[derive(Debug, Clone)]
+pub struct Neighbours {
+    seed: u64,
+}
 
 /// The hash of one number.
 #[derive(Debug)]
 pub struct NumberHasher {
-    random: DefaultHashBuilder,
+    seed: u64,
     number: u64,
+}
+
+impl Default for Neighbours {
+    fn default() -> Neighbours {
+        Neighbours { seed: RandomState::new().hash_one(BLOCK) }
+    }
 }
 
 impl BuildHasher for Neighbours {
     type Hasher = NumberHasher;
 
     fn build_hasher(&self) -> NumberHasher {
-        NumberHasher { random: self.0.clone(), number: 0 }
+        NumberHasher { seed: self.seed, number: 0 }
     }
 }
 
@@ -44,7 +52,7 @@ impl Hasher for NumberHasher {
 
     fn finish(&self) -> u64 {
         let (block, within) = (self.number / BLOCK, self.number % BLOCK);
-        let place = self.random.hash_one(block).wrapping_mul(BLOCK) + within;
+        let place = xxh3_64_with_seed(&block.to_le_bytes(), self.seed).wrapping_mul(BLOCK) + within;
         place ^ within << TAG_SHIFT
     }
 }

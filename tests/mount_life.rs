@@ -3,6 +3,8 @@
 mod common;
 
 use common::{Mount, Place, lsmfs, run, sh, wait_until};
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
 use std::fs;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -49,6 +51,29 @@ fn read_only_is_read_only() {
     assert_eq!(fs::read_to_string(place.dir().join("a")).unwrap(), "one");
     let refused = fs::write(place.dir().join("b"), "two").unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+}
+
+#[test]
+fn extended_attributes_can_be_left_out_and_come_back() {
+    let place = Place::new();
+    let file = place.dir().join("a");
+    let note = || {
+        let mut value = [0; 16];
+        rustix::fs::getxattr(&file, "user.note", &mut value).map(|len| value[..len].to_vec())
+    };
+    let set = |value: &[u8]| rustix::fs::setxattr(&file, "user.note", value, XattrFlags::empty());
+    place.mount(&[]).ok();
+    fs::write(&file, "one").unwrap();
+    set(b"kept").unwrap();
+    place.umount().ok();
+    place.mount(&["-o", "noxattr"]).ok();
+    assert_eq!(note(), Err(Errno::OPNOTSUPP));
+    assert_eq!(set(b"other"), Err(Errno::OPNOTSUPP));
+    fs::write(&file, "two").unwrap();
+    place.umount().ok();
+    place.mount(&[]).ok();
+    assert_eq!(note().unwrap(), b"kept");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "two");
 }
 
 #[test]

@@ -69,6 +69,9 @@ Mount options:
   linger=MICROSECONDS             look out for the next request so long before sleeping, while
                                   they come that fast, and keep processors from sleeping while one
                                   program makes many small requests (default 100); 0 is never
+  noxattr                         no extended attributes, and no access control lists: the kernel,
+                                  which remembers none, then asks for none, as it does for every new
+                                  file that is written or given an owner. Those that are there stay
   volume=NAME, all                the volume, as --volume; all volumes, as --all
   compaction=leveled|tiered|none  how tables are merged, as --compaction
   auto, noauto, user, users, nofail, _netdev, x-..., comment=...

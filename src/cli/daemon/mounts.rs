@@ -270,6 +270,7 @@ fn serve_options(options: &MountOptions) -> ServeOptions {
         threads: options.threads.unwrap_or(defaults.threads),
         timeout: options.request_timeout.unwrap_or(defaults.timeout),
         linger: options.linger.unwrap_or(defaults.linger),
+        xattrs: options.xattrs,
         ..defaults
     }
 }

@@ -23,6 +23,8 @@ pub struct MountOptions {
     pub request_timeout: Option<Duration>,
     /// How long a thread looks out for the next request; `None` leaves it to the daemon.
     pub linger: Option<Duration>,
+    /// Extended attributes and access control lists are served.
+    pub xattrs: bool,
     /// The volume, or a snapshot; `None` leaves it to the daemon.
     pub volume: Option<String>,
     /// Show all volumes.
@@ -96,6 +98,7 @@ impl MountOptions {
             threads: None,
             request_timeout: None,
             linger: None,
+            xattrs: true,
             volume: None,
             all: false,
             compaction: None,
@@ -168,6 +171,8 @@ impl MountOptions {
             None if word == "all" => self.show(None),
             Some(("comment", _)) => (),
             None if word == "allow_other" => self.allow_other = true,
+            None if word == "xattr" => self.xattrs = true,
+            None if word == "noxattr" => self.xattrs = false,
             // What `mount(8)` documents that these imply.
             None if matches!(word, "user" | "users") => self.flags |= TAME,
             Some(("user", _)) => self.flags |= TAME,
@@ -236,6 +241,12 @@ mod tests {
         assert_eq!(of("relatime,strictatime"), AccessTimes::Strict);
         assert_eq!(of("strictatime,noatime"), AccessTimes::Kept);
         assert_eq!(of("strictatime,ro"), AccessTimes::Kept);
+    }
+
+    #[test]
+    fn extended_attributes_can_be_left_out() {
+        assert!(parse("rw").unwrap().xattrs && parse("noxattr,xattr").unwrap().xattrs);
+        assert!(!parse("noxattr").unwrap().xattrs);
     }
 
     #[test]

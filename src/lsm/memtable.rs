@@ -272,6 +272,11 @@ impl Memtable {
     pub(crate) fn iter(self: &Arc<Self>) -> MemtableIter {
         MemtableIter::new(self.clone())
     }
+
+    /// A cursor over what a reader at `seq` needs of the records.
+    pub(crate) fn iter_for(self: &Arc<Self>, seq: SeqNo) -> MemtableIter {
+        MemtableIter::for_reader(self.clone(), seq)
+    }
 }
 
 #[cfg(test)]
@@ -399,6 +404,51 @@ mod tests {
             assert_eq!(stands(&iter), before, "before {key} {seq}");
         }
         assert_eq!(table.len(), 9);
+    }
+
+    #[test]
+    fn a_reader_is_shown_what_makes_his_values() {
+        let table = Arc::new(Memtable::new());
+        let writes: [fn(&mut Batch); 8] = [
+            |batch| batch.put(b"a", b""),
+            |batch| batch.put(b"b", b""),
+            |batch| batch.put(b"a", b""),
+            |batch| batch.patch(b"b", 1, &[(0, b"x")]),
+            |batch| batch.put(b"c", b""),
+            |batch| batch.delete(b"a"),
+            |batch| batch.patch(b"b", 1, &[(0, b"y")]),
+            |batch| batch.delete_range(b"b", b"bb"),
+        ];
+        for (seq, write) in (1..).zip(writes) {
+            let mut batch = Batch::new();
+            write(&mut batch);
+            table.insert_all(seq, batch);
+        }
+        let shown = |seq, from: &str| {
+            let (mut iter, mut shown) = (table.iter_for(seq), Vec::new());
+            iter.seek(KeyRef::bound(from.as_bytes(), MAX_SEQ)).unwrap();
+            while iter.valid() {
+                shown.push(iter.key().seq);
+                iter.next().unwrap();
+            }
+            shown
+        };
+        assert_eq!(shown(MAX_SEQ, ""), [6, 8, 7, 4, 2, 5]);
+        assert_eq!(shown(7, ""), [6, 7, 4, 2, 5]);
+        assert_eq!(shown(5, ""), [3, 4, 2, 5]);
+        assert_eq!(shown(4, ""), [3, 4, 2], "c was not there yet");
+        assert_eq!(shown(5, "b"), [4, 2, 5]);
+        assert_eq!(shown(1, ""), [1]);
+        assert!(shown(0, "").is_empty());
+        let mut iter = table.iter_for(4);
+        iter.seek_to_last().unwrap();
+        for seq in [2, 4, 1, 3] {
+            assert_eq!(iter.key().seq, seq);
+            iter.prev().unwrap();
+        }
+        assert!(!iter.valid());
+        iter.seek_before(KeyRef::bound(b"b", MAX_SEQ)).unwrap();
+        assert_eq!(iter.key().seq, 1);
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Scan {
         from: Bound<&[u8]>,
         to: Bound<&[u8]>,
     ) -> Result<Scan> {
-        let sources = tree.sources(shared, from, to)?;
+        let sources = tree.sources(shared, seq, from, to)?;
         Ok(Scan {
             blobs: shared.blobs.clone(),
             active: sources.active,

@@ -42,7 +42,7 @@ impl ScanBack {
         from: Bound<&[u8]>,
         to: Bound<&[u8]>,
     ) -> Result<ScanBack> {
-        let sources = tree.sources(shared, from, to)?;
+        let sources = tree.sources(shared, seq, from, to)?;
         Ok(ScanBack {
             merge: MergeIter::new(sources.cursors),
             covers: sources.covers,

@@ -132,10 +132,16 @@ fn is_empty_range(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
 }
 
 impl Tree {
-    /// Every memtable and table that may hold a key between the bounds. Nothing else is touched:
+    /// Every memtable and table that may hold a key between the bounds, for a reader at `seq`. Nothing else is touched:
     /// memtables are asked, tables are judged by the key range that the manifest gives; only those
     /// with range tombstones are opened already.
-    pub fn sources(&self, shared: &Shared, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Sources> {
+    pub fn sources(
+        &self,
+        shared: &Shared,
+        seq: SeqNo,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+    ) -> Result<Sources> {
         let mut sources = Sources::default();
         if is_empty_range(from, to) {
             return Ok(sources);
@@ -148,7 +154,7 @@ impl Tree {
             if memtable.has_ranges() {
                 sources.covers.ranges.push((sources.cursors.len(), Ranges::Memtable(memtable.clone())));
             }
-            sources.cursors.push(Source::Memtable(memtable.iter()));
+            sources.cursors.push(Source::Memtable(memtable.iter_for(seq)));
         }
         sources.active = sources.cursors.len();
         for (n, level) in self.levels.iter().enumerate() {

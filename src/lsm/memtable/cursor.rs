@@ -4,7 +4,7 @@ use super::Memtable;
 use super::node::{Node, Version};
 use crate::lsm::Result;
 use crate::lsm::iter::InternalIterator;
-use crate::lsm::key::KeyRef;
+use crate::lsm::key::{KeyRef, Kind, SeqNo};
 use bytes::Bytes;
 use crossbeam_skiplist::SkipSet;
 use crossbeam_skiplist::set::Entry;
@@ -13,11 +13,19 @@ use std::sync::Arc;
 
 /// A cursor over a memtable's records. Records inserted while it lives may or may not be seen; by
 /// their sequence numbers they are invisible to whoever reads through it.
+///
+/// A *reader's* cursor shows him only what he needs: no version that is newer than he sees, and, on its way
+/// forward, none below the one that gives him the value. So a key that is written to all the time, such as a
+/// directory's, is one step.
 #[derive(Debug)]
 pub(crate) struct MemtableIter {
     /// Borrows from `table`. Declared first: dropped first.
     position: Option<Position<'static>>,
     table: Arc<Memtable>,
+    /// Versions are shown whose trailers are not above this one.
+    newest: u64,
+    /// Does it show all of them?
+    all: bool,
 }
 
 /// A node, and one of its versions.
@@ -40,31 +48,43 @@ impl<'a> Position<'a> {
         Ok(Position { entry, version })
     }
 
-    fn newest(entry: Entry<'a, Node>) -> Option<Position<'a>> {
-        Position::on(entry, |node| node.at_most(u64::MAX)).ok()
+    /// On the node's newest version whose trailer is not above `bound`, or else on the next node's that is not above
+    /// `newest`.
+    fn from(entry: Entry<'a, Node>, bound: Option<u64>, newest: u64) -> Option<Position<'a>> {
+        let mut found = Position::on(entry, |node| node.at_most(bound?));
+        while let Err(entry) = found {
+            found = Position::on(entry.next()?, |node| node.at_most(newest));
+        }
+        found.ok()
     }
 
-    fn oldest(entry: Entry<'a, Node>) -> Option<Position<'a>> {
-        Position::on(entry, |node| node.at_least(0)).ok()
-    }
-
-    /// On the node's newest version whose trailer is not above `bound`, or else on the next node.
-    fn from(entry: Entry<'a, Node>, bound: Option<u64>) -> Option<Position<'a>> {
-        let found = Position::on(entry, |node| node.at_most(bound?));
-        found.or_else(|entry| Position::newest(entry.next().ok_or(())?).ok_or(())).ok()
-    }
-
-    /// On the node's oldest version whose trailer is above `bound`, or else on the previous node.
-    fn before(entry: Entry<'a, Node>, bound: u64) -> Option<Position<'a>> {
-        let found = Position::on(entry, |node| node.at_least(bound.checked_add(1)?));
-        found.or_else(|entry| Position::oldest(entry.prev().ok_or(())?).ok_or(())).ok()
+    /// On the node's oldest version whose trailer is from `bound` to `newest`, or else on the previous node's.
+    fn before(entry: Entry<'a, Node>, bound: Option<u64>, newest: u64) -> Option<Position<'a>> {
+        let visible = |version: &Version<'_>| version.trailer <= newest;
+        let mut found = Position::on(entry, |node| node.at_least(bound?).filter(visible));
+        while let Err(entry) = found {
+            found = Position::on(entry.prev()?, |node| node.at_least(0).filter(visible));
+        }
+        found.ok()
     }
 }
 
 impl MemtableIter {
     /// Not positioned yet.
     pub fn new(table: Arc<Memtable>) -> MemtableIter {
-        MemtableIter { position: None, table }
+        MemtableIter { position: None, table, newest: u64::MAX, all: true }
+    }
+
+    /// For a reader at `seq`; not positioned yet.
+    pub fn for_reader(table: Arc<Memtable>, seq: SeqNo) -> MemtableIter {
+        MemtableIter { position: None, table, newest: KeyRef::bound(&[], seq).trailer(), all: false }
+    }
+
+    /// Below which trailer the versions go on that are to be shown, after this one.
+    fn below(&self, version: &Version<'_>) -> Option<u64> {
+        // A patch lies over an older version; what a range tombstone means is for who knows all of them.
+        let goes_on = self.all || matches!(version.kind(), Kind::Patch | Kind::RangeTombstone);
+        version.trailer.checked_sub(1).filter(|_| goes_on)
     }
 
     fn stand_on<'a>(&'a mut self, find: impl FnOnce(&'a SkipSet<Node>) -> Option<Position<'a>>) {
@@ -101,46 +121,46 @@ impl InternalIterator for MemtableIter {
     }
 
     fn seek(&mut self, target: KeyRef<'_>) -> Result<()> {
+        let newest = self.newest;
         self.stand_on(|nodes| {
             let entry = nodes.lower_bound(Bound::Included(target.user))?;
-            match entry.key() == target.user {
-                true => Position::from(entry, Some(target.trailer())),
-                false => Position::newest(entry),
-            }
+            let bound = if entry.key() == target.user { target.trailer().min(newest) } else { newest };
+            Position::from(entry, Some(bound), newest)
         });
         Ok(())
     }
 
     fn seek_before(&mut self, target: KeyRef<'_>) -> Result<()> {
+        let newest = self.newest;
         self.stand_on(|nodes| {
             let entry = nodes.upper_bound(Bound::Included(target.user))?;
-            match entry.key() == target.user {
-                true => Position::before(entry, target.trailer()),
-                false => Position::oldest(entry),
-            }
+            let bound = if entry.key() == target.user { target.trailer().checked_add(1) } else { Some(0) };
+            Position::before(entry, bound, newest)
         });
         Ok(())
     }
 
     fn seek_to_first(&mut self) -> Result<()> {
-        self.stand_on(|nodes| Position::newest(nodes.front()?));
+        let newest = self.newest;
+        self.stand_on(|nodes| Position::from(nodes.front()?, Some(newest), newest));
         Ok(())
     }
 
     fn seek_to_last(&mut self) -> Result<()> {
-        self.stand_on(|nodes| Position::oldest(nodes.back()?));
+        let newest = self.newest;
+        self.stand_on(|nodes| Position::before(nodes.back()?, Some(0), newest));
         Ok(())
     }
 
     fn next(&mut self) -> Result<()> {
         let Position { entry, version } = self.position.take().expect("the cursor is valid");
-        self.position = Position::from(entry, version.trailer.checked_sub(1));
+        self.position = Position::from(entry, self.below(&version), self.newest);
         Ok(())
     }
 
     fn prev(&mut self) -> Result<()> {
         let Position { entry, version } = self.position.take().expect("the cursor is valid");
-        self.position = Position::before(entry, version.trailer);
+        self.position = Position::before(entry, version.trailer.checked_add(1), self.newest);
         Ok(())
     }
 }

@@ -3,7 +3,8 @@
 
 mod engine_common;
 
-use engine_common::{Contents, Rng, assert_no_leaks, contents_of, crash_seeds, cut_power, files, kill};
+use engine_common::cuts::{self, Workload, check, tiny};
+use engine_common::{Contents, Rng, assert_no_leaks, contents_of, crash_seeds, files};
 use lsmfs::disk::sim::SimDisk;
 use lsmfs::lsm::{Batch, Differences, Error, Options, Quota, Store, Tally, Volume};
 use std::collections::BTreeMap;
@@ -25,25 +26,6 @@ struct Model {
 }
 
 type Models = BTreeMap<String, Model>;
-
-fn options() -> Options {
-    Options {
-        memtable_size: 3000,
-        memtable_stall_size: 12_000,
-        num_memtable_limit: 2,
-        log_segment_size: 2000,
-        block_size: 300,
-        l0_compaction_trigger: 2,
-        table_size: 1500,
-        level_base_size: 3000,
-        blob_min: 100,
-        blob_file_size: 4000,
-        memtable_budget: 12_000,
-        log_limit: 6000,
-        background: false,
-        ..Options::default()
-    }
-}
 
 fn tally_of(contents: &Contents) -> Tally {
     Tally { files: contents.len() as i64, bytes: contents.values().map(|value| value.len() as i64).sum() }
@@ -68,22 +50,28 @@ fn models(store: &Store) -> Models {
 /// Volumes where each operation of the disk is one to crash at.
 const FEW: usize = 8;
 
-/// What a workload did: the state after each step, and the last that was synced.
-struct History {
-    states: Vec<Models>,
-    synced: usize,
-}
+type History = cuts::History<Models>;
 
-impl History {
-    fn new() -> History {
-        History { states: vec![[("main".to_string(), Model::default())].into()], synced: 0 }
+/// Volumes that come and go.
+struct Volumes;
+
+impl Workload for Volumes {
+    type State = Models;
+
+    fn options() -> Options {
+        Options { blob_min: 100, blob_file_size: 4000, memtable_budget: 12_000, log_limit: 6000, ..tiny() }
     }
 
-    /// A step is about to be taken: it may survive a crash unanswered.
-    fn push(&mut self, change: impl FnOnce(&mut Models)) {
-        let mut next = self.states.last().unwrap().clone();
-        change(&mut next);
-        self.states.push(next);
+    fn start() -> Models {
+        [("main".to_string(), Model::default())].into()
+    }
+
+    fn run(disk: &Arc<SimDisk>, seed: u64, history: &mut History) -> Result<(), Error> {
+        work(disk, seed, 90, FEW, history)
+    }
+
+    fn state(store: &Store) -> Models {
+        models(store)
     }
 }
 
@@ -96,19 +84,17 @@ fn work(
     history: &mut History,
 ) -> Result<(), Error> {
     let mut rng = Rng(seed);
-    let store = Store::open(disk.clone(), options())?;
+    let store = Store::open(disk.clone(), Volumes::options())?;
     for step in 0..steps {
-        let names: Vec<String> = history.states.last().unwrap().keys().cloned().collect();
+        let names: Vec<String> = history.last().keys().cloned().collect();
         let name = names[rng.below(names.len() as u64) as usize].clone();
         let volume = store.volume(&name)?;
-        let snapshots: Vec<String> =
-            history.states.last().unwrap()[&name].snapshots.keys().cloned().collect();
+        let snapshots: Vec<String> = history.last()[&name].snapshots.keys().cloned().collect();
         let new = format!("v{seed}-{step}");
         match rng.below(30) {
             0 => {
-                let now = history.states.len() - 1;
                 store.sync()?;
-                history.synced = now;
+                history.note_sync();
             }
             1 | 2 => while store.step()? {},
             3 => store.flush()?,
@@ -207,11 +193,11 @@ fn work(
     }
     // A cut may have been in what is tried again later, and told nobody.
     if !disk.is_crashed() {
-        assert_eq!(models(&store), *history.states.last().unwrap(), "seed {seed}");
+        assert_eq!(models(&store), *history.last(), "seed {seed}");
         check_differences(&store, &format!("seed {seed}"));
     }
     store.close()?;
-    history.synced = history.states.len() - 1;
+    history.note_sync();
     Ok(())
 }
 
@@ -241,25 +227,15 @@ fn check_differences(store: &Store, context: &str) {
     }
 }
 
-/// Opens what a crash left and holds it against the history.
-fn check(disk: &Arc<SimDisk>, history: &History, context: &str) -> Store {
-    let store = Store::open(disk.clone(), options()).unwrap_or_else(|e| panic!("{context}: open: {e}"));
-    let found = models(&store);
-    let at = history.states.iter().rposition(|state| *state == found);
-    let Some(at) = at else { panic!("{context}: not a prefix of the history: {:?}", found.keys()) };
-    assert!(at >= history.synced, "{context}: {at} of the history is left, {} was synced", history.synced);
-    store
-}
-
 #[test]
 fn volumes_behave_as_their_model_through_restarts() {
     for seed in 0..20 {
         let disk = Arc::new(SimDisk::new(seed));
-        let mut history = History::new();
+        let mut history = History::new(Volumes::start());
         for round in 0..3 {
             work(&disk, seed * 10 + round, 150, FEW, &mut history).unwrap();
             let context = format!("seed {seed}, round {round}");
-            let store = check(&disk, &history, &context);
+            let (store, _) = check::<Volumes>(&disk, &history, &context);
             assert_no_leaks(&disk, &store, &context);
         }
     }
@@ -271,61 +247,24 @@ fn many_volumes_behave_as_their_model_under_a_tiny_budget() {
     let mut packs = 0;
     for seed in 100..102 {
         let disk = Arc::new(SimDisk::new(seed));
-        let mut history = History::new();
+        let mut history = History::new(Volumes::start());
         for round in 0..3 {
             work(&disk, seed * 10 + round, 500, 60, &mut history).unwrap();
             let context = format!("seed {seed}, round {round}");
             packs += files(&disk, ".pack").len();
-            let store = check(&disk, &history, &context);
+            let (store, _) = check::<Volumes>(&disk, &history, &context);
             assert_no_leaks(&disk, &store, &context);
         }
     }
     assert!(packs > 0);
 }
 
-/// A power cut at the nth operation of the disk, for every n of the workload, and again while the
-/// store recovers from the first.
 #[test]
 fn a_power_cut_at_any_operation_leaves_a_prefix_of_history() {
-    let (seeds, mut points) = (crash_seeds(3), 0);
-    for seed in seeds.clone() {
-        let disk = Arc::new(SimDisk::new(seed));
-        work(&disk, seed, 90, FEW, &mut History::new()).unwrap();
-        for at in 1..=disk.ops().changes() {
-            let context = format!("seed {seed}, operation {at}");
-            let disk = Arc::new(SimDisk::new(seed));
-            disk.crash_at_op(at);
-            let mut history = History::new();
-            let _ = work(&disk, seed, 90, FEW, &mut history);
-            let disk = cut_power(&disk);
-            disk.crash_at_op(1 + at % 11);
-            drop(Store::open(disk.clone(), options()));
-            let disk = cut_power(&disk);
-            let store = check(&disk, &history, &context);
-            assert_no_leaks(&disk, &store, &context);
-            drop(store);
-            drop(check(&disk, &history, &format!("{context}, reopened")));
-            points += 2;
-        }
-    }
-    println!("{points} power cuts, half of them in recoveries; seeds {seeds:?}");
+    cuts::cut_everywhere::<Volumes>(crash_seeds(3));
 }
 
-/// A process that dies (and a system that lives) keeps everything that was answered.
 #[test]
 fn a_kill_at_any_operation_keeps_what_was_answered() {
-    for seed in [7, 8] {
-        let disk = Arc::new(SimDisk::new(seed));
-        work(&disk, seed, 90, FEW, &mut History::new()).unwrap();
-        for at in 1..=disk.ops().changes() {
-            let context = format!("seed {seed}, operation {at}");
-            let disk = Arc::new(SimDisk::new(seed));
-            disk.crash_at_op(at);
-            let mut history = History::new();
-            let died = work(&disk, seed, 90, FEW, &mut history).is_err();
-            // The step that was under way may be there or not; all before it must be.
-            history.synced = history.states.len() - 1 - usize::from(died && history.states.len() > 1);
-            drop(check(&kill(&disk), &history, &context));
-        }
-    }
+    cuts::kill_everywhere::<Volumes>(7..9);
 }

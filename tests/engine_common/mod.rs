@@ -1,6 +1,7 @@
 //! What the tests of the engine share: a store on a simulated disk, without background threads.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod cuts;
 pub mod disk;
 
 use lsmfs::disk::Disk;

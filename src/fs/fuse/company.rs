@@ -95,37 +95,42 @@ impl Sort {
 mod tests {
     use super::*;
 
+    #[derive(Default)]
+    struct Told {
+        company: Company,
+        seen: Seen,
+    }
+
+    impl Told {
+        /// The company after these requests and so many ticks.
+        fn after(&mut self, requests: &[(u32, usize)], ticks: u32) -> &Company {
+            requests.iter().for_each(|(caller, len)| self.company.note(*caller, *len));
+            (0..ticks).for_each(|_| self.company.tick(&mut self.seen));
+            &self.company
+        }
+    }
+
     #[test]
     fn a_stream_is_in_company_while_another_caller_makes_small_requests() {
-        let (company, mut seen) = (Company::default(), Seen::default());
-        let mut mixed_after = |requests: &[(u32, usize)], ticks: u32| {
-            requests.iter().for_each(|(caller, len)| company.note(*caller, *len));
-            (0..ticks).for_each(|_| company.tick(&mut seen));
-            company.is_mixed()
-        };
+        let mut told = Told::default();
         let (large, small) = (LARGE, LARGE - 1);
-        assert!(!mixed_after(&[(1, small), (2, small)], 1), "small ones alone");
-        assert!(!mixed_after(&[(1, large), (1, small), (1, large)], 1), "one caller of both sorts");
-        assert!(!mixed_after(&[(NOBODY, small), (NOBODY, large)], 1), "callers that nobody knows");
-        assert!(mixed_after(&[(2, small)], 1));
-        assert!(mixed_after(&[(1, large)], TICKS - 1));
-        assert!(!mixed_after(&[(1, large)], 1), "the other one has gone");
-        assert!(mixed_after(&[(2, small)], 1));
-        assert!(!mixed_after(&[(2, small)], TICKS), "the stream has ended");
+        assert!(!told.after(&[(1, small), (2, small)], 1).is_mixed(), "small ones alone");
+        assert!(!told.after(&[(1, large), (1, small), (1, large)], 1).is_mixed(), "one caller of both sorts");
+        assert!(!told.after(&[(NOBODY, small), (NOBODY, large)], 1).is_mixed(), "callers that nobody knows");
+        assert!(told.after(&[(2, small)], 1).is_mixed());
+        assert!(told.after(&[(1, large)], TICKS - 1).is_mixed());
+        assert!(!told.after(&[(1, large)], 1).is_mixed(), "the other one has gone");
+        assert!(told.after(&[(2, small)], 1).is_mixed());
+        assert!(!told.after(&[(2, small)], TICKS).is_mixed(), "the stream has ended");
     }
 
     #[test]
     fn a_stream_is_heavy_while_heavy_requests_come() {
-        let (company, mut seen) = (Company::default(), Seen::default());
-        let mut heavy_after = |requests: &[(u32, usize)], ticks: u32| {
-            requests.iter().for_each(|(caller, len)| company.note(*caller, *len));
-            (0..ticks).for_each(|_| company.tick(&mut seen));
-            company.is_heavy()
-        };
-        assert!(!heavy_after(&[(1, HEAVY - 1), (2, 0)], 1));
-        assert!(heavy_after(&[(1, HEAVY)], 1));
-        assert!(heavy_after(&[(1, LARGE), (2, 0)], TICKS - 1));
-        assert!(!heavy_after(&[(1, LARGE), (2, 0)], 1), "only large ones now");
-        assert!(company.is_mixed());
+        let mut told = Told::default();
+        assert!(!told.after(&[(1, HEAVY - 1), (2, 0)], 1).is_heavy());
+        assert!(told.after(&[(1, HEAVY)], 1).is_heavy());
+        assert!(told.after(&[(1, LARGE), (2, 0)], TICKS - 1).is_heavy());
+        assert!(!told.after(&[(1, LARGE), (2, 0)], 1).is_heavy(), "only large ones now");
+        assert!(told.company.is_mixed());
     }
 }

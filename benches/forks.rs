@@ -335,7 +335,7 @@ fn load(store: &Store, contents: &Contents, keys: u64, during: impl FnOnce() -> 
         flushed: after.1 - before.1,
         compacted: after.2 - before.2,
         flushes: after.3 - before.3,
-        l0: store.stats().volumes.iter().find(|v| v.name == "main").map_or(0, |v| v.levels[0].len()),
+        l0: store.stats().volumes.iter().find(|v| v.usage.name == "main").map_or(0, |v| v.levels[0].len()),
     })
 }
 

@@ -201,7 +201,7 @@ fn flood(store: &Store, count: usize) -> Result<bool> {
     println!("the flood: {:.0} writes/s", flood? as f64 / LITTLE_TIME.as_secs_f64());
     print_stalls(store, "the flood");
     let stalls = store.stats().volumes;
-    let held_up = stalls.iter().filter(|v| v.name != "flooded");
+    let held_up = stalls.iter().filter(|v| v.usage.name != "flooded");
     let held_up: u64 =
         held_up.map(|v| v.stalls.memtables.count + v.stalls.budget.count + v.stalls.l0.count).sum();
     println!("the flood: {held_up} stalls of others");

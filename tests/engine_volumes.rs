@@ -122,7 +122,7 @@ fn an_idle_fork_starts_no_compaction() {
     assert_eq!(store.stats().compactions.jobs.total(), 1, "main's own");
     let shape = |name: &str| {
         let stats = store.stats();
-        let volume = stats.volumes.iter().find(|v| v.name == name).unwrap();
+        let volume = stats.volumes.iter().find(|v| v.usage.name == name).unwrap();
         volume.levels.iter().map(|level| level.len()).collect::<Vec<_>>()
     };
     assert_eq!(shape("fork")[0], trigger - 1);
@@ -230,7 +230,7 @@ fn the_figures_tell_what_is_shared() {
     try_put(&fork, b"own", &[1; 100]).unwrap();
     store.flush().unwrap();
     let stats = store.stats();
-    let of = |name: &str| stats.volumes.iter().find(|v| v.name == name).unwrap();
+    let of = |name: &str| &stats.volumes.iter().find(|v| v.usage.name == name).unwrap().usage;
     let shared = of("main").bytes;
     assert!(shared > 0);
     assert_eq!((of("main").own_bytes, of("s").own_bytes, of("s").bytes), (0, 0, shared));
@@ -240,7 +240,8 @@ fn the_figures_tell_what_is_shared() {
     store.delete_volume("main").unwrap();
     let stats = store.stats();
     assert_eq!(stats.volumes.len(), 1, "its snapshot went with it");
-    assert_eq!(stats.volumes[0].own_bytes, stats.volumes[0].bytes);
+    let usage = &stats.volumes[0].usage;
+    assert_eq!(usage.own_bytes, usage.bytes);
 }
 
 #[test]

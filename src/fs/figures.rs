@@ -1,7 +1,9 @@
 //! A store's figures, rendered: as text for people, as JSON for programs.
 
 use crate::fs::readable_key;
-use crate::lsm::stats::{CompactingStats, Latency, Reason, StallCause, StoreStats, TableStats, VolumeStats};
+use crate::lsm::stats::{
+    CompactingStats, Latency, Reason, StallCause, StoreStats, TableStats, VolumeStats, VolumeUsage,
+};
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -145,11 +147,11 @@ pub fn structure(stats: &StoreStats) -> String {
 }
 
 fn describe_volume(text: &mut String, volume: &VolumeStats) {
-    line(text, 0, &format!("volume {}", volume.name.escape_debug()));
+    line(text, 0, &format!("volume {}", volume.usage.name.escape_debug()));
     let frozen: usize = volume.immutable_bytes.iter().sum();
     let (memtable, frozen) = (size(volume.memtable_bytes as u64), size(frozen as u64));
     line(text, 1, &format!("memtable {memtable}, {} frozen {frozen}", volume.immutable_bytes.len()));
-    line(text, 1, &holdings(volume));
+    line(text, 1, &holdings(&volume.usage));
     volume.compacting.iter().for_each(|job| line(text, 1, &describe_job(job)));
     for (level, tables) in volume.levels.iter().enumerate() {
         let bytes = tables.iter().map(|table| table.bytes).sum();
@@ -158,19 +160,19 @@ fn describe_volume(text: &mut String, volume: &VolumeStats) {
     }
 }
 
-fn holdings(volume: &VolumeStats) -> String {
+fn holdings(usage: &VolumeUsage) -> String {
     let number = |number: Option<u64>| number.map_or("-".to_string(), |number| number.to_string());
     let bytes = |number: Option<u64>| number.map_or("-".to_string(), size);
-    let limit = match (volume.quota_files, volume.quota_bytes) {
+    let limit = match (usage.quota_files, usage.quota_bytes) {
         (None, None) => "no quota".to_string(),
         (files, quota) => format!("quota {} files, {}", number(files), bytes(quota)),
     };
     format!(
         "holds {} files, {}; {limit}; on the disk {} of its own, {} shared",
-        number(volume.files),
-        bytes(volume.logical_bytes),
-        size(volume.own_bytes),
-        size(volume.shared_bytes)
+        number(usage.files),
+        bytes(usage.logical_bytes),
+        size(usage.own_bytes),
+        size(usage.shared_bytes)
     )
 }
 

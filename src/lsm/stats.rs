@@ -269,24 +269,9 @@ pub struct LogSegmentStats {
     pub bytes: u64,
 }
 
-/// What a volume holds. The members are those of [`VolumeStats`].
+/// What a volume holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[allow(missing_docs, reason = "they are described there")]
 pub struct VolumeUsage {
-    pub name: String,
-    pub snapshot_of: Option<String>,
-    pub files: Option<u64>,
-    pub logical_bytes: Option<u64>,
-    pub quota_files: Option<u64>,
-    pub quota_bytes: Option<u64>,
-    pub bytes: u64,
-    pub own_bytes: u64,
-    pub shared_bytes: u64,
-}
-
-/// A volume's shape.
-#[derive(Debug, Clone, Serialize)]
-pub struct VolumeStats {
     /// Its name.
     pub name: String,
     /// The volume that it is a snapshot of, if it is one.
@@ -307,6 +292,14 @@ pub struct VolumeStats {
     pub own_bytes: u64,
     /// The others.
     pub shared_bytes: u64,
+}
+
+/// A volume's shape. In JSON what it holds stands among the other members.
+#[derive(Debug, Clone, Serialize)]
+pub struct VolumeStats {
+    /// What it holds.
+    #[serde(flatten)]
+    pub usage: VolumeUsage,
     /// Bytes in the mutable memtable.
     pub memtable_bytes: usize,
     /// Bytes in each immutable memtable, newest first.

@@ -248,15 +248,7 @@ impl Volume {
         let tables =
             |level: &[Arc<LiveTable>]| level.iter().map(|table| TableStats::from(&***table)).collect();
         VolumeStats {
-            name: usage.name,
-            snapshot_of: usage.snapshot_of,
-            files: usage.files,
-            logical_bytes: usage.logical_bytes,
-            quota_files: usage.quota_files,
-            quota_bytes: usage.quota_bytes,
-            bytes: usage.bytes,
-            own_bytes: usage.own_bytes,
-            shared_bytes: usage.shared_bytes,
+            usage,
             memtable_bytes: tree.memtable.size(),
             immutable_bytes: tree.immutable.iter().map(|memtable| memtable.size()).collect(),
             stalls: StallStats {

@@ -4,20 +4,16 @@ mod fs_common;
 
 use fs_common::audit::{audit, tree};
 use fs_common::gate::{Gate, PATIENCE, wait_until};
-use fs_common::{Fixture, USER, contents, file, names, number};
+use fs_common::{Fixture, USER, contents, file, names, number, path, read, stepped};
 use lsmfs::disk::sim::{Op, SimDisk};
 use lsmfs::fs::batch::{BatchError, Expect, MAX_BYTES, Operation};
 use lsmfs::fs::errno::errno;
-use lsmfs::fs::tree::{Tree, TreePath};
-use lsmfs::fs::{Caller, FileSystem, FsOptions, ROOT, engine_options};
-use lsmfs::lsm::{Options, Store};
+use lsmfs::fs::tree::Tree;
+use lsmfs::fs::{FileSystem, FsOptions, ROOT};
+use lsmfs::lsm::Options;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread;
-
-fn path(text: &str) -> TreePath {
-    TreePath::parse(text.as_bytes()).unwrap()
-}
 
 fn put(at: &str, contents: impl Into<Vec<u8>>) -> Operation {
     Operation::Put { path: path(at), contents: contents.into().into() }
@@ -66,16 +62,6 @@ fn small_and_large(operations: &[Operation]) -> [Vec<Operation>; 2] {
 fn failed(done: Result<Vec<Option<u64>>, BatchError>) -> (Option<usize>, i32) {
     let failed = done.unwrap_err();
     (failed.operation, errno(&failed.error))
-}
-
-fn read(f: &Fixture, at: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    let read = Tree::new(&f.fs).read(&path(at), |piece| {
-        out.extend_from_slice(piece);
-        Ok::<(), lsmfs::fs::Error>(())
-    });
-    read.unwrap();
-    out
 }
 
 #[test]
@@ -260,7 +246,7 @@ fn nobody_sees_a_part_of_a_batch_and_open_files_live_on() {
 #[test]
 fn others_write_while_a_large_batch_is_run_and_it_is_run_anew_if_that_concerns_it() {
     // What is written after the reopening stays in memory, where no gate is.
-    let mut f = Fixture::with(Options { cache_size: 0, background: false, ..engine_options() });
+    let mut f = Fixture::with(Options { cache_size: 0, ..stepped() });
     let cold = vec![0xA5; 200_000];
     f.fs.apply_all(&[put("cold", cold.clone())]).unwrap();
     f.reopen();
@@ -304,15 +290,6 @@ fn a_batch_has_bounds_and_a_snapshot_takes_none() {
     assert_eq!(failed(old.apply_all(&[mkdir("a")])), (None, libc::EROFS));
 }
 
-/// Opens what is on a disk, if it can be opened.
-fn open(sim: &Arc<SimDisk>) -> Option<Fixture> {
-    let options = Options { background: false, ..engine_options() };
-    let store = Arc::new(Store::open(sim.clone(), options.clone()).ok()?);
-    let fs_options = FsOptions { owner: Caller::new(0, 0), ..FsOptions::default() };
-    let fs = Arc::new(FileSystem::open(store.clone(), "main", fs_options).ok()?);
-    Some(Fixture { sim: sim.clone(), store, fs, options })
-}
-
 /// A power cut at the nth operation of the disk, for every n of a batch: all of it is there or nothing.
 #[test]
 fn a_power_cut_leaves_all_of_a_batch_or_nothing() {
@@ -327,7 +304,7 @@ fn a_power_cut_leaves_all_of_a_batch_or_nothing() {
         f.store.sync().map_err(drop)
     };
     let prepare = |seed| {
-        let f = open(&Arc::new(SimDisk::new(seed))).unwrap();
+        let f = Fixture::on(SimDisk::new(seed), stepped());
         f.fs.apply_all(&[put("dir/large", vec![1; 150_000]), put("doomed/x", vec![2; 150_000])]).unwrap();
         f.store.sync().unwrap();
         f
@@ -345,7 +322,7 @@ fn a_power_cut_leaves_all_of_a_batch_or_nothing() {
             let f = prepare(seed);
             f.sim.crash_at_op(f.sim.ops().changes() + at);
             let done = apply(&f);
-            let f = open(&Arc::new(f.sim.crash())).unwrap();
+            let f = Fixture::on(f.sim.crash(), stepped());
             let found = tree(&f);
             assert!(found == before || found == after, "operation {at}: {:?}", found.keys());
             assert!(done.is_err() || found == after, "operation {at}: it was synced");

@@ -4,12 +4,12 @@
 mod fs_common;
 
 use fs_common::audit::audit;
-use fs_common::{Fixture, USER, contents, number, size};
-use lsmfs::fs::{Cause, ROOT, engine_options};
+use fs_common::{Fixture, USER, contents, number, size, stepped};
+use lsmfs::fs::{Cause, ROOT};
 use lsmfs::lsm::{Options, Store};
 use std::collections::BTreeMap;
 
-/// Small everything, the engine's background work done by hand.
+/// Small everything.
 fn options() -> Options {
     Options {
         memtable_size: 64 << 10,
@@ -19,8 +19,7 @@ fn options() -> Options {
         blob_file_size: 256 << 10,
         level_base_size: 1 << 20,
         table_size: 256 << 10,
-        background: false,
-        ..engine_options()
+        ..stepped()
     }
 }
 
@@ -148,7 +147,7 @@ fn removing_frees_room_and_writing_resumes() {
 /// comes back by merges only.
 #[test]
 fn removing_small_files_frees_a_small_disk_whatever_the_settings() {
-    let mut full = Full::with(Options { background: false, ..engine_options() }, 12 << 20);
+    let mut full = Full::with(stepped(), 12 << 20);
     let len = 3000;
     full.fill(0, len);
     let count = full.files.len();

@@ -2,11 +2,9 @@
 
 mod fs_common;
 
-use fs_common::archives::{
-    Archive, audit_all, export, import, listed, member, path, read, rich, stat, stat_ino,
-};
+use fs_common::archives::{Archive, audit_all, export, import, listed, member, rich, stat, stat_ino};
 use fs_common::audit::{audit, tree};
-use fs_common::{Fixture, USER, contents, file, names};
+use fs_common::{Fixture, USER, contents, file, names, path, read};
 use lsmfs::fs::archive::{Member, MemberKind, Reader};
 use lsmfs::fs::errno::errno;
 use lsmfs::fs::import::ImportOptions;

@@ -3,9 +3,9 @@
 
 mod fs_common;
 
-use fs_common::archives::{Archive, audit_all, import, member, open, rich, small};
+use fs_common::archives::{Archive, audit_all, import, member, rich, small};
 use fs_common::audit::{audit, tree};
-use fs_common::{Fixture, file};
+use fs_common::{Fixture, file, stepped};
 use lsmfs::disk::sim::SimDisk;
 use lsmfs::fs::archive::{Member, MemberKind};
 use lsmfs::fs::errno::errno;
@@ -14,7 +14,6 @@ use lsmfs::fs::tree::{Tree, TreePath};
 use lsmfs::fs::{FileSystem, FsOptions, Timestamp};
 use lsmfs::lsm::{Quota, Tally};
 use proptest::prelude::*;
-use std::sync::Arc;
 
 #[test]
 fn archives_that_make_no_sense_change_nothing() {
@@ -93,7 +92,7 @@ fn a_power_cut_leaves_all_of_an_import_or_nothing() {
         f.store.sync().map_err(drop)
     };
     let prepare = |seed| {
-        let f = open(&Arc::new(SimDisk::new(seed))).unwrap();
+        let f = Fixture::on(SimDisk::new(seed), stepped());
         file(&f.fs, "before", &[1; 50_000]);
         f.store.sync().unwrap();
         f
@@ -110,8 +109,8 @@ fn a_power_cut_leaves_all_of_an_import_or_nothing() {
             let f = prepare(at);
             f.sim.crash_at_op(f.sim.ops().changes() + at);
             let done = run(&f);
-            let sim = Arc::new(if keeps { f.sim.crash_keep_all() } else { f.sim.crash() });
-            let f = open(&sim).unwrap();
+            let sim = if keeps { f.sim.crash_keep_all() } else { f.sim.crash() };
+            let f = Fixture::on(sim, stepped());
             let found = tree(&f);
             assert!(found == before || found == after, "operation {at}: {:?}", found.keys());
             assert!(done.is_err() || found == after, "operation {at}: it was synced");

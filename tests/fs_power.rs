@@ -4,11 +4,10 @@
 
 mod fs_common;
 
-use fs_common::Fixture;
 use fs_common::audit::audit;
 use fs_common::mounted::Mounted;
+use fs_common::{Fixture, stepped};
 use lsmfs::disk::sim::SimDisk;
-use lsmfs::fs::engine_options;
 use lsmfs::fs::fuse::ServeOptions;
 use lsmfs::lsm::Options;
 use std::collections::BTreeMap;
@@ -31,7 +30,7 @@ impl Rng {
 
 fn options() -> Options {
     // The log is synced when somebody asks for it only.
-    Options { memtable_size: 32 << 10, background: false, ..engine_options() }
+    Options { memtable_size: 32 << 10, ..stepped() }
 }
 
 /// A mount, and what it may hold after a power cut: the states since the last sync.

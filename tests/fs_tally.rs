@@ -3,12 +3,10 @@
 
 mod fs_common;
 
-use fs_common::{Fixture, USER, file, number, size};
+use fs_common::{Fixture, USER, file, number, size, stepped};
 use lsmfs::disk::sim::SimDisk;
 use lsmfs::fs::tally::recount;
-use lsmfs::fs::{
-    Allocate, Attr, Caller, FileSystem, FsOptions, Host, ROOT, RenameMode, Result, XattrMode, engine_options,
-};
+use lsmfs::fs::{Allocate, Attr, Caller, FileSystem, FsOptions, Host, ROOT, RenameMode, Result, XattrMode};
 use lsmfs::lsm::{Options, Quota, Store, Tally, Volume};
 use std::sync::Arc;
 
@@ -199,8 +197,7 @@ fn check_tallies(store: &Store, context: &str) -> usize {
 
 #[test]
 fn a_crash_anywhere_leaves_a_tally_that_is_the_sum_over_the_records() {
-    let options =
-        Options { memtable_size: 2000, log_segment_size: 8000, background: false, ..engine_options() };
+    let options = Options { memtable_size: 2000, log_segment_size: 8000, ..stepped() };
     let disk = Arc::new(SimDisk::new(3));
     work(&disk, &options).unwrap();
     let (changes, mut most) = (disk.ops().changes(), 0);

@@ -2,15 +2,11 @@
 
 mod fs_common;
 
-use fs_common::Fixture;
+use fs_common::{Fixture, path};
 use lsmfs::fs::tree::{Tree, TreePath};
 use lsmfs::fs::{Caller, Cause, Error, FileKind, ROOT, SetAttr};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-
-fn path(text: &str) -> TreePath {
-    TreePath::parse(text.as_bytes()).unwrap()
-}
 
 /// An error of a caller's own; the file system is to have none.
 #[derive(Debug)]

@@ -1,18 +1,11 @@
 //! Archives that tests make, and their imports and exports.
 
-use super::{Fixture, USER};
-use lsmfs::disk::sim::SimDisk;
+use super::{Fixture, USER, path};
 use lsmfs::fs::archive::{ArchiveError, Member, MemberKind, Reader, Writer, acl_text};
 use lsmfs::fs::import::{ImportOptions, Imported};
-use lsmfs::fs::tree::{Tree, TreePath};
-use lsmfs::fs::{Attr, Caller, FileSystem, FsOptions, ROOT, Result, Timestamp, engine_options};
-use lsmfs::lsm::{Options, Store};
+use lsmfs::fs::tree::Tree;
+use lsmfs::fs::{Attr, ROOT, Result, Timestamp};
 use std::collections::BTreeMap;
-use std::sync::Arc;
-
-pub fn path(text: &str) -> TreePath {
-    TreePath::parse(text.as_bytes()).unwrap()
-}
 
 pub fn member(path: impl AsRef<[u8]>, kind: MemberKind) -> Member {
     Member {
@@ -78,16 +71,6 @@ pub fn stat(f: &Fixture, at: &str) -> Attr {
     Tree::new(&f.fs).stat(&path(at)).unwrap()
 }
 
-pub fn read(f: &Fixture, at: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    let read = Tree::new(&f.fs).read(&path(at), |piece| {
-        out.extend_from_slice(piece);
-        Ok::<(), lsmfs::fs::Error>(())
-    });
-    read.unwrap();
-    out
-}
-
 /// Everything that an archive says, by path; what does not depend on who wrote it.
 pub fn listed(archive: &[u8]) -> BTreeMap<Vec<u8>, (Member, Vec<u8>)> {
     let mut reader = Reader::new(archive);
@@ -128,15 +111,6 @@ pub fn stat_ino(f: &Fixture, at: &str) -> u64 {
         dir = f.fs.lookup(dir, name.as_bytes()).unwrap().unwrap().ino;
     }
     dir
-}
-
-/// Opens what is on a disk, if it can be opened.
-pub fn open(sim: &Arc<SimDisk>) -> Option<Fixture> {
-    let options = Options { background: false, ..engine_options() };
-    let store = Arc::new(Store::open(sim.clone(), options.clone()).ok()?);
-    let fs_options = FsOptions { owner: Caller::new(0, 0), ..FsOptions::default() };
-    let fs = Arc::new(FileSystem::open(store.clone(), "main", fs_options).ok()?);
-    Some(Fixture { sim: sim.clone(), store, fs, options })
 }
 
 pub fn small() -> Vec<u8> {

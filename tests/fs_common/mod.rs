@@ -11,6 +11,7 @@ pub mod mounted;
 use lsmfs::disk::Disk;
 use lsmfs::disk::sim::SimDisk;
 use lsmfs::fs::errno::errno;
+use lsmfs::fs::tree::{Tree, TreePath};
 use lsmfs::fs::{Attr, Caller, DirHandle, FileSystem, FsOptions, Ino, ROOT, Result, SetAttr, engine_options};
 use lsmfs::lsm::{Options, Store};
 use std::sync::Arc;
@@ -92,6 +93,11 @@ pub fn stalls_soon() -> Options {
     Options { memtable_size: 16 << 10, memtable_stall_size: 64 << 10, ..engine_options() }
 }
 
+/// An engine whose background work is done by hand.
+pub fn stepped() -> Options {
+    Options { background: false, ..engine_options() }
+}
+
 fn open(sim: &Arc<SimDisk>, options: &Options) -> (Arc<Store>, Arc<FileSystem>) {
     let disk: Arc<dyn Disk> = sim.clone();
     let store = Arc::new(Store::open(disk, options.clone()).unwrap());
@@ -108,6 +114,21 @@ pub fn number<T: std::fmt::Debug>(result: Result<T>) -> i32 {
 /// A new size.
 pub fn size(size: u64) -> SetAttr {
     SetAttr { size: Some(size), ..SetAttr::default() }
+}
+
+pub fn path(text: &str) -> TreePath {
+    TreePath::parse(text.as_bytes()).unwrap()
+}
+
+/// All of the file at a path.
+pub fn read(f: &Fixture, at: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let read = Tree::new(&f.fs).read(&path(at), |piece| {
+        out.extend_from_slice(piece);
+        Ok::<(), lsmfs::fs::Error>(())
+    });
+    read.unwrap();
+    out
 }
 
 /// A new file in the root, with contents.

@@ -60,7 +60,9 @@ pub struct Place {
 impl Place {
     /// Starts a target in the new directory `base`, on the processors that this thread may use.
     pub fn start(target: Target, base: PathBuf, threads: usize) -> Result<Place> {
-        fs::create_dir_all(base.join("files"))?;
+        // Not in what a target left behind that did not end.
+        fs::create_dir(&base).map_err(|e| format!("{}: {e}", base.display()))?;
+        fs::create_dir(base.join("files"))?;
         let mut place = Place { target, base, floor: None };
         match target {
             Target::Lsmfs | Target::Peer(_) => place.mount()?,

@@ -71,7 +71,8 @@ Mount options:
                                   program makes many small requests (default 100); 0 is never
   noxattr                         no extended attributes, and no access control lists: the kernel,
                                   which remembers none, then asks for none, as it does for every new
-                                  file that is written or given an owner. Those that are there stay
+                                  file that is written or given an owner. Those that are there stay,
+                                  but modes alone decide, whatever a list denies
   volume=NAME, all                the volume, as --volume; all volumes, as --all
   compaction=leveled|tiered|none  how tables are merged, as --compaction
   auto, noauto, user, users, nofail, _netdev, x-..., comment=...

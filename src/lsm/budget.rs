@@ -51,8 +51,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// What a write takes in a memtable beside its bytes, about.
-const WRITE_OVERHEAD: usize = 80;
 /// How much more than another's of its size the memtable of a volume counts that has been idle the longest.
 const IDLE_WEIGHT: f64 = 4.0;
 /// Writers are slowed from this part of the budget on.
@@ -105,8 +103,7 @@ impl Budget {
 
 impl Shared {
     /// Counts what a batch adds to the memtables; wakes the flushes when they hold too much.
-    pub(crate) fn note_memtable_bytes(&self, bytes: usize, count: usize) {
-        let bytes = bytes + count * WRITE_OVERHEAD;
+    pub(crate) fn note_memtable_bytes(&self, bytes: usize) {
         let before = self.budget.used.fetch_add(bytes, Relaxed);
         let high = self.high_water();
         // Once for each part that it is over: a flush that is under way need not be told again.

@@ -30,7 +30,7 @@ impl Volume {
 
     /// Puts the tail of a key's value, if there is one, behind what `out` holds, for a reader that will hardly ask
     /// for the key again soon: a value from a blob file is not put into the cache, where it would displace what
-    /// others ask for, nor copied.
+    /// others ask for, and a compressed one is decompressed where it is wanted.
     pub fn read_tail_once(&self, key: &[u8], out: &mut Vec<u8>) -> Result<()> {
         self.note_read(key);
         let (tree, seq) = self.open_read_point()?;

@@ -326,7 +326,7 @@ impl<'a> Replay<'a> {
         let memtable = self.streams.memtable(writes.volume);
         memtable.note(first, last);
         let inserted = memtable.insert_batch(first, record.payload.to_vec(), 0);
-        memtable.count(inserted.map_err(|()| damaged("a batch is malformed"))?);
+        memtable.count(inserted.map_err(|()| damaged("a batch is malformed"))?.tally);
         for pointer in &pointers {
             let blob =
                 self.blobs.live.get(pointer.file).ok_or_else(|| damaged("it points to no blob file"))?;

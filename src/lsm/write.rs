@@ -141,7 +141,7 @@ impl Commits {
     }
 
     /// Commits one record of `count` writes to `volume`, which changes its tally; returns its last sequence
-    /// number. `refer` tells the memtable what the record points to, once it is in the log.
+    /// number and the bytes that it takes in the memtable. `refer` tells the memtable what the record points to, once it is in the log.
     pub fn commit(
         &self,
         log: &Log,
@@ -150,7 +150,7 @@ impl Commits {
         count: usize,
         tally: Tally,
         refer: impl FnOnce(&Memtable),
-    ) -> Result<SeqNo> {
+    ) -> Result<(SeqNo, usize)> {
         let mut memtable = None;
         let (place, role) = self.take_place(RecordKind::Batch, count, |first_seq, last_seq| {
             if volume.is_deleted() {
@@ -166,13 +166,13 @@ impl Commits {
         let memtable = memtable.expect("a place was taken in it");
         let inserted = self.append(log, role).map(|record| {
             refer(&memtable);
-            insert(&memtable, place.first_seq, record);
+            insert(&memtable, place.first_seq, record)
         });
         if inserted.is_err() {
             memtable.count(-tally);
         }
         self.publish(place.ticket, place.last_seq);
-        inserted.map(|()| place.last_seq)
+        inserted.map(|size| (place.last_seq, size))
     }
 
     /// Commits one record of edits, which takes one sequence number. `step` is given that number under the
@@ -367,10 +367,10 @@ impl Publication {
     }
 }
 
-/// Step 4.
-fn insert(memtable: &Memtable, first_seq: SeqNo, record: Vec<u8>) {
+/// Step 4. The bytes that the batch takes.
+fn insert(memtable: &Memtable, first_seq: SeqNo, record: Vec<u8>) -> usize {
     let inserted = memtable.insert_batch(first_seq, record, HEADER_LEN);
-    inserted.expect("a batch encodes its own writes");
+    inserted.expect("a batch encodes its own writes").size
 }
 
 impl Volume {
@@ -432,7 +432,6 @@ impl Volume {
         self.admits(tally)?;
         let keys = self.watchers.keys_of(&batch);
         let (batch, blob) = self.separate(batch)?;
-        let logged_len = batch.encoded_len();
         let committed = batch.into_record(self.id()).and_then(|record| {
             shared.commits.commit(&shared.log, self, record, count, tally, |memtable| {
                 memtable.note_deleted(deleted);
@@ -449,10 +448,10 @@ impl Volume {
         {
             self.take_back(appended);
         }
-        let seq = committed?;
+        let (seq, size) = committed?;
         self.watchers.note(seq, keys);
         shared.syncs.note_write(shared.options.sync_interval);
-        shared.note_memtable_bytes(logged_len, count);
+        shared.note_memtable_bytes(size);
         self.try_freeze_if_full();
         shared.metrics.wrote(count, data_len, started);
         Ok(seq)

@@ -77,5 +77,5 @@ is_mounted_or_over() {
 # unmounted DIR: nothing is mounted there any more, whatever it takes. A daemon that died leaves a mount that
 # cannot be asked.
 unmounted() {
-    ! grep -q " $(realpath -m "$1") " /proc/self/mountinfo || umount "$1" || umount -l "$1"
+    ! grep -qF " $(realpath -m "$1" | sed 's/ /\\040/g') " /proc/self/mountinfo || umount "$1" || umount -l "$1"
 }

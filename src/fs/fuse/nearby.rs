@@ -131,6 +131,8 @@ impl Nearby {
             self.count.fetch_add(1, Relaxed);
             match len > SMALL {
                 true => _ = self.large.fetch_add(1, Relaxed),
+                // A streamer's small requests are few, and the place is for the others'.
+                false if self.company.is_heavy() && self.company.streams(caller) => {}
                 false => self.caller.store(caller, Relaxed),
             }
         }
@@ -164,7 +166,8 @@ impl Nearby {
         let (came, came_large) = (count - last.count, large - last.large);
         let caller = self.caller.load(Relaxed);
         let alone = caller == last.caller;
-        let look = !self.follows() || alone && last.number.is_multiple_of(TICKS);
+        let may_move = alone || self.company.is_heavy();
+        let look = !self.follows() || may_move && last.number.is_multiple_of(TICKS);
         (last.caller, last.count, last.large, last.number) = (caller, count, large, last.number + 1);
         let few_small = came < MANY || came_large * LARGE_ONE_IN > came;
         if !self.company.is_heavy() && (self.is_mixed() || few_small) {
@@ -320,6 +323,10 @@ mod tests {
             assert_eq!(beside.count(), before.count() - 1);
             assert!((0..CpuSet::MAX_CPU).all(|n| !(place.is_set(n) && beside.is_set(n))));
         }
+        // Nobody knows where the streamer runs.
+        nearby.note(streamer, 0);
+        (0..TICKS).for_each(|_| nearby.tick(&mut tick));
+        assert!(nearby.follows(), "its small requests are no reason to go there");
     }
 
     #[test]

@@ -14,6 +14,9 @@ thread_local! {
 
 /// An empty buffer with room for at least `capacity` bytes.
 pub(super) fn take(capacity: usize) -> Vec<u8> {
+    if capacity > KEPT_MAX {
+        return Vec::with_capacity(capacity);
+    }
     // A thread that ends has none.
     let mut buffer = SPARE.try_with(Cell::take).unwrap_or_default();
     buffer.reserve_exact(capacity);

@@ -132,8 +132,8 @@ fn is_empty_range(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
 }
 
 impl Tree {
-    /// Every memtable and table that may hold a key between the bounds, for a reader at `seq`. Nothing else is touched:
-    /// memtables are asked, tables are judged by the key range that the manifest gives; only those
+    /// Every memtable and table that may hold a key between the bounds, for a reader at `seq`. Nothing else is
+    /// touched: memtables are asked, tables are judged by the key range that the manifest gives; only those
     /// with range tombstones are opened already.
     pub fn sources(
         &self,

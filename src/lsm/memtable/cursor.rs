@@ -82,8 +82,8 @@ impl MemtableIter {
 
     /// Below which trailer the versions go on that are to be shown, after this one.
     fn below(&self, version: &Version<'_>) -> Option<u64> {
-        // A patch lies over an older version; what a range tombstone means is for who knows all of them.
-        let goes_on = self.all || matches!(version.kind(), Kind::Patch | Kind::RangeTombstone);
+        // A patch lies over an older version.
+        let goes_on = self.all || version.kind() == Kind::Patch;
         version.trailer.checked_sub(1).filter(|_| goes_on)
     }
 

@@ -1,6 +1,10 @@
 //! Where a key's node stands: who reads one key finds it, or that there is none, with one look, instead of a walk
 //! down the skip list, whose every step is a cache miss or two; and so does who writes to a key once more.
 //!
+//! # Invariants
+//! A version is within the index's reach as soon as its writer is done: of several who write to a new key at once,
+//! each takes the key's node in if it is not there yet, whoever has made it.
+//!
 //! # Soundness
 //! The index points to nodes of its memtable's skip list. They neither move nor go before the list does, which
 //! the memtable drops after the index: it removes none.
@@ -71,18 +75,17 @@ impl Index {
         self.find(&part, key).map(write).is_some()
     }
 
-    /// Runs `write` while nobody else writes to the key's node.
-    pub fn alone(&self, key: Key<'_>, write: impl FnOnce()) {
-        let _part = self.part(key).lock();
-        write();
-    }
-
-    /// Takes a key's new node in.
+    /// Runs `write` on a key's node, which the skip list has, while nobody else writes to it. Takes the node in
+    /// before, unless somebody else has.
     ///
     /// # Safety
-    /// The node must stay where it is for as long as the index lives.
-    pub unsafe fn insert(&self, key: Key<'_>, node: &Node) {
-        let slot = Slot { hash: key.hash, node: NonNull::from(node) };
-        self.part(key).lock().insert_unique(key.hash, slot, |slot| slot.hash);
+    /// The node must be the key's only one, and stay where it is for as long as the index lives.
+    pub unsafe fn insert(&self, key: Key<'_>, node: &Node, write: impl FnOnce(&Node)) {
+        let mut part = self.part(key).lock();
+        if self.find(&part, key).is_none() {
+            let slot = Slot { hash: key.hash, node: NonNull::from(node) };
+            part.insert_unique(key.hash, slot, |slot| slot.hash);
+        }
+        write(node);
     }
 }

@@ -221,7 +221,7 @@ impl<'a> Salvage<'a> {
             let Some(memtable) = memtables.last() else { continue };
             memtable.note(first_seq, last);
             match memtable.insert_batch(first_seq, payload.clone(), 0) {
-                Ok(tally) => memtable.count(tally),
+                Ok(inserted) => memtable.count(inserted.tally),
                 Err(()) => {
                     repair.watch.problem(Error::corruption(name, offset, "a batch is malformed").into());
                 }

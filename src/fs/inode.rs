@@ -38,6 +38,12 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 const SHARD_GROUPS: usize = 6;
 const SHARDS: usize = Groups::<Mutex<Map>, SHARD_GROUPS>::LEN;
 
+/// From shard to shard the hand takes so many steps. One at a time it would go from neighbours to neighbours as
+/// listings do, and take away what they come to next.
+const STRIDE: usize = 149;
+// It is a prime: so the hand gets everywhere.
+const _: () = assert!(!SHARDS.is_multiple_of(STRIDE));
+
 /// Where an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Location {
@@ -230,10 +236,10 @@ impl Inodes {
         }
     }
 
-    /// Moves the hand over one shard and returns the inodes there that nobody asked for since it last came
+    /// Moves the hand to the next shard and returns the inodes there that nobody asked for since it last came
     /// by, at most `limit` of them.
     pub fn coldest(&self, limit: usize) -> Vec<Ino> {
-        let hand = self.hand.fetch_add(1, Relaxed) % SHARDS;
+        let hand = self.hand.fetch_add(STRIDE, Relaxed) % SHARDS;
         let mut cold = Vec::new();
         let Some(shard) = self.shards.made(hand as u64) else { return cold };
         for (ino, known) in shard.lock().iter_mut() {

@@ -11,8 +11,9 @@
 //! of them this thread has it forget those that nobody asked for of late ([`Views::coldest`], [`Pruner`]),
 //! unless they are in use. Each look at one shard of the table is followed by what it found. A round ends
 //! when so many were told of that a sixteenth of the room is free again, or after two turns of the hand.
-//! Rounds follow while there are too many and they help; where most of those that a round began with stay
-//! known, they are in use, which raises the mark for the next one.
+//! Rounds follow while there are too many and they help; where most of a sample of those that were told of stay
+//! known, they are in use, which raises the mark for the next one. (Who lists a directory meanwhile makes known
+//! again what was forgotten: it counts as forgotten if it was seen to be.)
 //!
 //! Who lists directories may make inodes known faster than that. A sixteenth past the mark the table is *full*,
 //! and listings make no more of them known ([`Notices::is_full`]).
@@ -38,8 +39,10 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// How long the kernel's answers to a round may take, before what it did not forget counts as in use.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// So many of those that a round began with are looked at.
+/// So many of those that a round tells of are looked at.
 const SAMPLE: usize = 64;
+/// So many of each look at a shard: neighbours are forgotten together, and become known together.
+const SAMPLE_OF_SHARD: usize = 1;
 
 /// News that may wait to be told, before who brings more waits too.
 const NEWS_MAX: usize = 4096;
@@ -88,9 +91,27 @@ struct Queue {
 
 /// What the kernel was asked to forget.
 struct Round {
-    /// Some of the inodes.
-    asked: Vec<Ino>,
+    /// A sample of the inodes, but for those that were seen to be forgotten.
+    left: Vec<Ino>,
+    /// The sample's size.
+    asked: usize,
     answered_by: Instant,
+}
+
+impl Round {
+    fn new(sample: Vec<Ino>) -> Round {
+        Round { asked: sample.len(), left: sample, answered_by: Instant::now() + ANSWER_TIMEOUT }
+    }
+
+    /// Have most been forgotten? Not where there is none.
+    fn has_helped(&mut self, is_known: impl Fn(Ino) -> bool) -> bool {
+        self.left.retain(|ino| is_known(*ino));
+        2 * self.left.len() < self.asked
+    }
+
+    fn is_over(&self) -> bool {
+        self.asked == 0 || Instant::now() >= self.answered_by
+    }
 }
 
 impl Notices {
@@ -161,9 +182,9 @@ impl Notices {
                 queue = self.queue.lock();
                 queue.told += 1;
                 self.told.notify_all();
-            } else if let Some(Round { asked, answered_by }) = &round {
-                let helped = !most_known(fs, asked);
-                if helped || asked.is_empty() || Instant::now() >= *answered_by {
+            } else if let Some(under_way) = &mut round {
+                let helped = under_way.has_helped(|ino| fs.is_referenced(ino));
+                if helped || under_way.is_over() {
                     queue.crowded = self.judge(helped, fs.referenced());
                     round = None;
                 } else {
@@ -171,8 +192,7 @@ impl Notices {
                 }
             } else if std::mem::take(&mut queue.crowded) {
                 drop(queue);
-                let asked = self.make_room(fs, kernel, pruner);
-                round = Some(Round { asked, answered_by: Instant::now() + ANSWER_TIMEOUT });
+                round = Some(Round::new(self.make_room(fs, kernel, pruner)));
                 queue = self.queue.lock();
             } else {
                 self.wake.wait(&mut queue);
@@ -191,7 +211,7 @@ impl Notices {
         left > crowd
     }
 
-    /// Has the kernel forget what nobody used of late. Returns some of what it was asked to forget first.
+    /// Has the kernel forget what nobody used of late. Returns a sample of what it was asked to forget.
     fn make_room(&self, fs: &Views, kernel: &Notifier, pruner: &mut Pruner) -> Vec<Ino> {
         let wanted = self.inodes_max - self.slack();
         let mut excess = fs.referenced().saturating_sub(wanted);
@@ -203,16 +223,10 @@ impl Notices {
             let cold = fs.coldest(excess);
             pruner.forget(fs, kernel, &cold);
             excess -= cold.len();
-            sample.extend(cold.into_iter().take(SAMPLE - sample.len()));
+            sample.extend(cold.into_iter().take(SAMPLE_OF_SHARD.min(SAMPLE - sample.len())));
         }
         sample
     }
-}
-
-/// Are most of these inodes known? Also where there is none.
-fn most_known(fs: &Views, inodes: &[Ino]) -> bool {
-    let known = inodes.iter().filter(|ino| fs.is_referenced(**ino)).count();
-    2 * known >= inodes.len()
 }
 
 impl Queue {
@@ -258,5 +272,21 @@ fn tell(fs: &Views, kernel: &Notifier, notice: &Notice) {
     // The mount may be gone, and what the kernel does not know it need not forget.
     if let Err(e) = told {
         tracing::debug!("the kernel was not told of {notice:?}: {e}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_seen_to_be_forgotten_counts_though_it_is_known_again() {
+        let mut round = Round::new(vec![1, 2, 3, 4]);
+        assert!(!round.has_helped(|_| true));
+        assert!(!round.has_helped(|ino| ino > 2), "half");
+        assert!(!round.has_helped(|_| true) && !round.is_over());
+        assert!(round.has_helped(|ino| ino != 4));
+        let mut none = Round::new(Vec::new());
+        assert!(none.is_over() && !none.has_helped(|_| true));
     }
 }

@@ -121,15 +121,13 @@ impl Memtable {
     /// # Safety
     /// The write must stand in the memtable's arena.
     unsafe fn insert(&self, seq: SeqNo, write: &Write<'_>) -> usize {
-        if write.kind == Kind::RangeTombstone {
-            self.add_range(seq, write);
-        }
+        let of_range = if write.kind == Kind::RangeTombstone { self.add_range(seq, write) } else { 0 };
         let key = Key::new(write.key());
         // SAFETY: the write stands in `arena`, as do the keys of all nodes, which are dropped before it; the index
         // has one writer at a time push to a node.
         let push = |node: &Node| unsafe { node.push(&self.arena, seq, write) };
         if self.index.write(key, push) {
-            return LINK_LEN;
+            return of_range + LINK_LEN;
         }
         // SAFETY: as above.
         let entry = self.nodes.get_or_insert(unsafe { Node::new(seq, write) });
@@ -142,16 +140,17 @@ impl Memtable {
         };
         // SAFETY: the node stays (see `index.rs`), and the list has one for each key.
         unsafe { self.index.insert(key, &entry, push_other) };
-        if made { NODE_LEN } else { LINK_LEN }
+        of_range + if made { NODE_LEN } else { LINK_LEN }
     }
 
-    fn add_range(&self, seq: SeqNo, write: &Write<'_>) {
+    /// Notes a range tombstone. What it takes.
+    fn add_range(&self, seq: SeqNo, write: &Write<'_>) -> usize {
         let (start, end) = (Bytes::copy_from_slice(write.key()), Bytes::copy_from_slice(write.head()));
         let mut ranges = self.ranges.write();
         let before = ranges.size();
         ranges.add(RangeTombstone { start, end, seq });
-        self.size.fetch_add(ranges.size() - before, Relaxed);
         self.has_ranges.store(true, Release);
+        ranges.size() - before
     }
 
     /// Bytes in memory: batches, nodes and what the allocator adds.

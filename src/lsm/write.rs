@@ -141,7 +141,8 @@ impl Commits {
     }
 
     /// Commits one record of `count` writes to `volume`, which changes its tally; returns its last sequence
-    /// number and the bytes that it takes in the memtable. `refer` tells the memtable what the record points to, once it is in the log.
+    /// number and the bytes that it takes in the memtable. `refer` tells the memtable what the record points
+    /// to, once it is in the log.
     pub fn commit(
         &self,
         log: &Log,

@@ -1,8 +1,9 @@
 //! Streams in company: one caller makes large requests, one after another, while others make small ones.
 //!
 //! To handle a large request takes as long as many small ones, which should not wait for it: somebody else reads
-//! meanwhile (`readers.rs`; if there are three threads or more, since the last one handles nothing), and where the large ones are *heavy* on another processor (`nearby.rs`). A stream
-//! alone, small requests alone, and a caller who makes both are served faster without.
+//! meanwhile (`readers.rs`; if there are three threads or more, since the last one handles nothing), and where
+//! the large ones are *heavy* on another processor (`nearby.rs`). A stream alone, small requests alone, and a caller
+//! who makes both are served faster without.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 

@@ -214,6 +214,19 @@ fn threads_that_write_the_same_keys_lose_nothing() {
 }
 
 #[test]
+fn a_batch_says_what_it_takes() {
+    let table = table();
+    let before = table.size();
+    let mut batch = Batch::new();
+    batch.put(b"a", b"again");
+    batch.put(b"new", b"value");
+    batch.delete_range(b"b", b"c");
+    let record = batch.into_record(0).unwrap();
+    let inserted = table.insert_batch(9, record, crate::lsm::log::record::HEADER_LEN).unwrap();
+    assert_eq!(inserted.size, table.size() - before);
+}
+
+#[test]
 fn ranges_are_known() {
     let table = table();
     let (a, c) = (&b"a"[..], &b"c"[..]);

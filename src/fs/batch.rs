@@ -30,7 +30,7 @@
 //! [`MAX_OPERATIONS`] operations, and [`MAX_BYTES`] bytes of all that they write.
 
 use crate::fs::access::{AccessTimes, AtomicAccessTimes};
-use crate::fs::attr::Caller;
+use crate::fs::attr::{Caller, Ino};
 use crate::fs::change::Written;
 use crate::fs::control::Control;
 use crate::fs::error::{Cause, Context, Error, Result, Subject};
@@ -130,6 +130,8 @@ pub struct BatchError {
 pub(super) struct Staging {
     /// Files that have changed their place, in order.
     pub settled: Mutex<Vec<Node>>,
+    /// Files whose records were written.
+    pub written: Mutex<Vec<Ino>>,
 }
 
 /// Of the batch as a whole.
@@ -231,6 +233,7 @@ impl FileSystem {
             volume,
             locks: Locks::default(),
             inodes: Inodes::new(),
+            recent: self.recent.for_another(),
             numbers: self.numbers.clone(),
             written: Written::new(),
             removals: Removals::new(),
@@ -247,6 +250,9 @@ impl FileSystem {
     ) -> Outcome<(Vec<Option<SeqNo>>, Arc<Gathered>)> {
         let last = self.volume.write_admitted(staging.volume.staged_batch())?;
         self.written.take_over(&staging.written, last);
+        let rewritten =
+            staging.staging.iter().flat_map(|staging| std::mem::take(&mut *staging.written.lock()));
+        rewritten.for_each(|ino| self.recent.forget(ino));
         let settled = staging.staging.iter().flat_map(|staging| std::mem::take(&mut *staging.settled.lock()));
         settled.for_each(|node| self.settle(node));
         // The batch's own writes have other numbers now, in the same order.

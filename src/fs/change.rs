@@ -11,6 +11,7 @@ use crate::fs::groups::Groups;
 use crate::fs::inode::{Location, Orphan};
 use crate::fs::keys;
 use crate::fs::node::{Home, Node, Outcome};
+use crate::fs::recent::Known;
 use crate::lsm::{Batch, SeqNo};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,6 +22,8 @@ pub(super) struct Change<'a> {
     pub batch: Batch,
     /// Whose entries or, of files with a record of their own, which inodes are written.
     dirs: Vec<Ino>,
+    /// Records that are written of files with a name.
+    records: Vec<Known>,
     orphan: Option<Orphan>,
 }
 
@@ -39,7 +42,7 @@ impl<'a> Change<'a> {
     }
 
     fn of(fs: &'a FileSystem, batch: Batch) -> Change<'a> {
-        Change { fs, batch, dirs: Vec::new(), orphan: None }
+        Change { fs, batch, dirs: Vec::new(), records: Vec::new(), orphan: None }
     }
 
     /// Adds an entry under a name that is free.
@@ -47,6 +50,7 @@ impl<'a> Change<'a> {
         self.dirs.push(parent);
         self.batch.count(record.tally());
         self.batch.first_put(&keys::entry(parent, name), &record.encode(), inline);
+        self.records.push(Known { record: record.clone(), shared: false });
     }
 
     /// Gives a file a name, in place of what may have it, and writes its record, which moves along if it
@@ -76,11 +80,13 @@ impl<'a> Change<'a> {
                 self.dirs.push(at.parent);
                 let key = keys::entry(at.parent, &at.name);
                 self.batch.put_split(&key, &node.record.encode(), &node.inline);
+                self.records.push(Known { record: node.record.clone(), shared: false });
             }
             Home::Shared => {
                 self.dirs.push(node.ino());
                 let key = keys::inode(node.ino());
                 self.batch.put_split(&key, &node.record.encode(), &node.inline);
+                self.records.push(Known { record: node.record.clone(), shared: true });
             }
             Home::Orphan => {
                 debug_assert!(self.orphan.is_none());
@@ -135,6 +141,10 @@ impl<'a> Change<'a> {
             for dir in self.dirs {
                 self.fs.written.note(dir, seq);
             }
+            if let Some(staging) = &self.fs.staging {
+                staging.written.lock().extend(self.records.iter().map(|known| known.record.ino));
+            }
+            self.records.into_iter().for_each(|known| self.fs.recent.put(known));
         }
         if let Some(orphan) = self.orphan
             && let Some(unknown) = self.fs.inodes.set_orphan(orphan.record.ino, orphan)

@@ -19,6 +19,7 @@ use crate::fs::lock::Locks;
 use crate::fs::news::Seats;
 use crate::fs::node::{Outcome, decode_entry};
 use crate::fs::number::Numbers;
+use crate::fs::recent::Recent;
 use crate::fs::sweep::Removals;
 use crate::lsm::{Options, Quota, Store, Tally, Volume};
 use std::sync::Arc;
@@ -93,6 +94,7 @@ pub struct FileSystem {
     pub(super) volume: Arc<Volume>,
     pub(super) locks: Locks,
     pub(super) inodes: Inodes,
+    pub(super) recent: Recent,
     pub(super) numbers: Arc<Numbers>,
     pub(super) written: Written,
     pub(super) removals: Removals,
@@ -122,15 +124,30 @@ impl FileSystem {
 
     /// As [`FileSystem::open`], on a volume of the store or on a snapshot, which cannot be changed.
     pub fn open_volume(store: Arc<Store>, volume: Arc<Volume>, options: FsOptions) -> Result<FileSystem> {
-        Self::try_open_volume(store, volume, options).context("open", || Subject::FileSystem)
+        Self::open_sharing(store, volume, options, Recent::new())
+    }
+
+    /// As [`FileSystem::open_volume`], with a table that is shared with other file systems.
+    pub(super) fn open_sharing(
+        store: Arc<Store>,
+        volume: Arc<Volume>,
+        options: FsOptions,
+        recent: Recent,
+    ) -> Result<FileSystem> {
+        Self::try_open_volume(store, volume, options, recent).context("open", || Subject::FileSystem)
     }
 
     fn try_open(store: Arc<Store>, volume: &str, options: FsOptions) -> Outcome<FileSystem> {
         let volume = store.volume(volume)?;
-        Self::try_open_volume(store, volume, options)
+        Self::try_open_volume(store, volume, options, Recent::new())
     }
 
-    fn try_open_volume(store: Arc<Store>, volume: Arc<Volume>, options: FsOptions) -> Outcome<FileSystem> {
+    fn try_open_volume(
+        store: Arc<Store>,
+        volume: Arc<Volume>,
+        options: FsOptions,
+        recent: Recent,
+    ) -> Outcome<FileSystem> {
         let options = FsOptions { read_only: options.read_only || volume.is_snapshot(), ..options };
         let fs = FileSystem {
             access_times: AtomicAccessTimes::new(options.access_times),
@@ -141,6 +158,7 @@ impl FileSystem {
             volume,
             locks: Locks::default(),
             inodes: Inodes::new(),
+            recent,
             written: Written::new(),
             removals: Removals::new(),
             staging: None,

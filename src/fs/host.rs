@@ -19,6 +19,7 @@ use crate::fs::attr::Caller;
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::filesystem::{FileSystem, FsOptions, StatFs};
 use crate::fs::news;
+use crate::fs::recent::Recent;
 use crate::fs::views::Views;
 use crate::lsm::manifest::VolumeId;
 use crate::lsm::{self, Store, Volume};
@@ -56,6 +57,8 @@ pub fn volumes_and_snapshots(store: &Store) -> lsm::Result<Vec<(String, Arc<Volu
 pub struct Host {
     store: Arc<Store>,
     options: FsOptions,
+    /// Of which each volume's files have a part.
+    recent: Recent,
     slots: Mutex<HashMap<VolumeId, Arc<Mutex<Slot>>>>,
     /// Volumes and snapshots that are mounted by themselves, and where.
     mounted: Mutex<HashMap<VolumeId, String>>,
@@ -98,7 +101,7 @@ impl Host {
     /// For an open store, whose file systems are opened with `options`.
     pub fn new(store: Arc<Store>, options: FsOptions) -> Arc<Host> {
         let (slots, mounted, mounts) = Default::default();
-        Arc::new(Host { store, options, slots, mounted, mounts })
+        Arc::new(Host { store, options, recent: Recent::new(), slots, mounted, mounts })
     }
 
     /// The engine.
@@ -174,7 +177,10 @@ impl Host {
         let mut open = slot.lock();
         let files = match &open.files {
             Some(files) => Ok(files.clone()),
-            None => FileSystem::open_volume(self.store.clone(), volume, self.options.clone()).map(Arc::new),
+            None => {
+                let (store, recent) = (self.store.clone(), self.recent.for_another());
+                FileSystem::open_sharing(store, volume, self.options.clone(), recent).map(Arc::new)
+            }
         };
         if let Ok(files) = &files {
             open.files = Some(files.clone());

@@ -61,6 +61,7 @@ mod node;
 mod number;
 pub mod pack;
 pub mod readdir;
+mod recent;
 mod reclaim;
 mod remove;
 pub mod rename;

@@ -10,6 +10,7 @@ use crate::fs::entry::{Entry, INLINE_MAX, Record};
 use crate::fs::error::Cause;
 use crate::fs::inode::{Facts, Location, Orphan, Place};
 use crate::fs::keys;
+use crate::fs::recent::Known;
 use crate::lsm::{SeqNo, Tally};
 use bytes::Bytes;
 
@@ -137,11 +138,25 @@ impl FileSystem {
 
     /// A file that somebody looked up.
     pub(super) fn load(&self, ino: Ino) -> Outcome<Node> {
-        match self.inodes.place(ino).ok_or_else(|| control::unknown(ino))? {
-            Place::Entry(at) => same_inode(ino, self.find(at.parent, &at.name)?, Node::ino),
-            Place::Shared => self.load_shared(ino),
-            Place::Orphan(orphan) => Ok(Node::counted(Home::Orphan, orphan.record, orphan.inline)),
+        let place = self.inodes.place(ino).ok_or_else(|| control::unknown(ino))?;
+        if let Place::Orphan(orphan) = place {
+            return Ok(Node::counted(Home::Orphan, orphan.record, orphan.inline));
         }
+        if let Some(Known { record, shared }) = self.recent.get(ino)
+            && record.inline_len == 0
+        {
+            let home = match place {
+                Place::Entry(at) if !shared => Home::Entry(at),
+                _ => Home::Shared,
+            };
+            return Ok(Node::counted(home, record, Bytes::new()));
+        }
+        let node = match place {
+            Place::Entry(at) => same_inode(ino, self.find(at.parent, &at.name)?, Node::ino)?,
+            _ => self.load_shared(ino)?,
+        };
+        self.recent.put(Known { record: node.record.clone(), shared: node.home == Home::Shared });
+        Ok(node)
     }
 
     /// As [`FileSystem::load`], the attributes only.
@@ -149,10 +164,16 @@ impl FileSystem {
         if control::is_control(ino) {
             return self.control.record(ino);
         }
-        match self.inodes.place(ino).ok_or(Cause::Stale)? {
+        let place = self.inodes.place(ino).ok_or(Cause::Stale)?;
+        if let Place::Orphan(orphan) = place {
+            return Ok(orphan.record);
+        }
+        if let Some(known) = self.recent.get(ino) {
+            return Ok(known.record);
+        }
+        match place {
             Place::Entry(at) => same_inode(ino, self.find_record(at.parent, &at.name)?, |r| r.ino),
-            Place::Shared => self.load_shared_record(ino),
-            Place::Orphan(orphan) => Ok(orphan.record),
+            _ => self.load_shared_record(ino),
         }
     }
 

@@ -1,0 +1,143 @@
+//! The records that were used last, by inode: a request that names a file by its number, as most do, finds
+//! it here without a look-up in the engine.
+//!
+//! One table of fixed size serves all file systems of a process, whose files it tells apart by a number that each
+//! file system gets when it is opened. A record has one slot that it can be in, and displaces what is there;
+//! neighbours' slots are neighbours. Slots are made when they are first needed: see [`Groups`].
+//!
+//! # What is here is what the engine has
+//! A file's record is read, written and put here by those who hold its inode lock, and a change puts it here only
+//! when it is committed. A record without a name is not here but in the table of inodes, which is asked first. A batch writes
+//! to the engine by itself, and forgets what it wrote, while it has all locks.
+//!
+//! # Locks
+//! A slot's is a leaf.
+
+use crate::fs::attr::Ino;
+use crate::fs::entry::Record;
+use crate::fs::groups::Groups;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// Slots come in so many groups: 131,072 of them.
+const SLOT_GROUPS: usize = 2048;
+
+type Slots = Groups<Mutex<Option<Held>>, SLOT_GROUPS>;
+
+// All slots together take less than 20 MB.
+const _: () = assert!(Slots::LEN * size_of::<Mutex<Option<Held>>>() < 20_000_000);
+
+/// How far apart the same number's slots are in file systems that were opened one after the other. Odd, so that
+/// it takes as many file systems as there are slots until two coincide.
+const SPREAD: u64 = 40_503;
+
+/// A record and whose it is.
+#[derive(Debug)]
+struct Held {
+    of: u32,
+    known: Known,
+}
+
+/// A file's record, and where it is kept.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub record: Record,
+    /// At its own key, not in its entry.
+    pub shared: bool,
+}
+
+/// The table, of one file system.
+#[derive(Debug)]
+pub(super) struct Recent {
+    of: u32,
+    slots: Arc<Slots>,
+}
+
+impl Recent {
+    /// An empty table.
+    pub fn new() -> Recent {
+        Recent::of_next(Arc::default())
+    }
+
+    /// The same table, of another file system.
+    pub fn for_another(&self) -> Recent {
+        Recent::of_next(self.slots.clone())
+    }
+
+    fn of_next(slots: Arc<Slots>) -> Recent {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        Recent { of: NEXT.fetch_add(1, Relaxed), slots }
+    }
+
+    fn place(&self, ino: Ino) -> u64 {
+        ino.wrapping_add(u64::from(self.of) * SPREAD)
+    }
+
+    /// The record of an inode, if it is here. The caller holds the inode lock, shared at least.
+    pub fn get(&self, ino: Ino) -> Option<Known> {
+        let slot = self.slots.made(self.place(ino))?.lock();
+        let held = slot.as_ref()?;
+        (held.of == self.of && held.known.record.ino == ino).then(|| held.known.clone())
+    }
+
+    /// Notes what the engine has. The caller holds the inode lock; shared is enough for what it read under it.
+    pub fn put(&self, known: Known) {
+        let place = self.place(known.record.ino);
+        *self.slots.get(place).lock() = Some(Held { of: self.of, known });
+    }
+
+    /// The engine may have another record. The caller holds the inode lock exclusively.
+    pub fn forget(&self, ino: Ino) {
+        if let Some(slot) = self.slots.made(self.place(ino)) {
+            let mut slot = slot.lock();
+            if slot.as_ref().is_some_and(|held| held.of == self.of && held.known.record.ino == ino) {
+                *slot = None;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::attr::{Caller, FileKind, Timestamp};
+
+    fn known(ino: Ino, mode: u32) -> Known {
+        let now = Timestamp { secs: 1, nanos: 2 };
+        Known { record: Record::new(FileKind::File, ino, mode, Caller::new(0, 0), now), shared: false }
+    }
+
+    fn mode(recent: &Recent, ino: Ino) -> Option<u32> {
+        recent.get(ino).map(|known| known.record.mode)
+    }
+
+    #[test]
+    fn a_record_is_found_until_it_is_forgotten_or_displaced() {
+        let recent = Recent::new();
+        assert_eq!(mode(&recent, 7), None);
+        recent.put(known(7, 0o600));
+        recent.put(known(8, 0o644));
+        assert_eq!((mode(&recent, 7), mode(&recent, 8)), (Some(0o600), Some(0o644)));
+        recent.put(known(7, 0o640));
+        assert_eq!(mode(&recent, 7), Some(0o640));
+        let same_slot = 8 + Slots::LEN as u64;
+        recent.forget(same_slot);
+        assert_eq!(mode(&recent, 8), Some(0o644), "another's slot is left alone");
+        recent.put(known(same_slot, 0o666));
+        assert_eq!((mode(&recent, 8), mode(&recent, same_slot)), (None, Some(0o666)));
+        recent.forget(7);
+        assert_eq!(mode(&recent, 7), None);
+    }
+
+    #[test]
+    fn file_systems_that_share_the_table_find_their_own() {
+        let one = Recent::new();
+        let others: Vec<Recent> = (0..3).map(|_| one.for_another()).collect();
+        one.put(known(7, 0o600));
+        assert!(others.iter().all(|other| mode(other, 7).is_none()));
+        others.iter().for_each(|other| other.put(known(7, 0o644)));
+        others.iter().for_each(|other| other.forget(7));
+        assert_eq!(mode(&one, 7), Some(0o600));
+    }
+}

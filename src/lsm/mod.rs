@@ -27,6 +27,7 @@ pub mod blob;
 mod budget;
 pub mod cache;
 pub mod check;
+mod commit;
 mod compaction;
 pub mod error;
 mod flush;

@@ -4,11 +4,11 @@
 //! `Snapshots::living` is the innermost lock; it is held to read the visible sequence number and register
 //! it in one step, and by a flush or compaction to learn which versions it must keep.
 
+use crate::lsm::commit::Commits;
 use crate::lsm::iter::scan::Scan;
 use crate::lsm::iter::scan_back::ScanBack;
 use crate::lsm::table::reader::CacheUse;
 use crate::lsm::volume::Volume;
-use crate::lsm::write::Commits;
 use crate::lsm::{Result, SeqNo, Value};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;

@@ -3,7 +3,8 @@
 use super::*;
 use crate::disk::sim::SimDisk;
 use crate::lsm::Store;
-use crate::lsm::log::record::{HEADER_LEN, Header, SegmentHeader};
+use crate::lsm::key::MAX_SEQ;
+use crate::lsm::log::record::{HEADER_LEN, Header, RecordKind, SegmentHeader};
 
 /// Opens a store whose log is one record of two writes, the first with this sequence number.
 fn open_with_record(first_seq: SeqNo) -> Result<Store> {

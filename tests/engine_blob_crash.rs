@@ -27,10 +27,14 @@ fn change(rng: &mut Rng, batch: &mut Batch, next: &mut Contents) {
             batch.delete_range(&key, &end);
             next.retain(|k, _| !(key <= *k && *k < end));
         }
+        2 if rng.below(2) == 0 && next.contains_key(&key) => batch.put_head(&key, b"other"),
         2 => {
             let part = value(rng, 30);
             let len = next.get(&key).map_or(0, Vec::len).max(50);
-            batch.patch(&key, len as u32, &[(20, &part)]);
+            match rng.below(2) {
+                0 => batch.patch(&key, len as u32, &[(20, &part)]),
+                _ => batch.patch_split(&key, b"patched", len as u32, &[(20, &part)]),
+            }
             let tail = next.entry(key).or_default();
             tail.resize(len, 0);
             tail[20..50].copy_from_slice(&part);

@@ -156,10 +156,16 @@ fn keys_are_listed_without_a_blob_under_patches_and_backwards() {
     let disk = sim();
     let (store, volume) = open(&disk, Options { cache_size: 0, ..options() });
     (0..30).for_each(|n| put(&volume, n, n));
-    // Of two keys the patch is alone in the memtable, of one it lies with its value in a table.
-    for n in [3, 4, 5] {
+    // Of most keys the patches are alone in the memtable, of one they lie with their value in a table.
+    for n in [3, 4, 5, 6, 7] {
         let mut batch = Batch::new();
-        batch.patch(&key(n), LEN as u32, &[(10, b"patched")]);
+        match n {
+            6 => batch.put_head(&key(n), b"other"),
+            _ => batch.patch(&key(n), LEN as u32, &[(10, b"patched")]),
+        }
+        if n == 7 {
+            batch.patch_split(&key(n), b"other", LEN as u32, &[(20, b"again")]);
+        }
         volume.write(batch).unwrap();
         if n == 3 {
             store.flush().unwrap();
@@ -170,7 +176,9 @@ fn keys_are_listed_without_a_blob_under_patches_and_backwards() {
     let mut back = volume.scan_back(Bound::Unbounded, Bound::Unbounded).unwrap();
     for n in 0..30 {
         assert!(scan.next().unwrap() && back.next().unwrap());
-        assert_eq!((scan.key(), scan.head()), (&key(n)[..], &b"head"[..]));
+        let head = if [6, 7].contains(&n) { &b"other"[..] } else { b"head" };
+        assert_eq!((scan.key(), scan.head()), (&key(n)[..], head));
+        assert_eq!(volume.get_head(&key(n)).unwrap().unwrap(), head);
         assert_eq!(back.key(), key(29 - n));
     }
     assert!(!scan.next().unwrap() && !back.next().unwrap());
@@ -181,6 +189,15 @@ fn keys_are_listed_without_a_blob_under_patches_and_backwards() {
     assert!(scan.next().unwrap() && back.next().unwrap());
     assert_eq!(scan.tail().unwrap(), want);
     assert_eq!((back.value().unwrap().head, back.value().unwrap().tail), ("head".into(), want.into()));
+    let mut want = value(7, LEN);
+    assert!(scan.next().unwrap() && scan.next().unwrap());
+    assert_eq!(scan.tail().unwrap(), value(6, LEN));
+    assert!(scan.next().unwrap());
+    want[10..17].copy_from_slice(b"patched");
+    want[20..25].copy_from_slice(b"again");
+    assert_eq!((scan.head(), scan.tail().unwrap()), (&b"other"[..], want.clone().into()));
+    let (patched, patches) = volume.get_patched(&key(7)).unwrap().unwrap();
+    assert_eq!((&patched.head[..], patched.tail, patches), (&b"other"[..], want.into(), 2));
 }
 
 #[test]

@@ -9,17 +9,15 @@
 
 mod engine_common;
 
-use engine_common::{Rng, assert_no_leaks, stepped};
+use engine_common::{Contents, Rng, assert_no_leaks, put_or_patch, stepped};
 use lsmfs::disk::sim::{Fault, Op, SimDisk};
 use lsmfs::lsm::options::CompactionMode;
 use lsmfs::lsm::{Batch, Error, Options, Store, Volume};
-use std::collections::BTreeMap;
+
 use std::ops::Bound;
 use std::sync::Arc;
 
 const SESSIONS: usize = 6;
-
-type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
 
 struct History {
     rng: Rng,
@@ -161,14 +159,7 @@ impl History {
                     batch.delete(&key);
                     next.remove(&key);
                 }
-                _ => {
-                    let value = vec![rng.below(256) as u8; rng.below(300) as usize];
-                    match rng.below(3) {
-                        0 => batch.put(&key, &value),
-                        _ => batch.put_split(&key, b"", &value),
-                    }
-                    next.insert(key, value);
-                }
+                _ => put_or_patch(rng, &mut batch, key, &mut next),
             }
         }
         // No two states are equal.

@@ -23,6 +23,7 @@ enum Step {
     Put { key: u8, head: usize, tail: usize },
     Create { key: u8, tail: usize },
     Patch { key: u8, offset: usize, len: usize, cut: usize },
+    PatchSplit { key: u8, head: usize, change: Option<(usize, usize, usize)> },
     Delete { key: u8 },
     Many { from: u8, count: u8, tail: usize },
     Clear { from: u8, count: u8 },
@@ -48,6 +49,8 @@ enum Step {
 enum BatchStep {
     Put { tail: usize },
     Patch { offset: usize, len: usize },
+    PatchSplit { offset: usize, len: usize },
+    PutHead,
     Delete,
     Wipe { len: u8 },
 }
@@ -56,6 +59,8 @@ fn batch_step() -> impl Strategy<Value = BatchStep> {
     prop_oneof![
         4 => (0..60usize).prop_map(|tail| BatchStep::Put { tail }),
         3 => (0..100usize, 0..60usize).prop_map(|(offset, len)| BatchStep::Patch { offset, len }),
+        2 => (0..100usize, 0..60usize).prop_map(|(offset, len)| BatchStep::PatchSplit { offset, len }),
+        2 => Just(BatchStep::PutHead),
         3 => Just(BatchStep::Delete),
         1 => (0..20u8).prop_map(|len| BatchStep::Wipe { len }),
     ]
@@ -68,6 +73,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (any::<u8>(), len()).prop_map(|(key, tail)| Step::Create { key, tail }),
         6 => (0..20u8, 0..300usize, 0..100usize, 0..500usize)
             .prop_map(|(key, offset, len, cut)| Step::Patch { key, offset, len, cut }),
+        6 => (0..20u8, 0..30usize, proptest::option::of((0..300usize, 0..100usize, 0..500usize)))
+            .prop_map(|(key, head, change)| Step::PatchSplit { key, head, change }),
         6 => any::<u8>().prop_map(|key| Step::Delete { key }),
         2 => (any::<u8>(), 1..40u8, 0..50usize).prop_map(|(from, count, tail)| Step::Many { from, count, tail }),
         2 => (any::<u8>(), 1..80u8).prop_map(|(from, count)| Step::Clear { from, count }),
@@ -251,6 +258,18 @@ impl Run {
                 self.write(|batch| batch.patch(&key(k), new_len as u32, &[(offset as u32, &part)]));
                 patch(self.model.entry(key(k)).or_default(), offset, &part, new_len);
             }
+            Step::PatchSplit { key: k, head, change } => {
+                let head = bytes(seed, head);
+                let value = self.model.entry(key(k)).or_default();
+                value.0.clone_from(&head);
+                let Some((offset, len, cut)) = change else {
+                    return self.write(|batch| batch.put_head(&key(k), &head));
+                };
+                let (part, new_len) = (bytes(seed, len), (offset + len).max(cut));
+                patch(value, offset, &part, new_len);
+                let parts = [(offset as u32, &part[..])];
+                self.write(|batch| batch.patch_split(&key(k), &head, new_len as u32, &parts));
+            }
             Step::Batch(ref steps) => self.batch(steps),
             Step::Delete { key: k } => {
                 self.write(|batch| batch.delete(&key(k)));
@@ -330,6 +349,18 @@ impl Run {
                     let part = bytes(seed + i, len);
                     batch.patch(&key, (offset + len) as u32, &[(offset as u32, &part)]);
                     patch(self.model.entry(key).or_default(), offset, &part, offset + len);
+                }
+                BatchStep::PatchSplit { offset, len } => {
+                    let (head, part) = (bytes(seed + i, 4), bytes(seed + i, len));
+                    batch.patch_split(&key, &head, (offset + len) as u32, &[(offset as u32, &part)]);
+                    let value = self.model.entry(key).or_default();
+                    value.0 = head;
+                    patch(value, offset, &part, offset + len);
+                }
+                BatchStep::PutHead => {
+                    let head = bytes(seed + i, 5);
+                    batch.put_head(&key, &head);
+                    self.model.entry(key).or_default().0 = head;
                 }
                 BatchStep::Delete => {
                     batch.delete(&key);

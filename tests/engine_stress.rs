@@ -73,7 +73,7 @@ fn write(volume: &Volume, answered: &Answered, writer: u64, batches: u64) {
         let was_there = answered.0[group as usize].load(SeqCst) > 0;
         for n in 0..KEYS_A_GROUP {
             let key = key(group, n);
-            match rng.below(5) {
+            match rng.below(6) {
                 0 => {
                     batch.delete(&key);
                     batch.first_put(&key, b"", &value);
@@ -83,6 +83,7 @@ fn write(volume: &Volume, answered: &Answered, writer: u64, batches: u64) {
                     batch.put_split(&key, b"", &value);
                 }
                 2 if was_there => batch.patch(&key, 8, &[(0, &value)]),
+                3 if was_there => batch.patch_split(&key, b"", 8, &[(0, &value)]),
                 _ => batch.put_split(&key, b"", &value),
             }
         }

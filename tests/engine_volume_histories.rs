@@ -4,7 +4,7 @@
 mod engine_common;
 
 use engine_common::cuts::{self, Workload, check, tiny};
-use engine_common::{Contents, Rng, assert_no_leaks, contents_of, crash_seeds, files};
+use engine_common::{Contents, Rng, assert_no_leaks, contents_of, crash_seeds, files, put_or_patch};
 use lsmfs::disk::sim::SimDisk;
 use lsmfs::lsm::{Batch, Differences, Error, Options, Quota, Store, Tally, Volume};
 use std::collections::BTreeMap;
@@ -170,17 +170,10 @@ fn work(
                                 contents.retain(|k, _| k[..] < b"key1"[..] || k[..] >= b"key15"[..]);
                             }
                             3 if !contents.contains_key(&key) => {
-                                batch.first_put(&key, b"first", b"");
+                                batch.first_put(&key, b"f", b"irst");
                                 contents.insert(key, b"first".to_vec());
                             }
-                            _ => {
-                                let value = vec![rng.below(256) as u8; rng.below(300) as usize];
-                                match rng.below(2) {
-                                    0 => batch.put(&key, &value),
-                                    _ => batch.put_split(&key, b"", &value),
-                                }
-                                contents.insert(key, value);
-                            }
+                            _ => put_or_patch(&mut rng, &mut batch, key, contents),
                         }
                     }
                     let change = tally_of(contents) - *tally;

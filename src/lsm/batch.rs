@@ -123,6 +123,21 @@ impl Batch {
         self.push(Kind::Patch, key, &head, &bytes);
     }
 
+    /// Gives a key's value another head; its tail stays.
+    pub fn put_head(&mut self, key: &[u8], head: &[u8]) {
+        self.push(Kind::HeadPatch, key, head, &[]);
+    }
+
+    /// Gives a key's value another head and changes bytes of its tail, as [`Batch::patch`] does.
+    pub fn patch_split(&mut self, key: &[u8], head: &[u8], new_len: u32, parts: &[(u32, &[u8])]) {
+        if let Err(e) = value::check_patch(key, new_len, parts) {
+            self.refused.get_or_insert(e);
+        }
+        let mut tail = Vec::with_capacity(16 + parts.iter().map(|(_, bytes)| bytes.len()).sum::<usize>());
+        value::encode_patch_tail(&mut tail, new_len, parts);
+        self.push(Kind::HeadPatch, key, head, &[&tail]);
+    }
+
     /// Deletes a key; deleting what is not there is fine.
     pub fn delete(&mut self, key: &[u8]) {
         self.longest_key = self.longest_key.max(key.len());

@@ -38,6 +38,8 @@ pub enum Kind {
     BlobPointer = 5,
     /// A first-put whose value's tail stands in a blob file.
     FirstBlobPointer = 6,
+    /// The value has this head, and bytes of its tail may change (see [`crate::lsm::value`]).
+    HeadPatch = 7,
 }
 
 impl Kind {
@@ -51,6 +53,7 @@ impl Kind {
             4 => Kind::RangeTombstone,
             5 => Kind::BlobPointer,
             6 => Kind::FirstBlobPointer,
+            7 => Kind::HeadPatch,
             _ => return None,
         })
     }
@@ -58,6 +61,11 @@ impl Kind {
     /// Does the record's tail stand in a blob file?
     pub fn is_blob(self) -> bool {
         matches!(self, Kind::BlobPointer | Kind::FirstBlobPointer)
+    }
+
+    /// Does the record change a value that an older one gives?
+    pub fn is_patch(self) -> bool {
+        matches!(self, Kind::Patch | Kind::HeadPatch)
     }
 
     /// Does the record say that the key was absent before?
@@ -70,7 +78,7 @@ impl Kind {
         match self {
             Kind::Put | Kind::BlobPointer => Some(Kind::BlobPointer),
             Kind::FirstPut | Kind::FirstBlobPointer => Some(Kind::FirstBlobPointer),
-            Kind::Tombstone | Kind::Patch | Kind::RangeTombstone => None,
+            Kind::Tombstone | Kind::Patch | Kind::HeadPatch | Kind::RangeTombstone => None,
         }
     }
 }
@@ -183,7 +191,7 @@ mod tests {
             assert_eq!(KeyRef::decode(&buf), Some(key));
         }
         assert_eq!(KeyRef::decode(b"short"), None);
-        for kind in [Kind::FirstBlobPointer as u8 + 1, 200] {
+        for kind in [Kind::HeadPatch as u8 + 1, 200] {
             assert_eq!(KeyRef::decode(&[0, 0, 0, 0, 0, 0, 0, 0, kind]), None);
         }
     }

@@ -28,6 +28,13 @@ impl Volume {
         tree.get(self.shared(), key, seq, CacheUse::Fill)
     }
 
+    /// The value of a key, and how many patches it is folded from ([`Volume::patch_depth`]).
+    pub fn get_patched(&self, key: &[u8]) -> Result<Option<(Value, usize)>> {
+        self.note_read(key);
+        let (tree, seq) = self.open_read_point()?;
+        tree.get_patched(self.shared(), key, seq, CacheUse::Fill)
+    }
+
     /// Puts the tail of a key's value, if there is one, behind what `out` holds, for a reader that will hardly ask
     /// for the key again soon: a value from a blob file is not put into the cache, where it would displace what
     /// others ask for, and a compressed one is decompressed where it is wanted.
@@ -66,7 +73,7 @@ impl Volume {
     pub fn scan(&self, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Result<Scan> {
         self.note_scan(from, to);
         let (tree, seq) = self.open_read_point()?;
-        Scan::new(self.shared(), &tree, seq, from, to)
+        Scan::new(self.shared_arc(), tree, seq, from, to)
     }
 
     /// As [`Volume::scan`], last key first.
@@ -87,13 +94,25 @@ impl Volume {
 impl Tree {
     /// The value of `key` at `seq`. `blobs` says what becomes of values from blob files.
     pub fn get(&self, shared: &Shared, key: &[u8], seq: SeqNo, blobs: CacheUse) -> Result<Option<Value>> {
+        Ok(self.get_patched(shared, key, seq, blobs)?.map(|(value, _)| value))
+    }
+
+    /// As [`Tree::get`], and how many patches it is folded from.
+    pub fn get_patched(
+        &self,
+        shared: &Shared,
+        key: &[u8],
+        seq: SeqNo,
+        blobs: CacheUse,
+    ) -> Result<Option<(Value, usize)>> {
         let counted = Get::start(&shared.metrics);
         let mut fold = Fold::default();
         let visit = &mut |_, kind, value| fold.push(kind, || shared.blobs.resolve(kind, value, blobs));
         self.versions(shared, &counted, key, seq, Part::Whole, visit)?;
+        let depth = fold.depth();
         let found = fold.finish(key)?;
         counted.answered(found.is_some());
-        Ok(found)
+        Ok(found.map(|value| (value, depth)))
     }
 
     /// Puts the tail of `key`'s value at `seq` behind what `out` holds; values from blob files bypass the cache.
@@ -123,13 +142,13 @@ impl Tree {
         let mut head = None;
         self.versions(shared, &counted, key, seq, Part::Head, &mut |_, kind, value| {
             match kind {
-                // Patches leave the head alone.
+                // It leaves the head alone.
                 Kind::Patch => {
                     patched = true;
                     return Ok(ControlFlow::Continue(()));
                 }
-                Kind::Put | Kind::FirstPut | Kind::BlobPointer | Kind::FirstBlobPointer => {
-                    head = Some(value.head);
+                Kind::Put | Kind::FirstPut | Kind::BlobPointer | Kind::FirstBlobPointer | Kind::HeadPatch => {
+                    head = Some(value.head)
                 }
                 Kind::Tombstone | Kind::RangeTombstone => {}
             }
@@ -145,7 +164,7 @@ impl Tree {
         let counted = Get::start(&shared.metrics);
         let mut depth = 0;
         self.versions(shared, &counted, key, seq, Part::Head, &mut |_, kind, _| {
-            if kind == Kind::Patch {
+            if kind.is_patch() {
                 depth += 1;
                 return Ok(ControlFlow::Continue(()));
             }

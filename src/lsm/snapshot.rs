@@ -89,7 +89,7 @@ impl Snapshot {
         self.volume.note_scan(from, to);
         let tree = self.volume.tree();
         self.volume.check_open()?;
-        Scan::new(self.volume.shared(), &tree, self.seq, from, to)
+        Scan::new(self.volume.shared_arc(), tree, self.seq, from, to)
     }
 
     /// As [`Volume::scan_back`], at the snapshot.

@@ -12,6 +12,15 @@
 //! tail: the parts' bytes
 //! ```
 //!
+//! A **patch with a head** gives the value another head, too. It has all of that one, so whoever reads heads
+//! alone needs nothing older:
+//!
+//! ```text
+//! head: the value's
+//! tail: nothing (the value's stays), or new length (varint)
+//!       | (offset | length, varints, and the bytes) of each part
+//! ```
+//!
 //! Versions of a key are folded newest to oldest: patches gather until the first put (or
 //! tombstone, or the end of history: an empty value), then lie over it, oldest first.
 
@@ -64,17 +73,44 @@ pub(crate) fn encode_patch_head(out: &mut Vec<u8>, new_len: u32, parts: &[(u32, 
     }
 }
 
+/// Encodes the tail of a patch with a head, one that changes the value's tail.
+pub(crate) fn encode_patch_tail(out: &mut Vec<u8>, new_len: u32, parts: &[(u32, &[u8])]) {
+    varint::put(out, u64::from(new_len));
+    for (offset, bytes) in parts {
+        varint::put(out, u64::from(*offset));
+        varint::put_prefixed(out, bytes);
+    }
+}
+
 /// Lays one patch over `tail`; `None` if its record is malformed.
-fn apply_patch(tail: &mut Vec<u8>, head: &[u8], mut bytes: &[u8]) -> Option<()> {
-    let mut head = head;
-    let new_len = varint::take_usize(&mut head).filter(|len| *len <= MAX_PATCHED_LEN)?;
-    tail.resize(new_len, 0);
+fn apply_patch(tail: &mut Vec<u8>, mut head: &[u8], mut bytes: &[u8]) -> Option<()> {
+    resize(tail, &mut head)?;
     for _ in 0..varint::take_usize(&mut head)? {
         let offset = varint::take_usize(&mut head)?;
         let len = varint::take_usize(&mut head)?;
-        let part = varint::take_bytes(&mut bytes, len)?;
-        tail.get_mut(offset..offset.checked_add(len)?)?.copy_from_slice(part);
+        lay(tail, offset, varint::take_bytes(&mut bytes, len)?)?;
     }
+    Some(())
+}
+
+/// As [`apply_patch`], one with a head that changes the tail.
+fn apply_head_patch(tail: &mut Vec<u8>, mut patch: &[u8]) -> Option<()> {
+    resize(tail, &mut patch)?;
+    while !patch.is_empty() {
+        let offset = varint::take_usize(&mut patch)?;
+        lay(tail, offset, varint::take_prefixed(&mut patch)?)?;
+    }
+    Some(())
+}
+
+fn resize(tail: &mut Vec<u8>, patch: &mut &[u8]) -> Option<()> {
+    let new_len = varint::take_usize(patch).filter(|len| *len <= MAX_PATCHED_LEN)?;
+    tail.resize(new_len, 0);
+    Some(())
+}
+
+fn lay(tail: &mut [u8], offset: usize, part: &[u8]) -> Option<()> {
+    tail.get_mut(offset..offset.checked_add(part.len())?)?.copy_from_slice(part);
     Some(())
 }
 
@@ -82,7 +118,7 @@ fn apply_patch(tail: &mut Vec<u8>, head: &[u8], mut bytes: &[u8]) -> Option<()> 
 #[derive(Debug, Default)]
 pub(crate) struct Fold {
     /// Patches so far, newest first.
-    patches: Vec<Value>,
+    patches: Vec<(Kind, Value)>,
     base: Option<Value>,
 }
 
@@ -91,8 +127,8 @@ impl Fold {
     /// value, whether or not its tail stands in a blob file.
     pub fn push(&mut self, kind: Kind, value: impl FnOnce() -> Result<Value>) -> Result<ControlFlow<()>> {
         match kind {
-            Kind::Patch => {
-                self.patches.push(value()?);
+            Kind::Patch | Kind::HeadPatch => {
+                self.patches.push((kind, value()?));
                 return Ok(ControlFlow::Continue(()));
             }
             Kind::Put | Kind::FirstPut | Kind::BlobPointer | Kind::FirstBlobPointer => {
@@ -108,21 +144,40 @@ impl Fold {
         self.base.is_none() && self.patches.is_empty()
     }
 
+    /// The patches that it has taken.
+    pub fn depth(&self) -> usize {
+        self.patches.len()
+    }
+
     /// The value; `None` if the key is absent. Empties the fold.
     pub fn finish(&mut self, key: &[u8]) -> Result<Option<Value>> {
         let base = self.base.take();
         if self.patches.is_empty() {
             return Ok(base);
         }
-        let Value { head, tail } = base.unwrap_or_default();
-        let mut tail = Vec::from(tail);
-        for patch in self.patches.drain(..).rev() {
-            apply_patch(&mut tail, &patch.head, &patch.tail).ok_or_else(|| Error::BadPatch {
+        let Value { mut head, mut tail } = base.unwrap_or_default();
+        if let Some((_, newest)) = self.patches.iter().find(|(kind, _)| *kind == Kind::HeadPatch) {
+            head = newest.head.clone();
+        }
+        self.patches.retain(|(kind, patch)| *kind == Kind::Patch || !patch.tail.is_empty());
+        if !self.patches.is_empty() {
+            tail = self.patched(tail.into()).ok_or_else(|| Error::BadPatch {
                 key: key.escape_ascii().to_string(),
                 what: "it does not fit its own record",
             })?;
         }
-        Ok(Some(Value { head, tail: tail.into() }))
+        Ok(Some(Value { head, tail }))
+    }
+
+    /// A tail with the patches laid over it. `None` if one is malformed.
+    fn patched(&mut self, mut tail: Vec<u8>) -> Option<Bytes> {
+        for (kind, patch) in self.patches.drain(..).rev() {
+            match kind {
+                Kind::HeadPatch => apply_head_patch(&mut tail, &patch.tail)?,
+                _ => apply_patch(&mut tail, &patch.head, &patch.tail)?,
+            }
+        }
+        Some(tail.into())
     }
 }
 
@@ -168,7 +223,36 @@ mod tests {
     }
 
     #[test]
+    fn a_patch_with_a_head_replaces_the_head_and_leaves_the_tail_or_changes_it() {
+        let with_head = |head: &'static str, new_len: Option<u32>, parts: &[(u32, &[u8])]| {
+            let mut tail = Vec::new();
+            new_len.into_iter().for_each(|len| encode_patch_tail(&mut tail, len, parts));
+            (Kind::HeadPatch, Value { head: head.into(), tail: tail.into() })
+        };
+        let base = || (Kind::Put, Value { head: "h".into(), tail: "abcdef".into() });
+        let value = |head: &'static str, tail: &'static [u8]| {
+            Some(Value { head: head.into(), tail: Bytes::from_static(tail) })
+        };
+        assert_eq!(fold(&[with_head("new", None, &[]), base()]), value("new", b"abcdef"));
+        let longer = || with_head("newer", Some(9), &[(1, b"X"), (8, b"Y")]);
+        assert_eq!(fold(&[longer(), with_head("new", None, &[]), base()]), value("newer", b"aXcdef\0\0Y"));
+        assert_eq!(fold(&[with_head("last", None, &[]), longer(), base()]), value("last", b"aXcdef\0\0Y"));
+        let mixed = [(Kind::Patch, patch(3, &[(2, b"Z")])), longer(), base()];
+        assert_eq!(fold(&mixed), value("newer", b"aXZ"));
+        let over_nothing = with_head("new", Some(2), &[(1, b"x")]);
+        assert_eq!(fold(&[over_nothing, (Kind::Tombstone, Value::default())]), value("new", b"\0x"));
+        assert_eq!(fold(&[with_head("new", None, &[])]), value("new", b""));
+    }
+
+    #[test]
     fn a_malformed_patch_is_an_error() {
+        for tail in [&b"\xff"[..], b"\x01\x00", b"\x01\x05\x01x", b"\x02\x00\x03xy", b"\xff\xff\xff\xff\x7f"]
+        {
+            let mut fold = Fold::default();
+            let value = Value { head: Bytes::new(), tail: Bytes::copy_from_slice(tail) };
+            let _ = fold.push(Kind::HeadPatch, || Ok(value)).unwrap();
+            assert!(fold.finish(b"k").is_err(), "{tail:?}");
+        }
         for head in [&b""[..], b"\x01", b"\x01\x01\x05\x01", b"\xff\xff\xff\xff\x7f\x00"] {
             let mut fold = Fold::default();
             let value = Value { head: Bytes::copy_from_slice(head), tail: "x".into() };

@@ -51,6 +51,34 @@ pub fn try_put(volume: &Volume, key: &[u8], value: &[u8]) -> Result<u64, Error> 
     volume.write(batch)
 }
 
+/// Puts a value, or patches the one that is there: by chance. Values of odd lengths have their first byte for a head,
+/// the others are all head.
+pub fn put_or_patch(rng: &mut Rng, batch: &mut Batch, key: Vec<u8>, contents: &mut Contents) {
+    let byte = rng.below(256) as u8;
+    let value = contents.get_mut(&key).filter(|value| value.len() % 2 == 1);
+    match value.filter(|_| rng.below(2) == 0) {
+        Some(value) => {
+            value[0] = byte;
+            let at = rng.below(value.len() as u64) as usize;
+            if rng.below(2) == 0 {
+                return batch.put_head(&key, &value[..1]);
+            }
+            let new_len = (at + 4).next_multiple_of(2).max(rng.below(100) as usize * 2);
+            batch.patch_split(&key, &value[..1], new_len as u32, &[(at as u32, &[byte; 4])]);
+            value.resize(1 + new_len, 0);
+            value[1 + at..][..4].fill(byte);
+        }
+        None => {
+            let value = vec![byte; rng.below(300) as usize];
+            match value.len() % 2 {
+                0 => batch.put(&key, &value),
+                _ => batch.put_split(&key, &value[..1], &value[1..]),
+            }
+            contents.insert(key, value);
+        }
+    }
+}
+
 /// The keys and the heads of the values of a store's first volume.
 pub fn contents(store: &Store) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Error> {
     let mut scan = store.volume("main")?.scan(Bound::Unbounded, Bound::Unbounded)?;

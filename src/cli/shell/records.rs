@@ -59,6 +59,7 @@ fn describe(record: &Record<'_>) -> String {
             return format!("{key}  @{seq} range tombstone up to {}", readable_key(&record.head));
         }
         Kind::Patch => "patch",
+        Kind::HeadPatch => "patch with a head",
         Kind::BlobPointer => "put",
         Kind::FirstBlobPointer => "first put",
     };

@@ -85,6 +85,13 @@ fn patch(mut input: &[u8]) {
     if len > 1 << 20 {
         return;
     }
+    let mut with_head = Fold::default();
+    let _ = with_head.push(Kind::HeadPatch, || Ok(Value { head: Bytes::new(), tail: head.clone() }));
+    let _ = with_head.push(Kind::Put, || Ok(Value { head: Bytes::new(), tail: base.clone() }));
+    if let Ok(value) = with_head.finish(b"key") {
+        let len = if head.is_empty() { base.len() as u64 } else { len };
+        assert_eq!(value.map(|value| value.tail.len() as u64), Some(len));
+    }
     let mut fold = Fold::default();
     let _ = fold.push(Kind::Patch, || Ok(Value { head, tail }));
     let _ = fold.push(Kind::Put, || Ok(Value { head: Bytes::new(), tail: base }));

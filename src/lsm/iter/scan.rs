@@ -1,10 +1,8 @@
 //! Scans: the visible keys of a range, in order.
 
-use crate::lsm::blob::BlobReader;
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::iter::merge::MergeIter;
 use crate::lsm::iter::source::{Covers, Source};
-use crate::lsm::iter::versions::Versions;
 use crate::lsm::key::{KeyRef, Kind, KindOrBound, MAX_SEQ};
 use crate::lsm::metrics::ScanCount;
 use crate::lsm::store::Shared;
@@ -18,7 +16,7 @@ use std::sync::Arc;
 /// After stepping over this many records of one key, a scan seeks past the rest of them.
 const STEPS_BEFORE_SEEK: usize = 8;
 
-/// A cursor over the visible keys of a range. It keeps the memtables and tables it reads alive,
+/// A cursor over the visible keys of a range. It keeps the volume's memtables and tables of that moment alive,
 /// and holds no lock.
 #[derive(Debug)]
 pub struct Scan {
@@ -27,21 +25,23 @@ pub struct Scan {
     from: Bound<Bytes>,
     to: Bound<Bytes>,
     covers: Covers,
-    blobs: Arc<BlobReader>,
+    shared: Arc<Shared>,
+    tree: Arc<Tree>,
     active: usize,
     count: ScanCount,
     passed: u64,
     place: Place,
     /// The key that the scan stands on, or stood on last.
     key: Vec<u8>,
-    /// What the value is folded from, if the newest version is a patch; otherwise `merge` stands on it.
-    versions: Versions,
+    /// The value's head, if the newest version is a patch that leaves it alone; otherwise `merge` stands on that
+    /// version.
+    below: Option<Vec<u8>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     BeforeFirst,
-    /// On `key`. If there are `versions`, `merge` is past the newest.
+    /// On `key`. If there is a head from `below`, `merge` is past the newest version.
     OnKey,
     AtEnd,
 }
@@ -52,15 +52,16 @@ fn owned(bound: Bound<&[u8]>) -> Bound<Bytes> {
 
 impl Scan {
     pub(crate) fn new(
-        shared: &Shared,
-        tree: &Tree,
+        shared: &Arc<Shared>,
+        tree: Arc<Tree>,
         seq: SeqNo,
         from: Bound<&[u8]>,
         to: Bound<&[u8]>,
     ) -> Result<Scan> {
         let sources = tree.sources(shared, seq, from, to)?;
         Ok(Scan {
-            blobs: shared.blobs.clone(),
+            shared: shared.clone(),
+            tree,
             active: sources.active,
             count: ScanCount::start(&shared.metrics),
             passed: 0,
@@ -71,7 +72,7 @@ impl Scan {
             to: owned(to),
             place: Place::BeforeFirst,
             key: Vec::new(),
-            versions: Versions::default(),
+            below: None,
         })
     }
 
@@ -107,29 +108,31 @@ impl Scan {
 
     /// The head of the value. Empty before the first and at the end.
     pub fn head(&self) -> &[u8] {
-        match self.place {
-            Place::OnKey if self.versions.is_empty() => self.merge.head(),
-            Place::OnKey => self.versions.head(),
-            _ => &[],
+        match &self.below {
+            _ if self.place != Place::OnKey => &[],
+            Some(head) => head,
+            None => self.merge.head(),
         }
     }
 
     /// The tail of the value; may read it from the disk, each time. Empty before the first and at the end.
     pub fn tail(&self) -> Result<Bytes> {
-        match self.place {
-            Place::OnKey if !self.versions.is_empty() => {
-                Ok(self.versions.value(&self.key, &self.blobs)?.tail)
-            }
-            Place::OnKey if self.merge.key().kind.is_blob() => {
-                self.blobs.load(&self.merge.tail()?, CacheUse::Fill)
-            }
-            Place::OnKey => self.merge.tail(),
-            _ => Ok(Bytes::new()),
+        if self.place != Place::OnKey {
+            return Ok(Bytes::new());
+        }
+        if self.below.is_some() || self.merge.key().kind == KindOrBound::Kind(Kind::HeadPatch) {
+            // What it is folded from is sought now: whoever asks for heads alone pays nothing for it.
+            let value = self.tree.get(&self.shared, &self.key, self.seq, CacheUse::Fill)?;
+            return Ok(value.unwrap_or_default().tail);
+        }
+        match self.merge.key().kind.is_blob() {
+            true => self.shared.blobs.load(&self.merge.tail()?, CacheUse::Fill),
+            false => self.merge.tail(),
         }
     }
 
     fn step(&mut self) -> Result<bool> {
-        self.versions.clear();
+        self.below = None;
         match self.place {
             Place::AtEnd => return Ok(false),
             Place::BeforeFirst => self.seek_to_start()?,
@@ -149,12 +152,12 @@ impl Scan {
                 continue;
             }
             match self.merge.key().kind {
-                KindOrBound::Kind(kind) if kind.blob().is_some() => {
+                KindOrBound::Kind(kind) if kind.blob().is_some() || kind == Kind::HeadPatch => {
                     self.place = Place::OnKey;
                     return Ok(true);
                 }
                 KindOrBound::Kind(Kind::Patch) => {
-                    self.collect_versions()?;
+                    self.below = Some(self.head_below()?);
                     self.place = Place::OnKey;
                     return Ok(true);
                 }
@@ -223,18 +226,18 @@ impl Scan {
         Ok(true)
     }
 
-    /// Collects the versions of `self.key` from the cursor on, down to what the patches lie over.
-    fn collect_versions(&mut self) -> Result<()> {
+    /// The head that the patches of `self.key` from the cursor on leave alone.
+    fn head_below(&mut self) -> Result<Vec<u8>> {
         let deleted = self.covers.newest_over(&self.key, self.seq).map_or(0, |cover| cover.seq);
         while self.merge.valid() && self.merge.key().user == self.key && self.merge.key().seq >= deleted {
-            if let KindOrBound::Kind(kind) = self.merge.key().kind {
-                self.versions.push(kind, self.merge.head(), self.merge.tail());
-                if kind != Kind::Patch {
-                    break;
+            match self.merge.key().kind {
+                KindOrBound::Kind(kind) if kind.blob().is_some() || kind == Kind::HeadPatch => {
+                    return Ok(self.merge.head().to_vec());
                 }
+                KindOrBound::Kind(Kind::Tombstone) => break,
+                _ => self.merge.next()?,
             }
-            self.merge.next()?;
         }
-        Ok(())
+        Ok(Vec::new())
     }
 }

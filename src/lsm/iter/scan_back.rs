@@ -8,7 +8,7 @@ use crate::lsm::iter::InternalIterator;
 use crate::lsm::iter::merge::MergeIter;
 use crate::lsm::iter::source::{Covers, Source};
 use crate::lsm::iter::versions::Versions;
-use crate::lsm::key::{KeyRef, Kind, KindOrBound, MAX_SEQ};
+use crate::lsm::key::{KeyRef, KindOrBound, MAX_SEQ};
 use crate::lsm::metrics::ScanCount;
 use crate::lsm::store::Shared;
 use crate::lsm::volume::Tree;
@@ -113,7 +113,7 @@ impl ScanBack {
                 && key.seq >= deleted
                 && key.seq <= self.seq
             {
-                if kind != Kind::Patch {
+                if !kind.is_patch() {
                     self.versions.clear();
                 }
                 self.versions.push(kind, self.merge.head(), self.merge.tail());

@@ -8,6 +8,7 @@
 //! - A tombstone and the first-put below it, in one stripe, cancel out: before the first-put the key was
 //!   absent, so nothing below needs the tombstone. Whatever stands below *in the records* (an
 //!   earlier life of the key) is then judged anew.
+//! - Of patches that set nothing but the head only the newest counts.
 //! - A put whose oldest version in the stripe is a first-put becomes a first-put itself.
 //! - A value in a blob file stays there, unless patches lie over it. Over one that cannot be read (damaged, or
 //!   the disk refuses) they are kept as they are: a reader of the key gets the error, and no flush or compaction fails for it.
@@ -92,7 +93,7 @@ impl Held {
         self.head.extend_from_slice(source.head());
         self.tail = source.tail()?;
         self.older.clear();
-        self.complete = kind != Kind::Patch;
+        self.complete = !kind.is_patch();
         self.first = kind.is_first();
         Ok(())
     }
@@ -105,8 +106,11 @@ impl Held {
         }
         if !self.complete {
             let value = Value { head: Bytes::copy_from_slice(source.head()), tail: source.tail()? };
-            self.older.push((Version { seq: source.key().seq, kind }, value));
-            self.complete = kind != Kind::Patch;
+            let sets_head = |kind| kind == Kind::HeadPatch;
+            if !(sets_head(self.newest.kind) && sets_head(kind) && value.tail.is_empty()) {
+                self.older.push((Version { seq: source.key().seq, kind }, value));
+            }
+            self.complete = !kind.is_patch();
         }
         self.first = kind.is_first();
         Ok(())
@@ -124,7 +128,7 @@ impl Held {
         match kind {
             Kind::Tombstone if at_bottom => Ok(()),
             Kind::Tombstone => emit(KeyRef::new(&self.user, seq, kind), &[], &[]),
-            Kind::Patch if self.complete || at_bottom => match self.folded(load) {
+            Kind::Patch | Kind::HeadPatch if self.complete || at_bottom => match self.folded(load) {
                 Ok(value) => emit(KeyRef::new(&self.user, seq, put), &value.head, &value.tail),
                 Err(e) if e.is_unreadable() => {
                     tracing::error!("a value stays unreadable, and the patches over it as they are: {e}");
@@ -132,7 +136,7 @@ impl Held {
                 }
                 Err(e) => Err(e),
             },
-            Kind::Patch => self.emit_all(emit),
+            Kind::Patch | Kind::HeadPatch => self.emit_all(emit),
             _ => {
                 let kind = if kind.is_blob() { put.blob().unwrap_or(kind) } else { put };
                 emit(KeyRef::new(&self.user, seq, kind), &self.head, &self.tail)
@@ -241,7 +245,7 @@ mod tests {
     use super::*;
     use crate::lsm::Batch;
     use crate::lsm::memtable::Memtable;
-    use Kind::{FirstPut as F, Patch as P, Put, Tombstone as T};
+    use Kind::{FirstPut as F, HeadPatch as H, Patch as P, Put, Tombstone as T};
     use std::sync::Arc;
 
     /// The kinds and sequence numbers that are kept of `versions` of one key.
@@ -252,6 +256,7 @@ mod tests {
             match kind {
                 Kind::Tombstone => batch.delete(b"k"),
                 Kind::Patch => batch.patch(b"k", 1, &[]),
+                Kind::HeadPatch => batch.put_head(b"k", b"head"),
                 Kind::FirstPut => batch.first_put(b"k", b"", b""),
                 _ => batch.put(b"k", b""),
             }
@@ -309,6 +314,16 @@ mod tests {
         assert_eq!(kept(&[(P, 5), (P, 4)], &[9], false), [(P, 5), (P, 4)]);
         assert_eq!(kept(&[(P, 5), (P, 4)], &[9], true), [(Put, 5)]);
         assert_eq!(kept(&[(P, 5), (T, 4)], &[9], false), [(Put, 5)]);
+    }
+
+    #[test]
+    fn a_patch_of_the_head_folds_and_the_newest_is_enough() {
+        assert_eq!(kept(&[(H, 5), (H, 4), (F, 3)], &[9], false), [(F, 5)]);
+        assert_eq!(kept(&[(H, 5), (P, 4), (H, 3), (H, 2)], &[9], false), [(H, 5), (P, 4)]);
+        assert_eq!(kept(&[(H, 5), (H, 4)], &[4, 9], false), [(H, 5), (H, 4)]);
+        assert_eq!(kept(&[(P, 5), (H, 4), (H, 3)], &[9], false), [(P, 5), (H, 4), (H, 3)]);
+        assert_eq!(kept(&[(T, 5), (H, 4), (F, 3)], &[9], false), []);
+        assert_eq!(kept(&[(H, 5)], &[9], true), [(Put, 5)]);
     }
 
     #[test]

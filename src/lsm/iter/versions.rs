@@ -1,6 +1,6 @@
-//! The versions of one key that its value is folded from, as a scan met them.
+//! The versions of one key that its value is folded from, as a backward scan met them.
 //!
-//! Whoever asks for keys and heads alone pays nothing for the values: what stands in blob files is loaded, and
+//! Whoever asks for keys alone pays nothing for the values: what stands in blob files is loaded, and
 //! patches are laid over it, when the value is asked for. What could not be read is an error then.
 
 use crate::lsm::blob::BlobReader;
@@ -28,10 +28,6 @@ impl Versions {
         self.0.clear();
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Adds the next one. They may come oldest first, if [`Versions::reverse`] ends it.
     pub fn push(&mut self, kind: Kind, head: &[u8], tail: Result<Bytes>) {
         self.0.push(Version { kind, head: Bytes::copy_from_slice(head), tail });
@@ -43,12 +39,7 @@ impl Versions {
 
     /// Is the key there?
     pub fn visible(&self) -> bool {
-        self.0.first().is_some_and(|newest| newest.kind == Kind::Patch || newest.kind.blob().is_some())
-    }
-
-    /// The value's head, which patches leave alone.
-    pub fn head(&self) -> &[u8] {
-        self.0.last().filter(|base| base.kind.blob().is_some()).map_or(&[], |base| &base.head)
+        self.0.first().is_some_and(|newest| newest.kind.is_patch() || newest.kind.blob().is_some())
     }
 
     /// The value; empty if the key is absent.

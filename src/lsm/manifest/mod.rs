@@ -55,8 +55,8 @@ use xxhash_rust::xxh3::Xxh3Default;
 /// The version of the format that this program writes, and the newest that it reads. From 2 on, tables may point
 /// to blob files, which an earlier program would take for a stranger's; from 3 on, the log may tell of volumes; from 4 on,
 /// tables may stand in packs; from 5 on, batches and the manifest keep tallies;
-/// from 6 on, volumes have a lineage and tables tell of newer values apart.
-pub const VERSION: u32 = 6;
+/// from 6 on, volumes have a lineage and tables tell of newer values apart; from 7 on, patches may have a head.
+pub const VERSION: u32 = 7;
 /// The first version that keeps tallies.
 const TALLIES: u32 = 5;
 /// The first version that keeps lineages.

@@ -129,7 +129,7 @@ impl TableMeta {
         self.entries += 1;
         self.tombstones += u64::from(matches!(kind, Kind::Tombstone | Kind::RangeTombstone));
         self.range_tombstones += u64::from(kind == Kind::RangeTombstone);
-        self.patches += u64::from(kind == Kind::Patch);
+        self.patches += u64::from(kind.is_patch());
         self.smallest_seq = self.smallest_seq.min(key.seq);
         self.largest_seq = self.largest_seq.max(key.seq);
         self.key_bytes += key.user.len() as u64;

@@ -45,6 +45,37 @@ fn small_writes_add_up() {
 }
 
 #[test]
+fn a_small_change_of_a_small_file_writes_little() {
+    let mut f = Fixture::new();
+    let (mut want, rounds) = (pattern(3000), 20);
+    let ino = file(&f.fs, "file", &want).ino;
+    let entry = f.keys(b'e').pop().unwrap();
+    let before = f.store.stats().writes.user_bytes;
+    for round in 0..rounds {
+        let mode = Some(0o600 + u32::from(round));
+        f.fs.write(ino, 3000 + u64::from(round) * 4, &[round; 4]).unwrap();
+        f.fs.write(ino, 100, &[round; 10]).unwrap();
+        f.fs.setattr(ino, &SetAttr { mode, ..SetAttr::default() }, USER).unwrap();
+        want.extend([round; 4]);
+        want[100..110].fill(round);
+        let attr = f.fs.getattr(ino).unwrap();
+        assert_eq!((Some(attr.mode), attr.size), (mode, want.len() as u64));
+        assert_eq!(contents(&f.fs, ino), want);
+        let patches = f.store.volume("main").unwrap().patch_depth(&entry).unwrap();
+        assert!(patches <= 16, "{patches} patches make reading dear");
+        if round % 7 == 6 {
+            f.store.flush().unwrap();
+        }
+    }
+    let each = (f.store.stats().writes.user_bytes - before) / (3 * u64::from(rounds));
+    assert!(each < 400, "{each} bytes a change");
+    f.kill();
+    let attr = f.fs.lookup(ROOT, b"file").unwrap().unwrap();
+    assert_eq!((attr.mode, attr.size), (0o600 + u32::from(rounds) - 1, want.len() as u64));
+    assert_eq!(contents(&f.fs, attr.ino), want);
+}
+
+#[test]
 fn reads_stop_at_the_end() {
     let f = Fixture::new();
     for len in [10, 10_000, 100_000] {

@@ -46,11 +46,11 @@ enum Op {
 }
 
 fn offsets() -> impl Strategy<Value = u64> {
-    prop_oneof![0..100u64, 4000..4200u64, CHUNK_SIZE - 50..CHUNK_SIZE + 50, 0..FAR]
+    prop_oneof![0..100u64, 0..2000u64, 4000..4200u64, CHUNK_SIZE - 50..CHUNK_SIZE + 50, 0..FAR]
 }
 
 fn lens() -> impl Strategy<Value = usize> {
-    prop_oneof![0..100usize, 4000..4200usize, 0..2 * CHUNK_SIZE as usize]
+    prop_oneof![0..100usize, 300..2000usize, 4000..4200usize, 0..2 * CHUNK_SIZE as usize]
 }
 
 fn kinds() -> impl Strategy<Value = FileKind> {

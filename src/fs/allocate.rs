@@ -187,7 +187,7 @@ fn clear_inline(node: &mut Node, range: Range<u64>) {
     let at = |end: u64| usize::try_from(end).unwrap_or(usize::MAX).min(node.inline.len());
     let (start, end) = (at(range.start), at(range.end));
     if start < end {
-        node.set_inline(overlay(&node.inline, start, &[0; INLINE_MAX][..end - start]));
+        node.set_inline(overlay(&node.inline, start, &[0; INLINE_MAX][..end - start]), start..end);
     }
 }
 

@@ -10,7 +10,7 @@ use crate::fs::entry::{Record, encode_link, encode_orphan, encode_parent};
 use crate::fs::groups::Groups;
 use crate::fs::inode::{Location, Orphan};
 use crate::fs::keys;
-use crate::fs::node::{Home, Node, Outcome};
+use crate::fs::node::{Home, Inline, Node, Outcome};
 use crate::fs::recent::Known;
 use crate::lsm::{Batch, SeqNo};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,8 +56,8 @@ impl<'a> Change<'a> {
     /// Gives a file a name, in place of what may have it, and writes its record, which moves along if it
     /// is kept in the entry.
     pub fn put_name(&mut self, parent: Ino, name: &[u8], node: &mut Node) {
-        match &mut node.home {
-            Home::Entry(at) => *at = Location::new(parent, name),
+        match &node.home {
+            Home::Entry(_) => node.move_to(Home::Entry(Location::new(parent, name))),
             Home::Shared => self.put_link(parent, name, &node.record),
             Home::Orphan => debug_assert!(false, "a file without a name does not get one again"),
         }
@@ -78,14 +78,12 @@ impl<'a> Change<'a> {
         match &node.home {
             Home::Entry(at) => {
                 self.dirs.push(at.parent);
-                let key = keys::entry(at.parent, &at.name);
-                self.batch.put_split(&key, &node.record.encode(), &node.inline);
+                self.put_file(&keys::entry(at.parent, &at.name), node);
                 self.records.push(Known { record: node.record.clone(), shared: false });
             }
             Home::Shared => {
                 self.dirs.push(node.ino());
-                let key = keys::inode(node.ino());
-                self.batch.put_split(&key, &node.record.encode(), &node.inline);
+                self.put_file(&keys::inode(node.ino()), node);
                 self.records.push(Known { record: node.record.clone(), shared: true });
             }
             Home::Orphan => {
@@ -97,6 +95,16 @@ impl<'a> Change<'a> {
                     false => self.batch.delete(&keys::orphan(node.ino())),
                 }
             }
+        }
+    }
+
+    /// Writes a file's record, and of its inline contents what changed.
+    fn put_file(&mut self, key: &[u8], node: &Node) {
+        let head = node.record.encode();
+        match node.inline_change() {
+            Inline::Kept => self.batch.put_head(key, &head),
+            Inline::Patched { len, at, part } => self.batch.patch_split(key, &head, len, &[(at, part)]),
+            Inline::Whole(contents) => self.batch.put_split(key, &head, contents),
         }
     }
 

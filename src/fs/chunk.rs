@@ -30,13 +30,10 @@ use crate::fs::change::Change;
 use crate::fs::entry::{CHUNK_SIZE, PAGE_SIZE, Record, encode_page_map, pages_of};
 use crate::fs::error::Cause;
 use crate::fs::keys;
-use crate::fs::node::{Node, Outcome};
+use crate::fs::node::{Node, Outcome, PATCHES_MAX};
 use crate::fs::reclaim::FEW;
 use ::bytes::Bytes;
 use std::ops::{Bound, Range};
-
-/// Patches over one chunk before it is put again.
-const PATCHES_MAX: usize = 16;
 
 /// The largest part of a chunk that is patched.
 const PATCH_MAX: usize = CHUNK_SIZE as usize / 2;
@@ -125,8 +122,7 @@ impl<'c, 'f> Chunks<'c, 'f> {
     /// Starts a change of a file, which will have the size `size`. What was inline goes into chunk 0.
     pub fn open(fs: &'c FileSystem, change: &'c mut Change<'f>, node: &mut Node, size: u64) -> Self {
         let old = node.record.clone();
-        let spilled = std::mem::take(&mut node.inline);
-        node.record.inline_len = 0;
+        let spilled = node.take_inline();
         Chunks { fs, change, pages: old.pages, old, size, spilled, end_changed: false }
     }
 

@@ -8,7 +8,6 @@ use crate::fs::entry::{INLINE_MAX, Record};
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::inode::{Facts, Location};
 use crate::fs::node::{Home, Node, Outcome, check_name};
-use crate::lsm::Tally;
 use bytes::Bytes;
 
 /// What is to be made.
@@ -164,9 +163,8 @@ impl FileSystem {
         let mut record = Record::new(new.kind, self.numbers.take()?, mode, owner, now);
         record.rdev = new.rdev;
         record.size = new.contents.len() as u64;
-        let counted = Tally::default();
-        let mut node = Node { home: Home::Entry(at), record, inline: Bytes::new(), counted };
-        node.set_inline(Bytes::copy_from_slice(new.contents));
+        let mut node = Node::new(Home::Entry(at), record);
+        node.set_inline(Bytes::copy_from_slice(new.contents), 0..new.contents.len());
         Ok(node)
     }
 }

@@ -21,7 +21,8 @@
 //! 72..84  last change of the attributes
 //! ```
 //!
-//! Its tail is the inline contents: a symbolic link's target, or the first bytes of a small file.
+//! Its tail is the inline contents: a symbolic link's target, or the first bytes of a small file. A small change
+//! of a larger tail, or of the head above one, is a patch of the engine.
 //! A regular file has chunks or inline contents, never both. What neither covers, up to the size, reads
 //! as zeros: a file that was only extended has a size and nothing else.
 //!

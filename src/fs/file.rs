@@ -83,7 +83,7 @@ impl FileSystem {
         let mut change = Change::with_room(self, data.len());
         let size = node.record.size.max(end);
         if node.record.pages == 0 && end <= INLINE_MAX as u64 {
-            node.set_inline(overlay(&node.inline, offset as usize, data));
+            node.set_inline(overlay(&node.inline, offset as usize, data), offset as usize..end as usize);
             node.record.size = size;
         } else {
             let mut chunks = Chunks::open(self, &mut change, &mut node, size);

@@ -33,8 +33,11 @@ impl FileSystem {
         }
         let now = Timestamp::now();
         let mut change = Change::new(self);
-        match std::mem::replace(&mut node.home, Home::Shared) {
-            Home::Entry(first) => change.put_link(first.parent, &first.name, &node.record),
+        match node.home.clone() {
+            Home::Entry(first) => {
+                change.put_link(first.parent, &first.name, &node.record);
+                node.move_to(Home::Shared);
+            }
             Home::Shared => {}
             // The last name is gone for good, however long the file stays open.
             Home::Orphan => return Err(Cause::NotFound),

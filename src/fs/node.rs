@@ -13,6 +13,7 @@ use crate::fs::keys;
 use crate::fs::recent::Known;
 use crate::lsm::{SeqNo, Tally};
 use bytes::Bytes;
+use std::ops::Range;
 
 /// The result of a step inside an operation.
 pub(super) type Outcome<T> = Result<T, Cause>;
@@ -28,6 +29,32 @@ pub(super) enum Home {
     Orphan,
 }
 
+/// Patches over one value before it is put again: each makes reading it dearer.
+pub(super) const PATCHES_MAX: usize = 16;
+
+/// Contents are patched where that spares this many bytes, and half of them.
+const SPARED_MIN: usize = 256;
+
+/// The value of a file as it was found.
+#[derive(Debug, Clone)]
+struct Stored {
+    /// The patches that lie over it.
+    patches: usize,
+    /// What of the inline contents in hand was set since, if they are others.
+    set: Option<Range<usize>>,
+}
+
+/// What a file's inline contents become.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Inline<'a> {
+    /// What is stored stays.
+    Kept,
+    /// What is stored gets this length, and this part from there on.
+    Patched { len: u32, at: u32, part: &'a [u8] },
+    /// This, whatever is stored.
+    Whole(&'a [u8]),
+}
+
 /// A file's record and inline contents.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
@@ -39,12 +66,19 @@ pub(super) struct Node {
     pub inline: Bytes,
     /// What the volume's tally has of it.
     pub counted: Tally,
+    /// What is stored of it; `None` if it is to be written as a whole.
+    stored: Option<Stored>,
 }
 
 impl Node {
+    /// A new file.
+    pub fn new(home: Home, record: Record) -> Node {
+        Node { home, record, inline: Bytes::new(), counted: Tally::default(), stored: None }
+    }
+
     /// A file as it is stored: the tally has it.
     fn counted(home: Home, record: Record, inline: Bytes) -> Node {
-        let mut node = Node { home, record, inline, counted: Tally::default() };
+        let mut node = Node { inline, ..Node::new(home, record) };
         node.counted = node.tally();
         node
     }
@@ -59,11 +93,49 @@ impl Node {
         self.record.kind == FileKind::Directory
     }
 
-    /// Replaces the inline contents.
-    pub fn set_inline(&mut self, inline: Bytes) {
+    /// Replaces the inline contents by others that differ in the range `set` and in their length alone. (Between what
+    /// there was and what is set are zeros.)
+    pub fn set_inline(&mut self, inline: Bytes, set: Range<usize>) {
         debug_assert!(inline.len() <= INLINE_MAX);
         self.record.inline_len = inline.len() as u16;
         self.inline = inline;
+        self.stored = self.stored.take().filter(|stored| stored.set.is_none());
+        if let Some(stored) = &mut self.stored {
+            stored.set = Some(set);
+        }
+    }
+
+    /// Takes the inline contents away.
+    pub fn take_inline(&mut self) -> Bytes {
+        self.record.inline_len = 0;
+        self.stored = None;
+        std::mem::take(&mut self.inline)
+    }
+
+    /// It is kept elsewhere from now on.
+    pub fn move_to(&mut self, home: Home) {
+        self.stored = None;
+        self.home = home;
+    }
+
+    /// What its inline contents become where it is kept: patched, where that spares much and not many patches lie
+    /// there already.
+    pub fn inline_change(&self) -> Inline<'_> {
+        let whole = Inline::Whole(&self.inline);
+        let Some(Stored { patches, set }) = &self.stored else { return whole };
+        let part = set.clone().unwrap_or_default();
+        let spared = self.inline.len() - part.len();
+        if *patches >= PATCHES_MAX || spared < SPARED_MIN.max(part.len()) {
+            return whole;
+        }
+        match set {
+            None => Inline::Kept,
+            Some(_) => Inline::Patched {
+                len: self.inline.len() as u32,
+                at: part.start as u32,
+                part: &self.inline[part],
+            },
+        }
     }
 
     /// Marks a change of the contents (of a directory: of its entries).
@@ -95,11 +167,11 @@ impl FileSystem {
     /// The file of a name, if there is one.
     pub(super) fn find(&self, parent: Ino, name: &[u8]) -> Outcome<Option<Node>> {
         let key = keys::entry(parent, name);
-        let Some(value) = self.volume.get(&key)? else { return Ok(None) };
+        let Some((value, patches)) = self.volume.get_patched(&key)? else { return Ok(None) };
         match decode_entry(&key, &value.head)? {
             Entry::File(record) => {
                 let home = Home::Entry(Location::new(parent, name));
-                node(home, &key, record, value.tail).map(Some)
+                node(home, &key, record, value.tail, patches).map(Some)
             }
             Entry::Link(ino) => self.load_shared(ino).map(Some),
         }
@@ -186,8 +258,10 @@ impl FileSystem {
 
     fn load_shared(&self, ino: Ino) -> Outcome<Node> {
         let key = keys::inode(ino);
-        let (head, tail) = self.volume.get(&key)?.map(|value| (value.head, value.tail)).unzip();
-        node(Home::Shared, &key, decode_shared(&key, head, ino)?, tail.unwrap_or_default())
+        let (value, patches) = self.volume.get_patched(&key)?.unzip();
+        let (head, tail) = value.map(|value| (value.head, value.tail)).unzip();
+        let record = decode_shared(&key, head, ino)?;
+        node(Home::Shared, &key, record, tail.unwrap_or_default(), patches.unwrap_or_default())
     }
 
     fn load_shared_record(&self, ino: Ino) -> Outcome<Record> {
@@ -248,11 +322,11 @@ impl FileSystem {
 }
 
 /// A node of what was read, which must fit together.
-fn node(home: Home, key: &[u8], record: Record, inline: Bytes) -> Outcome<Node> {
+fn node(home: Home, key: &[u8], record: Record, inline: Bytes, patches: usize) -> Outcome<Node> {
     if inline.len() != usize::from(record.inline_len) {
         return Err(Cause::bad_record(key, "inline contents of another length"));
     }
-    Ok(Node::counted(home, record, inline))
+    Ok(Node { stored: Some(Stored { patches, set: None }), ..Node::counted(home, record, inline) })
 }
 
 /// Reads an entry's head; `key` is for the error.

@@ -31,7 +31,7 @@ impl FileSystem {
         node.modified(now);
         if node.record.pages == 0 {
             let len = node.inline.len().min(usize::try_from(size).unwrap_or(usize::MAX));
-            node.set_inline(node.inline.slice(..len));
+            node.set_inline(node.inline.slice(..len), len..len);
             node.record.size = size;
             return Ok(());
         }

@@ -1,38 +1,32 @@
 //! The write-ahead log: numbered segments (`NNNNNN.log`) that all volumes of a store share.
 //!
-//! [`record`] has the bytes, [`reader`] the rules for a torn tail, this file the writer.
+//! [`record`] has the bytes, [`reader`] the rules for a torn tail, [`segments`] how the log gets its segments and
+//! is rid of them, [`sync`] what makes it durable, this file the writer.
 //!
 //! # Invariants
-//! - Log order is sequence order; positions grow and never have a gap between segments.
-//! - Each open of a store starts a new segment (created at the first write). A segment that is
-//!   full, or whose session ended, is never appended to.
-//! - A file that nothing needs any more becomes a later segment ([`recycle`]), so behind a segment's
-//!   end there may be records of earlier segments. The number in each header tells them: a session
-//!   recycles what it filled itself, no other file, and hands out each number once.
+//! - Log order is sequence order.
 //! - What is durable, a later record says (each states the position that was synced before it), or
 //!   the manifest. If none follows for a while, a *witness* does: a record without a payload. It is not
 //!   synced itself, the system gets around to it. Until then a bit that flips in the last synced
 //!   records makes them look torn, and nobody can tell.
-//! - A sync makes every segment before the current one, and the directory, durable before it
-//!   answers: a record is durable only if all before it are.
 //! - A failed write leaves no bytes behind in the log's prefix: its place is cut off again. If
-//!   that fails too, or the failure is not a full disk, or a sync fails, the store is read-only
-//!   ([`ReadOnly`]). What was written before can still be synced; but a failed sync is never tried
-//!   again: every later one answers its error.
+//!   that fails too, or the failure is not a full disk, the store is read-only ([`ReadOnly`]). What was
+//!   written before can still be synced.
 //!
 //! # Locks
-//! `tail` is held by the one appender, over the write's system call. `segments` protects the list
-//! of live segments, never over I/O. `sync_turn` lets one sync run at a time; those who waited for
-//! it mostly find their work done. Order: `tail` → `sync_turn` → `segments`; the spare files' lock is a
-//! leaf.
+//! `tail` is held by the one appender, over the write's system call. Order: `tail` → `sync_turn` ([`sync`]) →
+//! `segments` ([`segments`]); the spare files' lock is a leaf.
 
 mod prepare;
 pub mod reader;
 pub mod record;
 mod recycle;
+mod segments;
+mod sync;
 
-use self::record::{Framing, HEADER_LEN, Header, RecordKind, SEGMENT_HEADER_LEN, SegmentHeader};
+use self::record::{Framing, HEADER_LEN, Header, RecordKind};
 use self::recycle::Spares;
+pub use self::segments::Segment;
 use crate::disk::{Disk, LogFile};
 use crate::lsm::blob::BlobWriter;
 use crate::lsm::readonly::ReadOnly;
@@ -68,28 +62,6 @@ pub struct PendingRecord {
     pub first_seq: SeqNo,
     /// The sequence number of its last write.
     pub last_seq: SeqNo,
-}
-
-/// A live segment.
-#[derive(Debug, Clone)]
-pub struct Segment {
-    /// Its number.
-    pub number: u64,
-    /// The log position of its first byte.
-    pub base: u64,
-    /// Its length in bytes.
-    pub len: u64,
-    /// The largest sequence number in it (0: none yet).
-    pub last_seq: SeqNo,
-    /// Open while not all of it is durable, or it is still being written.
-    file: Option<Arc<dyn LogFile>>,
-}
-
-impl Segment {
-    /// A segment of an earlier session, whole and durable.
-    pub fn sealed(number: u64, base: u64, len: u64, last_seq: SeqNo) -> Segment {
-        Segment { number, base, len, last_seq, file: None }
-    }
 }
 
 #[derive(Debug)]
@@ -277,159 +249,6 @@ impl Log {
             }
             _ => self.read_only.set(error),
         }
-    }
-
-    /// Starts a segment if there is none or the current one is full.
-    fn ensure_segment(&self, tail: &mut Tail) -> Result<()> {
-        if tail.file.is_some() {
-            if tail.len < self.segment_size {
-                return Ok(());
-            }
-            tail.file = None;
-            tail.number += 1;
-            tail.base += tail.len;
-            tail.len = 0;
-        }
-        let name = file_name(tail.number);
-        let (file, recycled) = self.segment_file(&name)?;
-        let header = SegmentHeader { file: tail.number, base: tail.base }.encode(&self.framing);
-        if let Err(e) = file.write_at(0, &header) {
-            // The number can be used again only if the file is gone.
-            return Err(match self.disk.delete(&name) {
-                Ok(()) => e.into(),
-                Err(_) => self.read_only.set(e.into()),
-            });
-        }
-        tail.file = Some(file.clone());
-        tail.len = SEGMENT_HEADER_LEN as u64;
-        tail.prepared = (self.spares.are_kept() && !recycled).then_some(tail.len);
-        self.segments.lock().push_back(Segment {
-            number: tail.number,
-            base: tail.base,
-            len: tail.len,
-            last_seq: 0,
-            file: Some(file),
-        });
-        Ok(())
-    }
-
-    /// Makes every record whose append returned before this call durable.
-    pub fn sync(&self) -> Result<()> {
-        let target = self.written.load(Ordering::Acquire);
-        if self.synced.load(Ordering::Acquire) >= target {
-            return self.check_synced();
-        }
-        self.prepare();
-        let _turn = self.sync_turn.lock();
-        self.check_synced()?;
-        if self.synced.load(Ordering::Acquire) >= target {
-            return Ok(());
-        }
-        // What was written while this sync waited for its turn is covered as well.
-        let target = self.written.load(Ordering::Acquire);
-        self.sync_segments().map_err(|e| self.sync_failed(e))?;
-        self.synced.fetch_max(target, Ordering::AcqRel);
-        Ok(())
-    }
-
-    /// Syncs what the records point to, every segment that has an open file, oldest first, and the directory
-    /// that names it.
-    fn sync_segments(&self) -> Result<()> {
-        if let Some(blobs) = &self.blobs {
-            blobs.sync()?;
-        }
-        let unsynced: Vec<(u64, Arc<dyn LogFile>)> = self
-            .segments
-            .lock()
-            .iter()
-            .filter_map(|segment| Some((segment.number, segment.file.clone()?)))
-            .collect();
-        let Some(&(last, _)) = unsynced.last() else { return Ok(()) };
-        for (_, file) in &unsynced {
-            file.sync()?;
-        }
-        if self.named_up_to.load(Ordering::Acquire) < last {
-            self.disk.sync_dir()?;
-            self.named_up_to.store(last, Ordering::Release);
-        }
-        // Older segments than the current one are never written again: done with.
-        for segment in self.segments.lock().iter_mut().filter(|s| s.number < last) {
-            segment.file = None;
-        }
-        Ok(())
-    }
-
-    /// The position up to which records are durable.
-    pub fn synced(&self) -> u64 {
-        self.synced.load(Ordering::Acquire)
-    }
-
-    /// The bytes of the live segments.
-    pub fn live_len(&self) -> u64 {
-        self.written.load(Ordering::Acquire).saturating_sub(self.start.load(Ordering::Acquire))
-    }
-
-    /// The largest sequence number in the segments that are full and before the last `kept` bytes of the log;
-    /// `None` if there are none.
-    pub fn last_seq_before_the_last(&self, kept: u64) -> Option<SeqNo> {
-        let segments = self.segments.lock();
-        let end = segments.back().map(|last| last.base + last.len)?.saturating_sub(kept);
-        let full = segments.iter().take(segments.len() - 1);
-        // The one that `end` lies in, too: what is kept is at most so much.
-        full.take_while(|segment| segment.base < end).map(|segment| segment.last_seq).max()
-    }
-
-    /// The live segments, oldest first.
-    pub fn segments(&self) -> Vec<Segment> {
-        self.segments.lock().iter().cloned().collect()
-    }
-
-    /// Ends the current segment, so that [`Log::oldest_needed`] may pass it. Call at close, when
-    /// nobody appends any more.
-    pub fn end_segment(&self) {
-        let mut tail = self.tail.lock();
-        if tail.file.take().is_some() {
-            tail.number += 1;
-            tail.base += tail.len;
-            tail.len = 0;
-        }
-    }
-
-    /// The number and base of the segment that the next record goes to, or a later one.
-    pub fn current(&self) -> (u64, u64) {
-        let tail = self.tail.lock();
-        (tail.number, tail.base)
-    }
-
-    /// The number and base of the oldest segment, up to `current`, that is needed to replay the writes
-    /// from `first_needed` on (`None`: no write is needed any more).
-    pub fn oldest_needed(&self, current: (u64, u64), first_needed: Option<SeqNo>) -> (u64, u64) {
-        let segments = self.segments.lock();
-        let needed =
-            |s: &&Segment| s.number >= current.0 || first_needed.is_some_and(|seq| s.last_seq >= seq);
-        segments.iter().find(needed).map_or(current, |s| (s.number, s.base))
-    }
-
-    /// Forgets the segments below `number` and returns them: their files may be recycled or deleted.
-    pub fn retire_below(&self, number: u64) -> Vec<u64> {
-        let mut segments = self.segments.lock();
-        let keep = segments.iter().position(|s| s.number >= number).unwrap_or(segments.len());
-        let retired: Vec<Segment> = segments.drain(..keep).collect();
-        let start = segments.front().map_or(self.written.load(Ordering::Acquire), |first| first.base);
-        self.start.store(start, Ordering::Release);
-        drop(segments);
-        self.spares.retired(&retired);
-        retired.into_iter().map(|s| s.number).collect()
-    }
-
-    fn sync_failed(&self, error: Error) -> Error {
-        let _ = self.failed_sync.set(error.clone());
-        self.read_only.set(error)
-    }
-
-    /// The error of an earlier sync.
-    fn check_synced(&self) -> Result<()> {
-        self.failed_sync.get().map_or(Ok(()), |e| Err(Error::ReadOnly(Arc::new(e.clone()))))
     }
 }
 

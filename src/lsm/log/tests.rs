@@ -1,6 +1,7 @@
 //! The log on a disk that fails.
 
 use super::reader::SegmentReader;
+use super::record::SEGMENT_HEADER_LEN;
 use super::*;
 use crate::disk::sim::{Fault, Op, SimDisk};
 

@@ -3,10 +3,8 @@
 //! Lock: the list of running jobs, a leaf, taken when a job starts or ends and when somebody looks.
 
 use super::{Job, Reason};
-use crate::lsm::Result;
 use crate::lsm::iter::InternalIterator;
-use crate::lsm::key::KeyRef;
-use bytes::Bytes;
+use crate::lsm::iter::stepping::Stepping;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -72,52 +70,14 @@ impl Drop for RunningJob<'_> {
 }
 
 /// A job's source, which tells how far it is.
-pub(crate) struct Watched<'a, I> {
-    source: I,
-    progress: &'a Progress,
-    /// Records passed. The job has one thread, so what others see is only ever set, never added to.
-    passed: u64,
-}
-
-impl<'a, I> Watched<'a, I> {
-    pub fn new(source: I, progress: &'a Progress) -> Watched<'a, I> {
-        Watched { source, progress, passed: 0 }
-    }
-}
-
-impl<I: InternalIterator> InternalIterator for Watched<'_, I> {
-    fn valid(&self) -> bool {
-        self.source.valid()
-    }
-    fn key(&self) -> KeyRef<'_> {
-        self.source.key()
-    }
-    fn head(&self) -> &[u8] {
-        self.source.head()
-    }
-    fn tail(&self) -> Result<Bytes> {
-        self.source.tail()
-    }
-    fn seek(&mut self, target: KeyRef<'_>) -> Result<()> {
-        self.source.seek(target)
-    }
-    fn seek_before(&mut self, target: KeyRef<'_>) -> Result<()> {
-        self.source.seek_before(target)
-    }
-    fn seek_to_first(&mut self) -> Result<()> {
-        self.source.seek_to_first()
-    }
-    fn seek_to_last(&mut self) -> Result<()> {
-        self.source.seek_to_last()
-    }
-    fn next(&mut self) -> Result<()> {
-        self.passed += 1;
-        self.progress.merged.store(self.passed, Relaxed);
-        self.source.next()
-    }
-    fn prev(&mut self) -> Result<()> {
-        self.source.prev()
-    }
+pub(crate) fn watched<I: InternalIterator>(source: I, progress: &Progress) -> impl InternalIterator {
+    // Records passed. The job has one thread, so what others see is only ever set, never added to.
+    let mut passed = 0;
+    Stepping::new(source, move |source: &mut I| {
+        passed += 1;
+        progress.merged.store(passed, Relaxed);
+        source.next()
+    })
 }
 
 #[cfg(test)]
@@ -137,13 +97,14 @@ mod tests {
         let running = Running::default();
         let job = Job { inputs: Vec::new(), output_level: 6, reason: Reason::Size };
         let listed = running.start(&job);
-        let mut source = Watched::new(memtable.iter(), &listed.progress);
+        let mut source = watched(memtable.iter(), &listed.progress);
         source.seek_to_first().unwrap();
         for passed in 0..3 {
             assert!(source.valid());
             assert_eq!(running.jobs().iter().map(|job| job.merged()).collect::<Vec<_>>(), [passed]);
             source.next().unwrap();
         }
+        drop(source);
         drop(listed);
         assert!(running.jobs().is_empty());
     }

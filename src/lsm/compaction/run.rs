@@ -1,7 +1,7 @@
 //! Carrying out a compaction job.
 
 use super::Job;
-use super::progress::{Progress, Watched};
+use super::progress::{Progress, watched};
 use super::schedule::Claim;
 use crate::lsm::Result;
 use crate::lsm::blob::{BlobOutput, LiveBlob};
@@ -122,7 +122,7 @@ fn merge(
 ) -> Result<(Outputs, Vec<Arc<LiveBlob>>)> {
     let Claim { levels, job, .. } = claim;
     let stripes = shared.snapshots.stripes(&shared.commits);
-    let mut source = Watched::new(MergeIter::new(sources(shared, job)), progress);
+    let mut source = watched(MergeIter::new(sources(shared, job)), progress);
     let ranges = ranges(shared, job)?;
     let mut output = Output::new(shared, levels, job.output_level, pack);
     let removed = job.inputs.iter().map(|(n, t)| (*n, t.number)).collect();
@@ -180,7 +180,7 @@ fn ranges(shared: &Shared, job: &Job) -> Result<RangeSet> {
 
 /// A cursor over each table of L0, and over each deeper level's inputs.
 fn sources(shared: &Shared, job: &Job) -> Vec<Source> {
-    let cursor = |tables| Source::Level(LevelIter::uncached(&shared.tables, tables));
+    let cursor = |tables| Source::Tables(LevelIter::uncached(&shared.tables, tables));
     let of_level =
         |n| job.inputs.iter().filter(move |(level, _)| *level == n).map(|(_, table)| table.clone());
     let l0 = of_level(0).map(|table| cursor(vec![table]));

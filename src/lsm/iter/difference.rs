@@ -77,7 +77,7 @@ impl Parts {
     fn merge(&self, shared: &Shared) -> MergeIter<Source> {
         let memtables = self.memtables.iter().map(|memtable| Source::Memtable(memtable.iter()));
         let level =
-            |run: &Vec<Arc<LiveTable>>| Source::Level(LevelIter::new(&shared.tables, run.clone(), None));
+            |run: &Vec<Arc<LiveTable>>| Source::Tables(LevelIter::new(&shared.tables, run.clone(), None));
         MergeIter::new(memtables.chain(self.runs.iter().map(level)).collect())
     }
 

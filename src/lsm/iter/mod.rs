@@ -10,6 +10,7 @@ pub(crate) mod merge;
 pub mod scan;
 pub mod scan_back;
 pub(crate) mod source;
+pub(crate) mod stepping;
 pub(crate) mod stripes;
 mod versions;
 

@@ -14,24 +14,24 @@ use bytes::Bytes;
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// A cursor over one source.
+/// A cursor over one source: a memtable, or tables by way of their cursor `T`.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "most sources are tables; a box would cost each step")]
-pub(crate) enum Source {
+pub(crate) enum Source<T = LevelIter> {
     Memtable(MemtableIter),
-    Level(LevelIter),
+    Tables(T),
 }
 
 macro_rules! each {
     ($self:expr, $source:ident => $call:expr) => {
         match $self {
             Source::Memtable($source) => $call,
-            Source::Level($source) => $call,
+            Source::Tables($source) => $call,
         }
     };
 }
 
-impl InternalIterator for Source {
+impl<T: InternalIterator> InternalIterator for Source<T> {
     fn valid(&self) -> bool {
         each!(self, s => s.valid())
     }
@@ -170,7 +170,7 @@ impl Tree {
                         .ranges
                         .push((sources.cursors.len(), Ranges::Table(shared.tables.get(table)?)));
                 }
-                sources.cursors.push(Source::Level(LevelIter::new(&shared.tables, run, prefix.clone())));
+                sources.cursors.push(Source::Tables(LevelIter::new(&shared.tables, run, prefix.clone())));
             }
         }
         Ok(sources)

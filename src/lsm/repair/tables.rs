@@ -6,9 +6,11 @@ use crate::lsm::cache::BlockCache;
 use crate::lsm::check::{Lens, Problem, TableCheck};
 use crate::lsm::iter::InternalIterator;
 use crate::lsm::iter::merge::MergeIter;
+use crate::lsm::iter::source::Source;
+use crate::lsm::iter::stepping::Stepping;
 use crate::lsm::iter::stripes::keep_visible;
 use crate::lsm::key::{KeyRef, Kind};
-use crate::lsm::memtable::{Memtable, MemtableIter};
+use crate::lsm::memtable::Memtable;
 use crate::lsm::range::RangeSet;
 use crate::lsm::table::cache::open_object;
 use crate::lsm::table::walk::{Found, walk};
@@ -145,9 +147,9 @@ impl Repair<'_> {
         let mut ranges = RangeSet::default();
         tables.iter().for_each(|table| table.ranges().tombstones().for_each(|t| ranges.add(t)));
         memtables.iter().for_each(|m| m.with_ranges(|own| own.tombstones().for_each(|t| ranges.add(t))));
-        let of_tables = tables.iter().map(|table| Source::Table(Box::new(table.iter_uncached())));
+        let of_tables = tables.iter().map(|table| Source::Tables(table.iter_uncached()));
         let of_memtables = memtables.iter().map(|memtable| Source::Memtable(memtable.iter()));
-        let mut source = Distinct::new(MergeIter::new(of_tables.chain(of_memtables).collect()));
+        let mut source = distinct(MergeIter::new(of_tables.chain(of_memtables).collect()));
         let mut builder: Option<TableBuilder> = None;
         let mut last: Option<(Bytes, u64)> = None;
         let load = |_: &[u8]| Err(Error::Internal("nothing is folded here".to_string()));
@@ -184,98 +186,14 @@ fn checked(kind: Kind, tail: Bytes, blobs: &BlobReader) -> Result<Bytes> {
     Ok(tail)
 }
 
-enum Source {
-    Table(Box<TableIter>),
-    Memtable(MemtableIter),
-}
-
-macro_rules! each {
-    ($self:expr, $source:ident => $call:expr) => {
-        match $self {
-            Source::Table($source) => $call,
-            Source::Memtable($source) => $call,
-        }
-    };
-}
-
-impl InternalIterator for Source {
-    fn valid(&self) -> bool {
-        each!(self, s => s.valid())
-    }
-    fn key(&self) -> KeyRef<'_> {
-        each!(self, s => s.key())
-    }
-    fn head(&self) -> &[u8] {
-        each!(self, s => s.head())
-    }
-    fn tail(&self) -> Result<Bytes> {
-        each!(self, s => s.tail())
-    }
-    fn seek(&mut self, target: KeyRef<'_>) -> Result<()> {
-        each!(self, s => s.seek(target))
-    }
-    fn seek_before(&mut self, target: KeyRef<'_>) -> Result<()> {
-        each!(self, s => s.seek_before(target))
-    }
-    fn seek_to_first(&mut self) -> Result<()> {
-        each!(self, s => s.seek_to_first())
-    }
-    fn seek_to_last(&mut self) -> Result<()> {
-        each!(self, s => s.seek_to_last())
-    }
-    fn next(&mut self) -> Result<()> {
-        each!(self, s => s.next())
-    }
-    fn prev(&mut self) -> Result<()> {
-        each!(self, s => s.prev())
-    }
-}
-
 /// A source in which no internal key comes twice: without a manifest, what a compaction read may be there
 /// beside what it wrote. Walked forward only.
-struct Distinct {
-    source: MergeIter<Source>,
-}
-
-impl Distinct {
-    fn new(source: MergeIter<Source>) -> Distinct {
-        Distinct { source }
-    }
-}
-
-impl InternalIterator for Distinct {
-    fn valid(&self) -> bool {
-        self.source.valid()
-    }
-    fn key(&self) -> KeyRef<'_> {
-        self.source.key()
-    }
-    fn head(&self) -> &[u8] {
-        self.source.head()
-    }
-    fn tail(&self) -> Result<Bytes> {
-        self.source.tail()
-    }
-    fn seek(&mut self, target: KeyRef<'_>) -> Result<()> {
-        self.source.seek(target)
-    }
-    fn seek_before(&mut self, target: KeyRef<'_>) -> Result<()> {
-        self.source.seek_before(target)
-    }
-    fn seek_to_first(&mut self) -> Result<()> {
-        self.source.seek_to_first()
-    }
-    fn seek_to_last(&mut self) -> Result<()> {
-        self.source.seek_to_last()
-    }
-    fn next(&mut self) -> Result<()> {
-        let (user, trailer) = (self.key().user.to_vec(), self.key().trailer());
-        while self.valid() && self.key().user == user && self.key().trailer() == trailer {
-            self.source.next()?;
+fn distinct(source: MergeIter<Source<TableIter>>) -> impl InternalIterator {
+    Stepping::new(source, |source: &mut MergeIter<_>| {
+        let (user, trailer) = (source.key().user.to_vec(), source.key().trailer());
+        while source.valid() && source.key().user == user && source.key().trailer() == trailer {
+            source.next()?;
         }
         Ok(())
-    }
-    fn prev(&mut self) -> Result<()> {
-        self.source.prev()
-    }
+    })
 }

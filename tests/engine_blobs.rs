@@ -111,11 +111,10 @@ fn what_is_read_once_leaves_the_cache_to_others() {
     store.flush().unwrap();
     assert_has(&volume, 0, 0);
     let before = store.stats();
-    let mut read = Vec::new();
+    let mut read = vec![0; LEN];
     for n in 0..30 {
-        read.truncate(3);
-        volume.read_tail_once(&key(n), &mut read).unwrap();
-        assert_eq!(read[read.len() - LEN..], value(n, LEN));
+        assert_eq!(volume.read_tail_once(&key(n), &mut read).unwrap(), LEN);
+        assert_eq!(read, value(n, LEN));
     }
     let after = store.stats();
     let (reads, cached) =
@@ -125,30 +124,34 @@ fn what_is_read_once_leaves_the_cache_to_others() {
 }
 
 #[test]
-fn what_is_read_once_lies_behind_what_was_there() {
+fn what_is_read_once_is_put_where_it_is_wanted() {
     let disk = sim();
     let (store, volume) = open(&disk, options());
     (0..3).for_each(|n| put(&volume, n, n));
     let read = |n: usize| {
-        let mut out = b"before".to_vec();
-        volume.read_tail_once(&key(n), &mut out).map(|()| out)
+        let mut out = [0xee; LEN + 5];
+        let len = volume.read_tail_once(&key(n), &mut out).unwrap();
+        assert!(out[len..].iter().all(|byte| *byte == 0xee), "what lies behind it stays");
+        let mut short = [0xee; LEN - 1];
+        assert_eq!(volume.read_tail_once(&key(n), &mut short).unwrap(), len);
+        assert_eq!(short, [0xee; LEN - 1], "it does not fit, or there is nothing");
+        out[..len].to_vec()
     };
-    let expected = |tail: &[u8]| [b"before", tail].concat();
-    assert_eq!(read(0).unwrap(), expected(&value(0, LEN)));
-    assert_eq!(read(77).unwrap(), expected(b""), "there is no such key");
+    assert_eq!(read(0), value(0, LEN));
+    assert_eq!(read(77), b"", "there is no such key");
     for _ in ["in the memtable", "in a table"] {
         let mut batch = Batch::new();
         batch.patch(&key(1), LEN as u32, &[(10, b"patched")]);
         volume.write(batch).unwrap();
         let mut patched = value(1, LEN);
         patched[10..17].copy_from_slice(b"patched");
-        assert_eq!(read(1).unwrap(), expected(&patched));
+        assert_eq!(read(1), patched);
         store.flush().unwrap();
     }
     let mut batch = Batch::new();
     batch.delete(&key(2));
     volume.write(batch).unwrap();
-    assert_eq!(read(2).unwrap(), expected(b""), "it is deleted");
+    assert_eq!(read(2), b"", "it is deleted");
 }
 
 #[test]

@@ -112,6 +112,25 @@ fn a_sparse_file_costs_what_exists() {
 }
 
 #[test]
+fn large_reads_show_nothing_of_those_before() {
+    let f = Fixture::new();
+    let chunk = CHUNK_SIZE as usize;
+    let full = file(&f.fs, "full", &pattern(4 * chunk)).ino;
+    let sparse = f.fs.create(ROOT, b"sparse", 0o644, USER).unwrap().ino;
+    let mut expected = vec![0; 4 * chunk];
+    // Chunks of which all, some and none is stored.
+    for (at, len) in [(10, 5), (chunk + 100, chunk / 2), (3 * chunk, chunk)] {
+        f.fs.write(sparse, at as u64, &pattern(len)).unwrap();
+        expected[at..at + len].copy_from_slice(&pattern(len));
+    }
+    for (at, len) in [(0, 4 * chunk), (7, 2 * chunk), (chunk - 3, 6), (2 * chunk - 3, chunk + 1)] {
+        assert_eq!(f.fs.read(full, at as u64, len).unwrap(), pattern(4 * chunk)[at..at + len]);
+        let read = f.fs.read(sparse, at as u64, len).unwrap();
+        assert_eq!(read, expected[at..at + len], "{len} at {at}");
+    }
+}
+
+#[test]
 fn what_was_cut_off_does_not_come_back() {
     let f = Fixture::new();
     let chunk = CHUNK_SIZE;

@@ -19,7 +19,7 @@
 mod bytes;
 mod pages;
 
-pub(super) use self::bytes::{overlay, pieces, present, zero_extended};
+pub(super) use self::bytes::{fill, overlay, pieces, zero_extended};
 pub(super) use self::pages::{Pages, mapped_pages};
 
 use self::bytes::is_zero;
@@ -62,12 +62,14 @@ impl FileSystem {
         Ok(chunk)
     }
 
-    /// Puts what is stored of a chunk, all of which is wanted, behind what `out` holds: the kernel keeps it, so
-    /// the store does not.
-    pub(super) fn read_whole_chunk(&self, ino: Ino, number: u32, out: &mut Vec<u8>) -> Outcome<()> {
-        let (key, start) = (keys::chunk(ino, number), out.len());
-        self.volume.read_tail_once(&key, out)?;
-        check_chunk_len(&key, out.len() - start)
+    /// Fills `out`, which is as long as a chunk, with a chunk and zeros behind what is stored of it: the kernel
+    /// keeps it, so the store does not.
+    pub(super) fn read_whole_chunk(&self, ino: Ino, number: u32, out: &mut [u8]) -> Outcome<()> {
+        let key = keys::chunk(ino, number);
+        let stored = self.volume.read_tail_once(&key, out)?;
+        check_chunk_len(&key, stored)?;
+        out[stored..].fill(0);
+        Ok(())
     }
 
     /// What is stored of a chunk of a file.

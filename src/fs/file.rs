@@ -6,11 +6,12 @@
 use crate::fs::FileSystem;
 use crate::fs::attr::{Ino, Timestamp, without_setid};
 use crate::fs::change::Change;
-use crate::fs::chunk::{Chunks, overlay, pieces, present, zero_extended};
+use crate::fs::chunk::{Chunks, fill, overlay, pieces, zero_extended};
 use crate::fs::control;
 use crate::fs::entry::{CHUNK_SIZE, INLINE_MAX, MAX_FILE_SIZE};
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::node::{Outcome, check_file};
+use crate::fs::room::Room;
 use bytes::Bytes;
 
 impl FileSystem {
@@ -41,17 +42,17 @@ impl FileSystem {
             let chunk = self.chunk(ino, piece.chunk)?.unwrap_or_default();
             return Ok(zero_extended(&chunk, piece.within));
         }
-        let mut out = Vec::with_capacity(len);
+        let mut room = Room::take(len);
         for piece in pieces(offset, len) {
-            if piece.of_range.len() as u64 == CHUNK_SIZE {
-                self.read_whole_chunk(ino, piece.chunk, &mut out)?;
+            let out = &mut room[piece.of_range];
+            if out.len() as u64 == CHUNK_SIZE {
+                self.read_whole_chunk(ino, piece.chunk, out)?;
             } else {
                 let chunk = self.chunk(ino, piece.chunk)?.unwrap_or_default();
-                out.extend_from_slice(present(&chunk, &piece.within));
+                fill(out, &chunk, &piece.within);
             }
-            out.resize(piece.of_range.end, 0);
         }
-        Ok(out.into())
+        Ok(Bytes::from_owner(room))
     }
 
     /// Writes to a regular file, extending it where needed, and returns how much was written: all of

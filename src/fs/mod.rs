@@ -15,7 +15,7 @@
 //! | `number`, `reclaim` | inode numbers; giving back what removed files held |
 //! | [`tally`] | what counts in a volume's tally and quota |
 //! | `setattr`, `access`, `xattr`, `acl` | attributes |
-//! | `file`, `truncate`, `allocate`, `chunk` | contents |
+//! | `file`, `room`, `truncate`, `allocate`, `chunk` | contents |
 //! | `dir`, `link`, `remove`, [`rename`], [`readdir`] | names |
 //! | [`control`], [`figures`] | the store's figures as files, and as text |
 //! | [`diff`] | which paths differ between two volumes |
@@ -65,6 +65,7 @@ mod recent;
 mod reclaim;
 mod remove;
 pub mod rename;
+mod room;
 mod setattr;
 mod sweep;
 pub mod tally;

@@ -11,7 +11,7 @@ use crate::lsm::metrics::Get;
 use crate::lsm::store::Shared;
 use crate::lsm::table::TableMeta;
 use crate::lsm::table::reader::CacheUse;
-use crate::lsm::value::{Fold, Part};
+use crate::lsm::value::{Fold, Part, put_tail};
 use crate::lsm::volume::{Tree, Volume};
 use crate::lsm::{Result, SeqNo, Value};
 use bytes::Bytes;
@@ -35,10 +35,11 @@ impl Volume {
         tree.get_patched(self.shared(), key, seq, CacheUse::Fill)
     }
 
-    /// Puts the tail of a key's value, if there is one, behind what `out` holds, for a reader that will hardly ask
-    /// for the key again soon: a value from a blob file is not put into the cache, where it would displace what
-    /// others ask for, and a compressed one is decompressed where it is wanted.
-    pub fn read_tail_once(&self, key: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    /// Puts the tail of a key's value at the start of `out`, for a reader that will hardly ask for the key again
+    /// soon: a value from a blob file is not put into the cache, where it would displace what others ask for, and
+    /// a compressed one is decompressed where it is wanted. Returns the tail's length, 0 if there is none; a tail
+    /// that is longer than `out` is not put there. What lies behind it in `out` stays, unless the read fails.
+    pub fn read_tail_once(&self, key: &[u8], out: &mut [u8]) -> Result<usize> {
         self.note_read(key);
         let (tree, seq) = self.open_read_point()?;
         tree.read_tail_once(self.shared(), key, seq, out)
@@ -115,24 +116,20 @@ impl Tree {
         Ok(found.map(|value| (value, depth)))
     }
 
-    /// Puts the tail of `key`'s value at `seq` behind what `out` holds; values from blob files bypass the cache.
-    pub fn read_tail_once(&self, shared: &Shared, key: &[u8], seq: SeqNo, out: &mut Vec<u8>) -> Result<()> {
+    /// Puts the tail of `key`'s value at `seq` at the start of `out`; values from blob files bypass the cache.
+    pub fn read_tail_once(&self, shared: &Shared, key: &[u8], seq: SeqNo, out: &mut [u8]) -> Result<usize> {
         let counted = Get::start(&shared.metrics);
-        let (mut fold, mut whole) = (Fold::default(), false);
+        let (mut fold, mut whole) = (Fold::default(), None);
         self.versions(shared, &counted, key, seq, Part::Whole, &mut |_, kind, value| {
             if kind.is_blob() && fold.is_empty() {
-                whole = true;
-                shared.blobs.load_onto(&value.tail, out)?;
+                whole = Some(shared.blobs.load_to(&value.tail, out)?);
                 return BREAK;
             }
             fold.push(kind, || shared.blobs.resolve(kind, value, CacheUse::Bypass))
         })?;
         let found = fold.finish(key)?;
-        counted.answered(whole || found.is_some());
-        if let Some(value) = found {
-            out.extend_from_slice(&value.tail);
-        }
-        Ok(())
+        counted.answered(whole.is_some() || found.is_some());
+        Ok(whole.or(found.map(|value| put_tail(&value.tail, out))).unwrap_or(0))
     }
 
     /// The head of `key`'s value at `seq`.

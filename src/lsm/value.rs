@@ -41,6 +41,14 @@ pub struct Value {
     pub tail: Bytes,
 }
 
+/// Puts a tail at the start of `out` and returns its length; one that is longer than `out` is not put there.
+pub(crate) fn put_tail(tail: &[u8], out: &mut [u8]) -> usize {
+    if let Some(place) = out.get_mut(..tail.len()) {
+        place.copy_from_slice(tail);
+    }
+    tail.len()
+}
+
 /// Which part of a value a read needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {

@@ -35,9 +35,17 @@ pub(super) fn is_zero(data: &[u8]) -> bool {
 }
 
 /// What exists of a range of stored bytes.
-pub(in crate::fs) fn present<'a>(stored: &'a [u8], range: &Range<usize>) -> &'a [u8] {
+fn present<'a>(stored: &'a [u8], range: &Range<usize>) -> &'a [u8] {
     let end = range.end.min(stored.len());
     &stored[range.start.min(end)..end]
+}
+
+/// Fills `out` with the range of stored bytes that is as long; zeros follow them.
+pub(in crate::fs) fn fill(out: &mut [u8], stored: &[u8], range: &Range<usize>) {
+    let stored = present(stored, range);
+    let (there, behind) = out.split_at_mut(stored.len());
+    there.copy_from_slice(stored);
+    behind.fill(0);
 }
 
 /// A range of stored bytes; zeros follow them.
@@ -90,6 +98,11 @@ mod tests {
         assert_eq!(zero_extended(&stored, 1..3), b"bc"[..]);
         assert_eq!(zero_extended(&stored, 2..5), b"c\0\0"[..]);
         assert_eq!(zero_extended(&stored, 7..9), b"\0\0"[..]);
+        for (range, expected) in [(1..3, b"bc"), (2..4, b"c\0"), (7..9, b"\0\0")] {
+            let mut out = *b"xx";
+            fill(&mut out, &stored, &range);
+            assert_eq!(out, *expected);
+        }
     }
 
     #[test]

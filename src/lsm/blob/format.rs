@@ -3,6 +3,7 @@
 use super::{Pointer, file_name};
 use crate::disk::Object;
 use crate::lsm::table::compress::{self, Codec};
+use crate::lsm::value::put_tail;
 use crate::lsm::{Error, Result};
 use bytes::Bytes;
 use std::io::ErrorKind;
@@ -90,13 +91,12 @@ impl Stored {
         contents.map(Bytes::from).map_err(|e| damaged(&self.pointer, e.0))
     }
 
-    /// Puts the value itself behind what `out` holds.
-    pub fn append_to(&self, out: &mut Vec<u8>) -> Result<()> {
+    /// As [`put_tail`], the value itself.
+    pub fn put(&self, out: &mut [u8]) -> Result<usize> {
         if self.codec == Codec::Raw {
-            out.extend_from_slice(&self.bytes);
-            return Ok(());
+            return Ok(put_tail(&self.bytes, out));
         }
-        compress::decompress_onto(self.codec, &self.bytes, out).map_err(|e| damaged(&self.pointer, e.0))
+        compress::decompress_to(self.codec, &self.bytes, out).map_err(|e| damaged(&self.pointer, e.0))
     }
 }
 

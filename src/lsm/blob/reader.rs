@@ -9,6 +9,7 @@ use crate::disk::{Disk, Object};
 use crate::lsm::cache::{BlockCache, BlockKey};
 use crate::lsm::key::Kind;
 use crate::lsm::table::reader::CacheUse;
+use crate::lsm::value::put_tail;
 use crate::lsm::{Error, Result, Value};
 use bytes::Bytes;
 use quick_cache::sync::Cache;
@@ -52,14 +53,13 @@ impl BlobReader {
         }
     }
 
-    /// As [`BlobReader::load`], which bypasses the cache, behind what `out` holds.
-    pub fn load_onto(&self, tail: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    /// As [`BlobReader::load`], which bypasses the cache, and then as [`put_tail`].
+    pub fn load_to(&self, tail: &[u8], out: &mut [u8]) -> Result<usize> {
         let pointer = pointer_in(tail)?;
         match self.cache.peek(BlockKey { file: pointer.file, offset: pointer.offset }) {
-            Some(contents) => out.extend_from_slice(&contents),
-            None => self.stored(&pointer)?.append_to(out)?,
+            Some(contents) => Ok(put_tail(&contents, out)),
+            None => self.stored(&pointer)?.put(out),
         }
-        Ok(())
     }
 
     /// As [`BlobReader::load`], for a job that reads everything once.

@@ -102,32 +102,43 @@ thread_local! {
 
 /// The contents of a compressed block whose checksum was right.
 pub(crate) fn decompress(codec: Codec, stored: &[u8]) -> Result<Vec<u8>, Malformed> {
-    let mut contents = Vec::new();
-    decompress_onto(codec, stored, &mut contents)?;
+    let (len, body) = split_len(stored)?;
+    let mut contents = vec![0; len];
+    decompress_body(codec, body, &mut contents)?;
     Ok(contents)
 }
 
-/// As [`decompress`], behind what `out` holds. If that fails it holds no more than before.
-pub(crate) fn decompress_onto(codec: Codec, stored: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
-    const BAD: Malformed = Malformed("a block does not decompress");
+/// As [`decompress`], to the start of `out`. Returns the contents' length; those longer than `out` are not put
+/// there.
+pub(crate) fn decompress_to(codec: Codec, stored: &[u8], out: &mut [u8]) -> Result<usize, Malformed> {
+    let (len, body) = split_len(stored)?;
+    if let Some(contents) = out.get_mut(..len) {
+        decompress_body(codec, body, contents)?;
+    }
+    Ok(len)
+}
+
+const BAD: Malformed = Malformed("a block does not decompress");
+
+/// The contents' length, and their compressed form.
+fn split_len(stored: &[u8]) -> Result<(usize, &[u8]), Malformed> {
     let (len, body) = stored.split_first_chunk::<LEN_LEN>().ok_or(BAD)?;
     let len = u32::from_le_bytes(*len) as usize;
-    if len > COMPRESS_MAX_LEN {
-        return Err(Malformed("a compressed block is longer than any"));
+    match len > COMPRESS_MAX_LEN {
+        true => Err(Malformed("a compressed block is longer than any")),
+        false => Ok((len, body)),
     }
-    let start = out.len();
-    out.resize(start + len, 0);
-    let contents = &mut out[start..];
+}
+
+/// Contents that are as long as `contents`.
+fn decompress_body(codec: Codec, body: &[u8], contents: &mut [u8]) -> Result<(), Malformed> {
+    let len = contents.len();
     let done = match codec {
         Codec::Raw => None,
         Codec::Lz4 => lz4::block::decompress_to_buffer(body, Some(len as i32), contents).ok(),
         Codec::Zstd => UNZSTD.with_borrow_mut(|zstd| zstd.decompress_to_buffer(body, contents)).ok(),
     };
-    if done == Some(len) {
-        return Ok(());
-    }
-    out.truncate(start);
-    Err(BAD)
+    if done == Some(len) { Ok(()) } else { Err(BAD) }
 }
 
 #[cfg(test)]
@@ -149,12 +160,13 @@ mod tests {
             _ => {
                 assert!(stored.len() <= contents.len() - contents.len() / 8);
                 assert_eq!(decompress(codec, stored).unwrap(), contents);
-                let mut behind = b"before".to_vec();
-                decompress_onto(codec, stored, &mut behind).unwrap();
-                assert_eq!(behind, [b"before", contents].concat());
-                behind.truncate(6);
-                assert!(decompress_onto(codec, &stored[..stored.len() - 1], &mut behind).is_err());
-                assert_eq!(behind, b"before");
+                let mut out = vec![7; contents.len() + 1];
+                assert_eq!(decompress_to(codec, stored, &mut out).unwrap(), contents.len());
+                assert_eq!(out, [contents, &[7]].concat());
+                assert!(decompress_to(codec, &stored[..stored.len() - 1], &mut out).is_err());
+                let mut short = vec![7; contents.len() - 1];
+                assert_eq!(decompress_to(codec, stored, &mut short).unwrap(), contents.len());
+                assert!(short.iter().all(|byte| *byte == 7), "it does not fit");
             }
         }
         codec

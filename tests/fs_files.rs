@@ -51,11 +51,14 @@ fn a_small_change_of_a_small_file_writes_little() {
     let ino = file(&f.fs, "file", &want).ino;
     let entry = f.keys(b'e').pop().unwrap();
     let before = f.store.stats().writes.user_bytes;
+    let mut gets = 0;
     for round in 0..rounds {
         let mode = Some(0o600 + u32::from(round));
+        gets -= f.store.stats().reads.gets as i64;
         f.fs.write(ino, 3000 + u64::from(round) * 4, &[round; 4]).unwrap();
         f.fs.write(ino, 100, &[round; 10]).unwrap();
         f.fs.setattr(ino, &SetAttr { mode, ..SetAttr::default() }, USER).unwrap();
+        gets += f.store.stats().reads.gets as i64;
         want.extend([round; 4]);
         want[100..110].fill(round);
         let attr = f.fs.getattr(ino).unwrap();
@@ -69,6 +72,7 @@ fn a_small_change_of_a_small_file_writes_little() {
     }
     let each = (f.store.stats().writes.user_bytes - before) / (3 * u64::from(rounds));
     assert!(each < 400, "{each} bytes a change");
+    assert!(gets < i64::from(rounds), "{gets} looks at what is stored");
     f.kill();
     let attr = f.fs.lookup(ROOT, b"file").unwrap().unwrap();
     assert_eq!((attr.mode, attr.size), (0o600 + u32::from(rounds) - 1, want.len() as u64));

@@ -86,7 +86,7 @@ impl FileSystem {
         }
         self.admit(0)?;
         let _inode = self.locks.inodes.exclusive(ino);
-        let mut node = self.load(ino)?;
+        let mut node = self.load_to_change(ino)?;
         node.record.atime = now;
         let mut change = Change::new(self);
         change.save(&mut node);

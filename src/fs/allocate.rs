@@ -7,7 +7,7 @@
 use crate::fs::FileSystem;
 use crate::fs::attr::{Caller, Ino, Timestamp, without_setid};
 use crate::fs::change::Change;
-use crate::fs::chunk::{Chunks, Pages, mapped_pages, overlay};
+use crate::fs::chunk::{Chunks, Pages, mapped_pages};
 use crate::fs::control;
 use crate::fs::entry::{CHUNK_SIZE, INLINE_MAX, MAX_FILE_SIZE, PAGE_SIZE, Record};
 use crate::fs::error::{Cause, Context, Result, Subject};
@@ -75,7 +75,7 @@ impl FileSystem {
             return Err(Cause::NotSupported);
         }
         let _inode = self.locks.inodes.exclusive(ino);
-        let mut node = self.load(ino)?;
+        let mut node = self.load_to_change(ino)?;
         check_file(&node.record)?;
         if what == Allocate::Reserve {
             self.check_room(end.saturating_sub(offset.max(node.record.size)))?;
@@ -87,10 +87,10 @@ impl FileSystem {
             change.batch.frees_room();
         }
         if node.record.pages == 0 {
-            clear_inline(&mut node, cleared);
+            self.clear_inline(&mut node, cleared)?;
             node.record.size = size;
         } else {
-            let mut chunks = Chunks::open(self, &mut change, &mut node, size);
+            let mut chunks = Chunks::open(self, &mut change, &mut node, size)?;
             if cleared.start < cleared.end {
                 chunks.clear(cleared.start, cleared.end)?;
             }
@@ -103,6 +103,17 @@ impl FileSystem {
         }
         change.save(&mut node);
         change.commit()
+    }
+
+    /// Makes a range of inline contents zeros.
+    fn clear_inline(&self, node: &mut Node, range: Range<u64>) -> Outcome<()> {
+        let len = usize::from(node.record.inline_len);
+        let at = |end: u64| usize::try_from(end).unwrap_or(usize::MAX).min(len);
+        let (start, end) = (at(range.start), at(range.end));
+        match start < end {
+            true => self.lay_inline(node, start, &[0; INLINE_MAX][..end - start], len),
+            false => Ok(()),
+        }
     }
 
     /// Have the disk and the volume's quota room for `len` more bytes?
@@ -179,15 +190,6 @@ impl FileSystem {
             true => self.write(to.0, to.1, &data),
             false => self.write_clearing_setid(to.0, to.1, &data),
         }
-    }
-}
-
-/// Makes a range of inline contents zeros.
-fn clear_inline(node: &mut Node, range: Range<u64>) {
-    let at = |end: u64| usize::try_from(end).unwrap_or(usize::MAX).min(node.inline.len());
-    let (start, end) = (at(range.start), at(range.end));
-    if start < end {
-        node.set_inline(overlay(&node.inline, start, &[0; INLINE_MAX][..end - start]), start..end);
     }
 }
 

@@ -10,7 +10,7 @@ use crate::fs::entry::{Record, encode_link, encode_orphan, encode_parent};
 use crate::fs::groups::Groups;
 use crate::fs::inode::{Location, Orphan};
 use crate::fs::keys;
-use crate::fs::node::{Home, Inline, Node, Outcome};
+use crate::fs::node::{Home, Node, Outcome};
 use crate::fs::recent::Known;
 use crate::lsm::{Batch, SeqNo};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,7 +50,7 @@ impl<'a> Change<'a> {
         self.dirs.push(parent);
         self.batch.count(record.tally());
         self.batch.first_put(&keys::entry(parent, name), &record.encode(), inline);
-        self.records.push(Known { record: record.clone(), shared: false });
+        self.records.push(Known { record: record.clone(), shared: false, patches: 0 });
     }
 
     /// Gives a file a name, in place of what may have it, and writes its record, which moves along if it
@@ -73,38 +73,27 @@ impl<'a> Change<'a> {
 
     /// Writes a changed file where it is kept.
     pub fn save(&mut self, node: &mut Node) {
-        debug_assert_eq!(node.inline.len(), usize::from(node.record.inline_len));
         let counts_else = self.count(node);
         match &node.home {
             Home::Entry(at) => {
                 self.dirs.push(at.parent);
-                self.put_file(&keys::entry(at.parent, &at.name), node);
-                self.records.push(Known { record: node.record.clone(), shared: false });
+                let patches = self.put_file(&keys::entry(at.parent, &at.name), node);
+                self.records.push(Known::of(node, patches));
             }
             Home::Shared => {
                 self.dirs.push(node.ino());
-                self.put_file(&keys::inode(node.ino()), node);
-                self.records.push(Known { record: node.record.clone(), shared: true });
+                let patches = self.put_file(&keys::inode(node.ino()), node);
+                self.records.push(Known::of(node, patches));
             }
             Home::Orphan => {
                 debug_assert!(self.orphan.is_none());
-                self.orphan = Some(Orphan { record: node.record.clone(), inline: node.inline.clone() });
+                self.orphan = Some(Orphan { record: node.record.clone(), inline: node.inline.in_hand() });
                 match node.record.has_more() {
                     _ if !counts_else => {}
                     true => self.put_orphan(&node.record),
                     false => self.batch.delete(&keys::orphan(node.ino())),
                 }
             }
-        }
-    }
-
-    /// Writes a file's record, and of its inline contents what changed.
-    fn put_file(&mut self, key: &[u8], node: &Node) {
-        let head = node.record.encode();
-        match node.inline_change() {
-            Inline::Kept => self.batch.put_head(key, &head),
-            Inline::Patched { len, at, part } => self.batch.patch_split(key, &head, len, &[(at, part)]),
-            Inline::Whole(contents) => self.batch.put_split(key, &head, contents),
         }
     }
 

@@ -29,8 +29,9 @@ use crate::fs::attr::Ino;
 use crate::fs::change::Change;
 use crate::fs::entry::{CHUNK_SIZE, PAGE_SIZE, Record, encode_page_map, pages_of};
 use crate::fs::error::Cause;
+use crate::fs::inline::{Inline, PATCHES_MAX};
 use crate::fs::keys;
-use crate::fs::node::{Node, Outcome, PATCHES_MAX};
+use crate::fs::node::{Node, Outcome};
 use crate::fs::reclaim::FEW;
 use ::bytes::Bytes;
 use std::ops::{Bound, Range};
@@ -122,10 +123,16 @@ pub(super) struct Chunks<'c, 'f> {
 
 impl<'c, 'f> Chunks<'c, 'f> {
     /// Starts a change of a file, which will have the size `size`. What was inline goes into chunk 0.
-    pub fn open(fs: &'c FileSystem, change: &'c mut Change<'f>, node: &mut Node, size: u64) -> Self {
+    pub fn open(
+        fs: &'c FileSystem,
+        change: &'c mut Change<'f>,
+        node: &mut Node,
+        size: u64,
+    ) -> Outcome<Chunks<'c, 'f>> {
         let old = node.record.clone();
-        let spilled = node.take_inline();
-        Chunks { fs, change, pages: old.pages, old, size, spilled, end_changed: false }
+        let spilled = fs.inline(node)?;
+        (node.inline, node.record.inline_len) = (Inline::NONE, 0);
+        Ok(Chunks { fs, change, pages: old.pages, old, size, spilled, end_changed: false })
     }
 
     /// Writes data.

@@ -6,8 +6,10 @@ use crate::fs::change::Change;
 use crate::fs::control;
 use crate::fs::entry::{INLINE_MAX, Record};
 use crate::fs::error::{Cause, Context, Result, Subject};
+use crate::fs::inline::Inline;
 use crate::fs::inode::{Facts, Location};
 use crate::fs::node::{Home, Node, Outcome, check_name};
+use crate::lsm::Tally;
 use bytes::Bytes;
 
 /// What is to be made.
@@ -105,7 +107,7 @@ impl FileSystem {
     pub fn readlink(&self, ino: Ino) -> Result<Bytes> {
         let inode = self.locks.inodes.shared(ino);
         let target = self.load(ino).and_then(|node| match node.record.kind {
-            FileKind::Symlink => Ok(node.inline),
+            FileKind::Symlink => self.inline(&node),
             _ => Err(Cause::Invalid("not a symbolic link")),
         });
         drop(inode);
@@ -130,7 +132,7 @@ impl FileSystem {
         if new.kind != FileKind::Symlink {
             self.inherit_acl(&mut change, &dir, &mut node, caller.umask)?;
         }
-        change.create(parent, name, &node.record, &node.inline);
+        change.create(parent, name, &node.record, new.contents);
         dir.modified(now);
         if node.is_dir() {
             dir.add_subdirectory()?;
@@ -163,9 +165,9 @@ impl FileSystem {
         let mut record = Record::new(new.kind, self.numbers.take()?, mode, owner, now);
         record.rdev = new.rdev;
         record.size = new.contents.len() as u64;
-        let mut node = Node::new(Home::Entry(at), record);
-        node.set_inline(Bytes::copy_from_slice(new.contents), 0..new.contents.len());
-        Ok(node)
+        record.inline_len = new.contents.len() as u16;
+        let inline = Inline::Whole(Bytes::copy_from_slice(new.contents));
+        Ok(Node { home: Home::Entry(at), record, inline, counted: Tally::default() })
     }
 }
 

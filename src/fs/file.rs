@@ -6,7 +6,7 @@
 use crate::fs::FileSystem;
 use crate::fs::attr::{Ino, Timestamp, without_setid};
 use crate::fs::change::Change;
-use crate::fs::chunk::{Chunks, fill, overlay, pieces, zero_extended};
+use crate::fs::chunk::{Chunks, fill, pieces, zero_extended};
 use crate::fs::control;
 use crate::fs::entry::{CHUNK_SIZE, INLINE_MAX, MAX_FILE_SIZE};
 use crate::fs::error::{Cause, Context, Result, Subject};
@@ -36,7 +36,7 @@ impl FileSystem {
         }
         if node.record.pages == 0 {
             let start = usize::try_from(offset).unwrap_or(usize::MAX);
-            return Ok(zero_extended(&node.inline, start..start.saturating_add(len)));
+            return Ok(zero_extended(&self.inline(&node)?, start..start.saturating_add(len)));
         }
         if let Some(piece) = pieces(offset, len).next().filter(|piece| piece.of_range.len() == len) {
             let chunk = self.chunk(ino, piece.chunk)?.unwrap_or_default();
@@ -70,7 +70,7 @@ impl FileSystem {
     fn try_write(&self, ino: Ino, offset: u64, data: &[u8], clear_setid: bool) -> Outcome<usize> {
         self.admit(data.len())?;
         let _inode = self.locks.inodes.exclusive(ino);
-        let mut node = self.load(ino)?;
+        let mut node = self.load_to_change(ino)?;
         check_file(&node.record)?;
         if data.is_empty() {
             return Ok(0);
@@ -84,10 +84,11 @@ impl FileSystem {
         let mut change = Change::with_room(self, data.len());
         let size = node.record.size.max(end);
         if node.record.pages == 0 && end <= INLINE_MAX as u64 {
-            node.set_inline(overlay(&node.inline, offset as usize, data), offset as usize..end as usize);
+            let len = usize::from(node.record.inline_len).max(end as usize);
+            self.lay_inline(&mut node, offset as usize, data, len)?;
             node.record.size = size;
         } else {
-            let mut chunks = Chunks::open(self, &mut change, &mut node, size);
+            let mut chunks = Chunks::open(self, &mut change, &mut node, size)?;
             chunks.write(offset, data)?;
             chunks.close(&mut node)?;
         }

@@ -51,6 +51,7 @@ pub(crate) mod fuzzing;
 mod groups;
 pub mod host;
 pub mod import;
+mod inline;
 mod inode;
 mod keys;
 mod link;

@@ -6,14 +6,14 @@
 use crate::fs::FileSystem;
 use crate::fs::attr::{FileKind, Ino, NAME_MAX, Timestamp};
 use crate::fs::control;
-use crate::fs::entry::{Entry, INLINE_MAX, Record};
+use crate::fs::entry::{Entry, Record};
 use crate::fs::error::Cause;
+use crate::fs::inline::{Inline, checked};
 use crate::fs::inode::{Facts, Location, Orphan, Place};
 use crate::fs::keys;
 use crate::fs::recent::Known;
 use crate::lsm::{SeqNo, Tally};
 use bytes::Bytes;
-use std::ops::Range;
 
 /// The result of a step inside an operation.
 pub(super) type Outcome<T> = Result<T, Cause>;
@@ -29,32 +29,6 @@ pub(super) enum Home {
     Orphan,
 }
 
-/// Patches over one value before it is put again: each makes reading it dearer.
-pub(super) const PATCHES_MAX: usize = 16;
-
-/// Contents are patched where that spares this many bytes, and half of them.
-const SPARED_MIN: usize = 256;
-
-/// The value of a file as it was found.
-#[derive(Debug, Clone)]
-struct Stored {
-    /// The patches that lie over it.
-    patches: usize,
-    /// What of the inline contents in hand was set since, if they are others.
-    set: Option<Range<usize>>,
-}
-
-/// What a file's inline contents become.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Inline<'a> {
-    /// What is stored stays.
-    Kept,
-    /// What is stored gets this length, and this part from there on.
-    Patched { len: u32, at: u32, part: &'a [u8] },
-    /// This, whatever is stored.
-    Whole(&'a [u8]),
-}
-
 /// A file's record and inline contents.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
@@ -63,22 +37,15 @@ pub(super) struct Node {
     /// Its attributes.
     pub record: Record,
     /// Its inline contents.
-    pub inline: Bytes,
+    pub inline: Inline,
     /// What the volume's tally has of it.
     pub counted: Tally,
-    /// What is stored of it; `None` if it is to be written as a whole.
-    stored: Option<Stored>,
 }
 
 impl Node {
-    /// A new file.
-    pub fn new(home: Home, record: Record) -> Node {
-        Node { home, record, inline: Bytes::new(), counted: Tally::default(), stored: None }
-    }
-
     /// A file as it is stored: the tally has it.
-    fn counted(home: Home, record: Record, inline: Bytes) -> Node {
-        let mut node = Node { inline, ..Node::new(home, record) };
+    fn counted(home: Home, record: Record, inline: Inline) -> Node {
+        let mut node = Node { home, record, inline, counted: Tally::default() };
         node.counted = node.tally();
         node
     }
@@ -93,49 +60,10 @@ impl Node {
         self.record.kind == FileKind::Directory
     }
 
-    /// Replaces the inline contents by others that differ in the range `set` and in their length alone. (Between what
-    /// there was and what is set are zeros.)
-    pub fn set_inline(&mut self, inline: Bytes, set: Range<usize>) {
-        debug_assert!(inline.len() <= INLINE_MAX);
-        self.record.inline_len = inline.len() as u16;
-        self.inline = inline;
-        self.stored = self.stored.take().filter(|stored| stored.set.is_none());
-        if let Some(stored) = &mut self.stored {
-            stored.set = Some(set);
-        }
-    }
-
-    /// Takes the inline contents away.
-    pub fn take_inline(&mut self) -> Bytes {
-        self.record.inline_len = 0;
-        self.stored = None;
-        std::mem::take(&mut self.inline)
-    }
-
     /// It is kept elsewhere from now on.
     pub fn move_to(&mut self, home: Home) {
-        self.stored = None;
+        self.inline.make_whole();
         self.home = home;
-    }
-
-    /// What its inline contents become where it is kept: patched, where that spares much and not many patches lie
-    /// there already.
-    pub fn inline_change(&self) -> Inline<'_> {
-        let whole = Inline::Whole(&self.inline);
-        let Some(Stored { patches, set }) = &self.stored else { return whole };
-        let part = set.clone().unwrap_or_default();
-        let spared = self.inline.len() - part.len();
-        if *patches >= PATCHES_MAX || spared < SPARED_MIN.max(part.len()) {
-            return whole;
-        }
-        match set {
-            None => Inline::Kept,
-            Some(_) => Inline::Patched {
-                len: self.inline.len() as u32,
-                at: part.start as u32,
-                part: &self.inline[part],
-            },
-        }
     }
 
     /// Marks a change of the contents (of a directory: of its entries).
@@ -210,25 +138,47 @@ impl FileSystem {
 
     /// A file that somebody looked up.
     pub(super) fn load(&self, ino: Ino) -> Outcome<Node> {
+        self.load_for(ino, false)
+    }
+
+    /// As [`FileSystem::load`], to change it where it is: inline contents that may be patched are not read.
+    pub(super) fn load_to_change(&self, ino: Ino) -> Outcome<Node> {
+        self.load_for(ino, true)
+    }
+
+    fn load_for(&self, ino: Ino, change: bool) -> Outcome<Node> {
         let place = self.inodes.place(ino).ok_or_else(|| control::unknown(ino))?;
         if let Place::Orphan(orphan) = place {
-            return Ok(Node::counted(Home::Orphan, orphan.record, orphan.inline));
+            return Ok(Node::counted(Home::Orphan, orphan.record, Inline::Whole(orphan.inline)));
         }
-        if let Some(Known { record, shared }) = self.recent.get(ino)
-            && record.inline_len == 0
+        if let Some(Known { record, shared, patches }) = self.recent.get(ino)
+            && let Some(inline) = Inline::unread(&record, patches, change)
         {
             let home = match place {
                 Place::Entry(at) if !shared => Home::Entry(at),
                 _ => Home::Shared,
             };
-            return Ok(Node::counted(home, record, Bytes::new()));
+            return Ok(Node::counted(home, record, inline));
         }
         let node = match place {
-            Place::Entry(at) => same_inode(ino, self.find(at.parent, &at.name)?, Node::ino)?,
+            Place::Entry(at) => {
+                let unread = if change { self.find_unread(&at)? } else { None };
+                let found = unread.map_or_else(|| self.find(at.parent, &at.name), |node| Ok(Some(node)))?;
+                same_inode(ino, found, Node::ino)?
+            }
             _ => self.load_shared(ino)?,
         };
-        self.recent.put(Known { record: node.record.clone(), shared: node.home == Home::Shared });
+        self.recent.put(Known::of(&node, node.inline.patches()));
         Ok(node)
+    }
+
+    /// The file of a name, if it can be changed without a look at its inline contents.
+    fn find_unread(&self, at: &Location) -> Outcome<Option<Node>> {
+        let key = keys::entry(at.parent, &at.name);
+        let Some((head, patches)) = self.volume.get_head_patched(&key)? else { return Ok(None) };
+        let Entry::File(record) = decode_entry(&key, &head)? else { return Ok(None) };
+        let inline = Inline::unread(&record, patches, true);
+        Ok(inline.map(|inline| Node::counted(Home::Entry(at.clone()), record, inline)))
     }
 
     /// As [`FileSystem::load`], the attributes only.
@@ -307,7 +257,7 @@ impl FileSystem {
     fn bury(&self, node: Node) {
         let Node { record, inline, .. } = node;
         // A copy: what was read may be a part of a block, all of which it would keep in memory.
-        let inline = Bytes::copy_from_slice(&inline);
+        let inline = Bytes::copy_from_slice(&inline.in_hand());
         if let Some(orphan) = self.inodes.set_orphan(record.ino, Orphan { record, inline }) {
             self.dispose(&orphan);
         }
@@ -321,12 +271,10 @@ impl FileSystem {
     }
 }
 
-/// A node of what was read, which must fit together.
+/// A node of what was read.
 fn node(home: Home, key: &[u8], record: Record, inline: Bytes, patches: usize) -> Outcome<Node> {
-    if inline.len() != usize::from(record.inline_len) {
-        return Err(Cause::bad_record(key, "inline contents of another length"));
-    }
-    Ok(Node { stored: Some(Stored { patches, set: None }), ..Node::counted(home, record, inline) })
+    let read = Some(checked(key, &record, inline)?);
+    Ok(Node::counted(home, record, Inline::Stored { patches, read }))
 }
 
 /// Reads an entry's head; `key` is for the error.

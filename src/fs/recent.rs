@@ -16,6 +16,7 @@
 use crate::fs::attr::Ino;
 use crate::fs::entry::Record;
 use crate::fs::groups::Groups;
+use crate::fs::node::{Home, Node};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -45,6 +46,15 @@ pub(super) struct Known {
     pub record: Record,
     /// At its own key, not in its entry.
     pub shared: bool,
+    /// Patches that lie over it, at most.
+    pub patches: usize,
+}
+
+impl Known {
+    /// A file that has a name, under so many patches.
+    pub fn of(node: &Node, patches: usize) -> Known {
+        Known { record: node.record.clone(), shared: node.home == Home::Shared, patches }
+    }
 }
 
 /// The table, of one file system.
@@ -105,7 +115,11 @@ mod tests {
 
     fn known(ino: Ino, mode: u32) -> Known {
         let now = Timestamp { secs: 1, nanos: 2 };
-        Known { record: Record::new(FileKind::File, ino, mode, Caller::new(0, 0), now), shared: false }
+        Known {
+            record: Record::new(FileKind::File, ino, mode, Caller::new(0, 0), now),
+            shared: false,
+            patches: 0,
+        }
     }
 
     fn mode(recent: &Recent, ino: Ino) -> Option<u32> {

@@ -15,7 +15,7 @@ impl FileSystem {
     fn try_setattr(&self, ino: Ino, set: &SetAttr, caller: Caller) -> Outcome<Attr> {
         self.admit(0)?;
         let _inode = self.locks.inodes.exclusive(ino);
-        let mut node = self.load(ino)?;
+        let mut node = self.load_to_change(ino)?;
         // The kernel lets everybody "change" to the same owner; it should not take a program's setuid.
         let owns = caller.keeps_setid() || caller.uid == node.record.uid;
         if *set == SetAttr::default() && !owns {

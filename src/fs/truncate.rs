@@ -30,13 +30,15 @@ impl FileSystem {
         }
         node.modified(now);
         if node.record.pages == 0 {
-            let len = node.inline.len().min(usize::try_from(size).unwrap_or(usize::MAX));
-            node.set_inline(node.inline.slice(..len), len..len);
+            let len = usize::from(node.record.inline_len);
+            if let Some(cut) = usize::try_from(size).ok().filter(|size| *size < len) {
+                self.lay_inline(node, cut, b"", cut)?;
+            }
             node.record.size = size;
             return Ok(());
         }
         let shrinks = size < node.record.size;
-        let mut chunks = Chunks::open(self, change, node, size);
+        let mut chunks = Chunks::open(self, change, node, size)?;
         if shrinks {
             chunks.cut()?;
         }

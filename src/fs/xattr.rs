@@ -99,7 +99,7 @@ impl FileSystem {
             return Err(Cause::TooLong);
         }
         let _inode = self.locks.inodes.exclusive(ino);
-        let mut node = self.load(ino)?;
+        let mut node = self.load_to_change(ino)?;
         let exists = node.record.has_xattrs && self.xattr(ino, name)?.is_some();
         match (mode, exists) {
             (XattrMode::Create, true) => return Err(Cause::Exists),
@@ -140,7 +140,7 @@ impl FileSystem {
         self.admit(0)?;
         check_xattr_name(name)?;
         let _inode = self.locks.inodes.exclusive(ino);
-        let mut node = self.load(ino)?;
+        let mut node = self.load_to_change(ino)?;
         if !node.record.has_xattrs || self.xattr(ino, name)?.is_none() {
             // Without a list of its own a file has the one that its mode says: removing that is nothing.
             return if is_acl(name) { Ok(()) } else { Err(Cause::NoAttribute) };

@@ -35,6 +35,13 @@ impl Volume {
         tree.get_patched(self.shared(), key, seq, CacheUse::Fill)
     }
 
+    /// The head of a key's value, and how many patches the value is folded from. Reads no tails.
+    pub fn get_head_patched(&self, key: &[u8]) -> Result<Option<(Bytes, usize)>> {
+        self.note_read(key);
+        let (tree, seq) = self.open_read_point()?;
+        tree.get_head_patched(self.shared(), key, seq)
+    }
+
     /// Puts the tail of a key's value at the start of `out`, for a reader that will hardly ask for the key again
     /// soon: a value from a blob file is not put into the cache, where it would displace what others ask for, and
     /// a compressed one is decompressed where it is wanted. Returns the tail's length, 0 if there is none; a tail
@@ -55,9 +62,7 @@ impl Volume {
     /// How many patches lie over the key's newest full value (0: none, or the key is absent).
     /// Reads no tails.
     pub fn patch_depth(&self, key: &[u8]) -> Result<usize> {
-        self.note_read(key);
-        let (tree, seq) = self.open_read_point()?;
-        tree.patch_depth(self.shared(), key, seq)
+        Ok(self.get_head_patched(key)?.map_or(0, |(_, depth)| depth))
     }
 
     /// The sequence number of the write that a key's value is from, or the newest of those that it is folded
@@ -156,19 +161,25 @@ impl Tree {
         Ok(found)
     }
 
-    /// The number of patches over `key`'s newest full value at `seq`.
-    pub fn patch_depth(&self, shared: &Shared, key: &[u8], seq: SeqNo) -> Result<usize> {
+    /// As [`Tree::get_head`], and the number of patches over `key`'s newest full value.
+    pub fn get_head_patched(
+        &self,
+        shared: &Shared,
+        key: &[u8],
+        seq: SeqNo,
+    ) -> Result<Option<(Bytes, usize)>> {
         let counted = Get::start(&shared.metrics);
-        let mut depth = 0;
-        self.versions(shared, &counted, key, seq, Part::Head, &mut |_, kind, _| {
-            if kind.is_patch() {
-                depth += 1;
-                return Ok(ControlFlow::Continue(()));
+        let (mut head, mut depth) = (None, 0);
+        self.versions(shared, &counted, key, seq, Part::Head, &mut |_, kind, value| {
+            if kind == Kind::HeadPatch || kind.blob().is_some() {
+                head.get_or_insert(value.head);
             }
-            Ok(ControlFlow::Break(()))
+            depth += usize::from(kind.is_patch());
+            Ok(if kind.is_patch() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         })?;
-        counted.answered(depth > 0);
-        Ok(depth)
+        let found = head.or((depth > 0).then(Bytes::new)).map(|head| (head, depth));
+        counted.answered(found.is_some());
+        Ok(found)
     }
 
     /// The sequence number of `key`'s newest version at `seq`; `None` if it is absent.

@@ -30,10 +30,11 @@ fn change(rng: &mut Rng, batch: &mut Batch, next: &mut Contents) {
         2 if rng.below(2) == 0 && next.contains_key(&key) => batch.put_head(&key, b"other"),
         2 => {
             let part = value(rng, 30);
-            let len = next.get(&key).map_or(0, Vec::len).max(50);
+            let old_len = next.get(&key).map_or(0, Vec::len);
+            let len = old_len.max(50);
             match rng.below(2) {
                 0 => batch.patch(&key, len as u32, &[(20, &part)]),
-                _ => batch.patch_split(&key, b"patched", len as u32, &[(20, &part)]),
+                _ => batch.patch_split(&key, b"patched", old_len as u32, len as u32, &[(20, &part)]),
             }
             let tail = next.entry(key).or_default();
             tail.resize(len, 0);

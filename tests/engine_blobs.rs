@@ -167,7 +167,7 @@ fn keys_are_listed_without_a_blob_under_patches_and_backwards() {
             _ => batch.patch(&key(n), LEN as u32, &[(10, b"patched")]),
         }
         if n == 7 {
-            batch.patch_split(&key(n), b"other", LEN as u32, &[(20, b"again")]);
+            batch.patch_split(&key(n), b"other", LEN as u32, LEN as u32, &[(20, b"again")]);
         }
         volume.write(batch).unwrap();
         if n == 3 {

@@ -73,7 +73,7 @@ fn batch_of(round: u8) -> Batch {
         batch.put_split(format!("{round}key{i:02}").as_bytes(), b"head", &vec![i ^ round; len]);
     }
     batch.patch(format!("{round}key03").as_bytes(), 40, &[(1, b"patch")]);
-    batch.patch_split(format!("{round}key04").as_bytes(), b"other", 50, &[(2, b"patch")]);
+    batch.patch_split(format!("{round}key04").as_bytes(), b"other", 30, 50, &[(2, b"patch")]);
     batch.delete(format!("{round}key05").as_bytes());
     batch.delete_range(format!("{round}key07").as_bytes(), format!("{round}key09").as_bytes());
     batch

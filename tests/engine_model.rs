@@ -265,10 +265,10 @@ impl Run {
                 let Some((offset, len, cut)) = change else {
                     return self.write(|batch| batch.put_head(&key(k), &head));
                 };
-                let (part, new_len) = (bytes(seed, len), (offset + len).max(cut));
+                let (part, old_len, new_len) = (bytes(seed, len), value.1.len(), (offset + len).max(cut));
                 patch(value, offset, &part, new_len);
                 let parts = [(offset as u32, &part[..])];
-                self.write(|batch| batch.patch_split(&key(k), &head, new_len as u32, &parts));
+                self.write(|batch| batch.patch_split(&key(k), &head, old_len as u32, new_len as u32, &parts));
             }
             Step::Batch(ref steps) => self.batch(steps),
             Step::Delete { key: k } => {
@@ -352,8 +352,9 @@ impl Run {
                 }
                 BatchStep::PatchSplit { offset, len } => {
                     let (head, part) = (bytes(seed + i, 4), bytes(seed + i, len));
-                    batch.patch_split(&key, &head, (offset + len) as u32, &[(offset as u32, &part)]);
-                    let value = self.model.entry(key).or_default();
+                    let value = self.model.entry(key.clone()).or_default();
+                    let (old_len, new_len) = (value.1.len() as u32, (offset + len) as u32);
+                    batch.patch_split(&key, &head, old_len, new_len, &[(offset as u32, &part)]);
                     value.0 = head;
                     patch(value, offset, &part, offset + len);
                 }

@@ -83,7 +83,7 @@ fn write(volume: &Volume, answered: &Answered, writer: u64, batches: u64) {
                     batch.put_split(&key, b"", &value);
                 }
                 2 if was_there => batch.patch(&key, 8, &[(0, &value)]),
-                3 if was_there => batch.patch_split(&key, b"", 8, &[(0, &value)]),
+                3 if was_there => batch.patch_split(&key, b"", 8, 8, &[(0, &value)]),
                 _ => batch.put_split(&key, b"", &value),
             }
         }

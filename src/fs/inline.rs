@@ -26,8 +26,9 @@ pub(super) enum Inline {
     /// Those that are stored, under so many patches. Only if the next patch may lie over them they may not have been
     /// read.
     Stored { patches: usize, read: Option<Bytes> },
-    /// Those that are stored, under so many patches, with this part laid over them from a place on.
-    Patched { patches: usize, at: usize, part: Bytes },
+    /// Those that are stored, under so many patches and of the length `old_len`, with this part laid over them from a
+    /// place on.
+    Patched { patches: usize, old_len: usize, at: usize, part: Bytes },
 }
 
 impl Inline {
@@ -90,8 +91,9 @@ impl Change<'_> {
     pub(super) fn put_file(&mut self, key: &[u8], node: &Node) -> usize {
         let (head, len) = (node.record.encode(), usize::from(node.record.inline_len));
         match &node.inline {
-            Inline::Patched { patches, at, part } => {
-                self.batch.patch_split(key, &head, len as u32, &[(*at as u32, part)]);
+            Inline::Patched { patches, old_len, at, part } => {
+                let parts = [(*at as u32, &part[..])];
+                self.batch.patch_split(key, &head, *old_len as u32, len as u32, &parts);
                 patches + 1
             }
             Inline::Stored { patches, read } if read.is_none() || may_patch(*patches, len, 0) => {
@@ -135,7 +137,8 @@ impl FileSystem {
         debug_assert!(len <= INLINE_MAX);
         node.inline = match node.inline {
             Inline::Stored { patches, .. } if may_patch(patches, len, data.len()) => {
-                Inline::Patched { patches, at, part: Bytes::copy_from_slice(data) }
+                let (old_len, part) = (usize::from(node.record.inline_len), Bytes::copy_from_slice(data));
+                Inline::Patched { patches, old_len, at, part }
             }
             _ => {
                 let old = self.inline(node)?;

@@ -128,13 +128,22 @@ impl Batch {
         self.push(Kind::HeadPatch, key, head, &[]);
     }
 
-    /// Gives a key's value another head and changes bytes of its tail, as [`Batch::patch`] does.
-    pub fn patch_split(&mut self, key: &[u8], head: &[u8], new_len: u32, parts: &[(u32, &[u8])]) {
+    /// Gives a key's value another head and changes bytes of its tail, as [`Batch::patch`] does. The tail has the
+    /// length `old_len` now (0 if the key is absent); over one of another length the value is an error
+    /// ([`Error::BadPatch`](crate::lsm::Error::BadPatch)) for whoever reads it.
+    pub fn patch_split(
+        &mut self,
+        key: &[u8],
+        head: &[u8],
+        old_len: u32,
+        new_len: u32,
+        parts: &[(u32, &[u8])],
+    ) {
         if let Err(e) = value::check_patch(key, new_len, parts) {
             self.refused.get_or_insert(e);
         }
         let mut tail = Vec::with_capacity(16 + parts.iter().map(|(_, bytes)| bytes.len()).sum::<usize>());
-        value::encode_patch_tail(&mut tail, new_len, parts);
+        value::encode_patch_tail(&mut tail, old_len, new_len, parts);
         self.push(Kind::HeadPatch, key, head, &[&tail]);
     }
 

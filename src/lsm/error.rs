@@ -70,7 +70,7 @@ pub enum Error {
         /// The most it may be.
         limit: usize,
     },
-    /// A patch of an absent entry, or one that does not fit its record.
+    /// A patch that does not fit its record, or not what it lies over.
     #[error("bad patch of key {key}: {what}")]
     BadPatch {
         /// The key, escaped.
@@ -104,9 +104,9 @@ impl Error {
         Error::Corruption { file: file.into(), offset, what: what.into() }
     }
 
-    /// Can what was to be *read* not be had, because it is damaged or the disk does not give it?
+    /// Can what was to be *read* not be had, because it is damaged, or what it lies over, or the disk does not give it?
     pub(crate) fn is_unreadable(&self) -> bool {
-        matches!(self, Error::Corruption { .. } | Error::Disk(_))
+        matches!(self, Error::Corruption { .. } | Error::Disk(_) | Error::BadPatch { .. })
     }
 
     /// Is the cause a full disk?

@@ -17,9 +17,12 @@
 //!
 //! ```text
 //! head: the value's
-//! tail: nothing (the value's stays), or new length (varint)
+//! tail: nothing (the value's stays), or old length | new length (varints)
 //!       | (offset | length, varints, and the bytes) of each part
 //! ```
+//!
+//! The old length is that of the tail it lies over. Where what it lay over was lost to damage, a reader mostly finds
+//! another one there: that is an error, and not zeros in place of what is lost.
 //!
 //! Versions of a key are folded newest to oldest: patches gather until the first put (or
 //! tombstone, or the end of history: an empty value), then lie over it, oldest first.
@@ -82,7 +85,8 @@ pub(crate) fn encode_patch_head(out: &mut Vec<u8>, new_len: u32, parts: &[(u32, 
 }
 
 /// Encodes the tail of a patch with a head, one that changes the value's tail.
-pub(crate) fn encode_patch_tail(out: &mut Vec<u8>, new_len: u32, parts: &[(u32, &[u8])]) {
+pub(crate) fn encode_patch_tail(out: &mut Vec<u8>, old_len: u32, new_len: u32, parts: &[(u32, &[u8])]) {
+    varint::put(out, u64::from(old_len));
     varint::put(out, u64::from(new_len));
     for (offset, bytes) in parts {
         varint::put(out, u64::from(*offset));
@@ -90,25 +94,39 @@ pub(crate) fn encode_patch_tail(out: &mut Vec<u8>, new_len: u32, parts: &[(u32, 
     }
 }
 
-/// Lays one patch over `tail`; `None` if its record is malformed.
-fn apply_patch(tail: &mut Vec<u8>, mut head: &[u8], mut bytes: &[u8]) -> Option<()> {
-    resize(tail, &mut head)?;
-    for _ in 0..varint::take_usize(&mut head)? {
-        let offset = varint::take_usize(&mut head)?;
-        let len = varint::take_usize(&mut head)?;
-        lay(tail, offset, varint::take_bytes(&mut bytes, len)?)?;
-    }
-    Some(())
+/// What is wrong with a patch.
+type Fits = std::result::Result<(), &'static str>;
+
+const MALFORMED: &str = "it does not fit its own record";
+
+/// Lays one patch over `tail`.
+fn apply_patch(tail: &mut Vec<u8>, mut head: &[u8], mut bytes: &[u8]) -> Fits {
+    let mut apply = || {
+        resize(tail, &mut head)?;
+        for _ in 0..varint::take_usize(&mut head)? {
+            let offset = varint::take_usize(&mut head)?;
+            let len = varint::take_usize(&mut head)?;
+            lay(tail, offset, varint::take_bytes(&mut bytes, len)?)?;
+        }
+        Some(())
+    };
+    apply().ok_or(MALFORMED)
 }
 
 /// As [`apply_patch`], one with a head that changes the tail.
-fn apply_head_patch(tail: &mut Vec<u8>, mut patch: &[u8]) -> Option<()> {
-    resize(tail, &mut patch)?;
-    while !patch.is_empty() {
-        let offset = varint::take_usize(&mut patch)?;
-        lay(tail, offset, varint::take_prefixed(&mut patch)?)?;
+fn apply_head_patch(tail: &mut Vec<u8>, mut patch: &[u8]) -> Fits {
+    if varint::take_usize(&mut patch).ok_or(MALFORMED)? != tail.len() {
+        return Err("it lies over a value of another length: what it was made for is lost");
     }
-    Some(())
+    let mut apply = || {
+        resize(tail, &mut patch)?;
+        while !patch.is_empty() {
+            let offset = varint::take_usize(&mut patch)?;
+            lay(tail, offset, varint::take_prefixed(&mut patch)?)?;
+        }
+        Some(())
+    };
+    apply().ok_or(MALFORMED)
 }
 
 fn resize(tail: &mut Vec<u8>, patch: &mut &[u8]) -> Option<()> {
@@ -169,23 +187,21 @@ impl Fold {
         }
         self.patches.retain(|(kind, patch)| *kind == Kind::Patch || !patch.tail.is_empty());
         if !self.patches.is_empty() {
-            tail = self.patched(tail.into()).ok_or_else(|| Error::BadPatch {
-                key: key.escape_ascii().to_string(),
-                what: "it does not fit its own record",
-            })?;
+            let bad = |what| Error::BadPatch { key: key.escape_ascii().to_string(), what };
+            tail = self.patched(tail.into()).map_err(bad)?;
         }
         Ok(Some(Value { head, tail }))
     }
 
-    /// A tail with the patches laid over it. `None` if one is malformed.
-    fn patched(&mut self, mut tail: Vec<u8>) -> Option<Bytes> {
+    /// A tail with the patches laid over it, or what is wrong with one.
+    fn patched(&mut self, mut tail: Vec<u8>) -> std::result::Result<Bytes, &'static str> {
         for (kind, patch) in self.patches.drain(..).rev() {
             match kind {
                 Kind::HeadPatch => apply_head_patch(&mut tail, &patch.tail)?,
                 _ => apply_patch(&mut tail, &patch.head, &patch.tail)?,
             }
         }
-        Some(tail.into())
+        Ok(tail.into())
     }
 }
 
@@ -232,9 +248,9 @@ mod tests {
 
     #[test]
     fn a_patch_with_a_head_replaces_the_head_and_leaves_the_tail_or_changes_it() {
-        let with_head = |head: &'static str, new_len: Option<u32>, parts: &[(u32, &[u8])]| {
+        let with_head = |head: &'static str, lens: Option<(u32, u32)>, parts: &[(u32, &[u8])]| {
             let mut tail = Vec::new();
-            new_len.into_iter().for_each(|len| encode_patch_tail(&mut tail, len, parts));
+            lens.into_iter().for_each(|(old, new)| encode_patch_tail(&mut tail, old, new, parts));
             (Kind::HeadPatch, Value { head: head.into(), tail: tail.into() })
         };
         let base = || (Kind::Put, Value { head: "h".into(), tail: "abcdef".into() });
@@ -242,20 +258,27 @@ mod tests {
             Some(Value { head: head.into(), tail: Bytes::from_static(tail) })
         };
         assert_eq!(fold(&[with_head("new", None, &[]), base()]), value("new", b"abcdef"));
-        let longer = || with_head("newer", Some(9), &[(1, b"X"), (8, b"Y")]);
+        let longer = || with_head("newer", Some((6, 9)), &[(1, b"X"), (8, b"Y")]);
         assert_eq!(fold(&[longer(), with_head("new", None, &[]), base()]), value("newer", b"aXcdef\0\0Y"));
         assert_eq!(fold(&[with_head("last", None, &[]), longer(), base()]), value("last", b"aXcdef\0\0Y"));
         let mixed = [(Kind::Patch, patch(3, &[(2, b"Z")])), longer(), base()];
         assert_eq!(fold(&mixed), value("newer", b"aXZ"));
-        let over_nothing = with_head("new", Some(2), &[(1, b"x")]);
+        let over_nothing = with_head("new", Some((0, 2)), &[(1, b"x")]);
         assert_eq!(fold(&[over_nothing, (Kind::Tombstone, Value::default())]), value("new", b"\0x"));
         assert_eq!(fold(&[with_head("new", None, &[])]), value("new", b""));
     }
 
     #[test]
     fn a_malformed_patch_is_an_error() {
-        for tail in [&b"\xff"[..], b"\x01\x00", b"\x01\x05\x01x", b"\x02\x00\x03xy", b"\xff\xff\xff\xff\x7f"]
-        {
+        for tail in [
+            &b"\xff"[..],
+            b"\x00",
+            b"\x00\x01\x00",
+            b"\x00\x01\x05\x01x",
+            b"\x00\x02\x00\x03xy",
+            b"\x00\xff\xff\xff\xff\x7f",
+            b"\x01\x02\x00\x02xy",
+        ] {
             let mut fold = Fold::default();
             let value = Value { head: Bytes::new(), tail: Bytes::copy_from_slice(tail) };
             let _ = fold.push(Kind::HeadPatch, || Ok(value)).unwrap();

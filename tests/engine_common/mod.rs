@@ -64,7 +64,8 @@ pub fn put_or_patch(rng: &mut Rng, batch: &mut Batch, key: Vec<u8>, contents: &m
                 return batch.put_head(&key, &value[..1]);
             }
             let new_len = (at + 4).next_multiple_of(2).max(rng.below(100) as usize * 2);
-            batch.patch_split(&key, &value[..1], new_len as u32, &[(at as u32, &[byte; 4])]);
+            let (old_len, parts) = (value.len() as u32 - 1, [(at as u32, &[byte; 4][..])]);
+            batch.patch_split(&key, &value[..1], old_len, new_len as u32, &parts);
             value.resize(1 + new_len, 0);
             value[1 + at..][..4].fill(byte);
         }

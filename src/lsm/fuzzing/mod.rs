@@ -86,7 +86,12 @@ fn patch(mut input: &[u8]) {
         return;
     }
     let mut with_head = Fold::default();
-    let _ = with_head.push(Kind::HeadPatch, || Ok(Value { head: Bytes::new(), tail: head.clone() }));
+    let old_len = u8::try_from(base.len()).ok().filter(|len| *len < 0x80).unwrap_or(0);
+    let lens_and_parts = match head.is_empty() {
+        true => Bytes::new(),
+        false => [&[old_len], &head[..]].concat().into(),
+    };
+    let _ = with_head.push(Kind::HeadPatch, || Ok(Value { head: Bytes::new(), tail: lens_and_parts }));
     let _ = with_head.push(Kind::Put, || Ok(Value { head: Bytes::new(), tail: base.clone() }));
     if let Ok(value) = with_head.finish(b"key") {
         let len = if head.is_empty() { base.len() as u64 } else { len };

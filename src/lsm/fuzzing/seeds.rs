@@ -34,7 +34,7 @@ fn build(options: &TableOptions) -> Vec<u8> {
             2 => (Kind::Tombstone, &b""[..], Vec::new()),
             4 => (Kind::RangeTombstone, &b"key22"[..], Vec::new()),
             6 => (Kind::Patch, &[9, 1, 0, 2][..], b"ab".to_vec()),
-            7 => (Kind::HeadPatch, &b"hd"[..], vec![9, 2, 2, b'a', b'b']),
+            7 => (Kind::HeadPatch, &b"hd"[..], vec![0, 9, 2, 2, b'a', b'b']),
             _ => (Kind::FirstPut, &b"h"[..], vec![7; 10]),
         };
         builder.add(KeyRef::new(user.as_bytes(), 100 - i, kind), head, &tail).unwrap();

@@ -61,7 +61,12 @@ pub(crate) fn last_known(disk: &dyn Disk, names: &[String]) -> Result<Option<Sta
             }
             let bytes = read_whole(disk, &name)?;
             let mut state = State::default();
-            let Ok((_, edits)) = decode_snapshot(&bytes, &name, generation) else { continue };
+            let edits = match decode_snapshot(&bytes, &name, generation) {
+                Ok((_, edits)) => edits,
+                // What a later version wrote is not to be rebuilt by this one, which does not know all of it.
+                Err(newer @ Error::NewerFormat { .. }) => return Err(newer),
+                Err(_) => continue,
+            };
             if apply_all(&mut state, edits, &name, SNAPSHOT_HEADER_LEN as u64).is_err() {
                 continue;
             }

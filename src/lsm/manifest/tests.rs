@@ -30,3 +30,14 @@ fn of_volumes_that_an_earlier_version_forked_nothing_older_is_anybodys_own() {
     assert_eq!(own_after(LINEAGES - 1), [60, 60]);
     assert_eq!(own_after(LINEAGES), [0, 0], "as if neither knew of the other");
 }
+
+#[test]
+fn of_a_store_of_a_later_version_nothing_is_made_up_from_what_is_readable() {
+    let state = State { store: 7, ..State::default() };
+    let disk = SimDisk::new(1);
+    write(&disk, &state, VERSION + 1);
+    disk.write_file(&copy::name(1), &disk.read_file(&snapshot_name(1)).unwrap()).unwrap();
+    disk.flip_bit(&snapshot_name(1), SNAPSHOT_HEADER_LEN as u64, 1).unwrap();
+    let known = copy::last_known(&disk, &[snapshot_name(1), edits_name(1), copy::name(1)]);
+    assert!(matches!(known, Err(Error::NewerFormat { .. })), "{known:?}");
+}

@@ -82,7 +82,7 @@ impl MemtableIter {
 
     /// Below which trailer the versions go on that are to be shown, after this one.
     fn below(&self, version: &Version<'_>) -> Option<u64> {
-        // A patch lies over an older version.
+        // A patch lies over an older version. A scan needs none below one with a head: it looks up the tail apart.
         let goes_on = self.all || version.kind() == Kind::Patch;
         version.trailer.checked_sub(1).filter(|_| goes_on)
     }

@@ -247,6 +247,10 @@ impl Drop for Files {
 mod tests {
     use super::*;
     use crate::disk::sim::SimDisk;
+    use crate::fs::access::AccessTimes;
+    use crate::fs::attr::{FileKind, Ino};
+    use crate::fs::errno::errno;
+    use crate::fs::readdir::DirEntry;
     use crate::fs::{Caller, ROOT, engine_options};
 
     fn host() -> Arc<Host> {
@@ -288,5 +292,45 @@ mod tests {
         numbers.sort_unstable();
         numbers.dedup();
         assert_eq!(numbers.len(), 400);
+    }
+
+    #[test]
+    fn what_was_open_in_a_volume_that_is_gone_is_stale() {
+        for gone in
+            [|host: &Host| host.delete_volume("work"), |host: &Host| host.restore("work", "s").map(drop)]
+        {
+            let host = host();
+            host.create_volume("work").unwrap();
+            host.create_snapshot("work", "s").unwrap();
+            let views = Views::of_all(host.clone(), AccessTimes::Kept);
+            let root = views.lookup(ROOT, b"work").unwrap().unwrap().ino;
+            let make = |name: &[u8]| -> Ino {
+                views.mknod(root, name, FileKind::File, 0o644, 0, Caller::new(0, 0)).unwrap().ino
+            };
+            let (file, unlinked) = (make(b"f"), make(b"g"));
+            views.unlink(root, b"g").unwrap();
+            let top = views.opendir(ROOT).unwrap();
+            gone(&host).unwrap();
+            let answers = [
+                views.getattr(file).map(drop),
+                views.getattr(unlinked).map(drop),
+                views.getattr(root).map(drop),
+                views.read(file, 0, 1).map(drop),
+                views.read(unlinked, 0, 1).map(drop),
+                views.write(file, 0, b"x").map(drop),
+                views.getxattr(file, b"user.a").map(drop),
+                views.listxattr(file).map(drop),
+                views.opendir(root).map(drop),
+            ];
+            let numbers = answers.map(|answer| answer.err().map(|error| errno(&error)));
+            assert_eq!(numbers, [Some(libc::ESTALE); 9]);
+            let mut names = Vec::new();
+            let list = &mut |entry: DirEntry<'_>| {
+                names.push(entry.name.to_vec());
+                false
+            };
+            views.readdir_plus(&top, 0, list).unwrap();
+            assert_eq!(names, [&b"."[..], b"..", b"main"]);
+        }
     }
 }

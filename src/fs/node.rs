@@ -146,8 +146,15 @@ impl FileSystem {
         self.load_for(ino, true)
     }
 
+    /// Where a file that somebody looked up is. A volume that is gone has no files, whatever is
+    /// known of them here.
+    fn where_is(&self, ino: Ino) -> Outcome<Place> {
+        self.volume.check_open()?;
+        self.inodes.place(ino).ok_or_else(|| control::unknown(ino))
+    }
+
     fn load_for(&self, ino: Ino, change: bool) -> Outcome<Node> {
-        let place = self.inodes.place(ino).ok_or_else(|| control::unknown(ino))?;
+        let place = self.where_is(ino)?;
         if let Place::Orphan(orphan) = place {
             return Ok(Node::counted(Home::Orphan, orphan.record, Inline::Whole(orphan.inline)));
         }
@@ -186,7 +193,7 @@ impl FileSystem {
         if control::is_control(ino) {
             return self.control.record(ino);
         }
-        let place = self.inodes.place(ino).ok_or(Cause::Stale)?;
+        let place = self.where_is(ino)?;
         if let Place::Orphan(orphan) = place {
             return Ok(orphan.record);
         }

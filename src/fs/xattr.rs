@@ -50,7 +50,7 @@ impl FileSystem {
 
     fn try_getxattr(&self, ino: Ino, name: &[u8]) -> Outcome<Option<Bytes>> {
         check_xattr_name(name)?;
-        if self.inodes.is_bare(ino) {
+        if self.is_bare(ino)? {
             return Ok(None);
         }
         let _inode = self.locks.inodes.shared(ino);
@@ -62,15 +62,24 @@ impl FileSystem {
 
     /// The names of the extended attributes, each followed by a zero byte.
     pub fn listxattr(&self, ino: Ino) -> Result<Vec<u8>> {
-        if self.inodes.is_bare(ino) {
+        self.try_listxattr(ino).context("listxattr", || Subject::Inode(ino))
+    }
+
+    fn try_listxattr(&self, ino: Ino) -> Outcome<Vec<u8>> {
+        if self.is_bare(ino)? {
             return Ok(Vec::new());
         }
         let _inode = self.locks.inodes.shared(ino);
-        let listed = self.load_record(ino).and_then(|record| match record.has_xattrs {
+        match self.load_record(ino)?.has_xattrs {
             true => self.xattr_names(ino),
             false => Ok(Vec::new()),
-        });
-        listed.context("listxattr", || Subject::Inode(ino))
+        }
+    }
+
+    /// Is it certain that a file has none, without a read? In a volume that is gone nothing is.
+    fn is_bare(&self, ino: Ino) -> Outcome<bool> {
+        self.volume.check_open()?;
+        Ok(self.inodes.is_bare(ino))
     }
 
     /// Sets an extended attribute.

@@ -39,6 +39,7 @@ use crate::fs::inode::Inodes;
 use crate::fs::lock::Locks;
 use crate::fs::news::{Gathered, Seats};
 use crate::fs::node::{Node, Outcome};
+use crate::fs::recent::Recent;
 use crate::fs::sweep::Removals;
 use crate::fs::tree::{Tree, TreePath};
 use crate::lsm::{SeqNo, Volume};
@@ -233,7 +234,7 @@ impl FileSystem {
             volume,
             locks: Locks::default(),
             inodes: Inodes::new(),
-            recent: self.recent.for_another(),
+            recent: Recent::none(),
             numbers: self.numbers.clone(),
             written: Written::new(),
             removals: Removals::new(),

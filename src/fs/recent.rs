@@ -1,14 +1,20 @@
 //! The records that were used last, by inode: a request that names a file by its number, as most do, finds
 //! it here without a look-up in the engine.
 //!
-//! One table of fixed size serves all file systems of a process, whose files it tells apart by a number that each
-//! file system gets when it is opened. A record has one slot that it can be in, and displaces what is there;
-//! neighbours' slots are neighbours. Slots are made when they are first needed: see [`Groups`].
+//! One table of fixed size serves all file systems that a [`Host`](crate::fs::host::Host) opens, whose files it
+//! tells apart by a number that each gets when it is opened; a file system that is opened by itself has one of its
+//! own. The stage of a batch, and what is frozen, have none ([`Recent::none`]): they live briefly, and would displace
+//! what is used. A record has one slot that it can be in, and displaces what is there; neighbours' slots are
+//! neighbours. Slots are made when they are first needed: see [`Groups`].
 //!
 //! # What is here is what the engine has
 //! A file's record is read, written and put here by those who hold its inode lock, and a change puts it here only
-//! when it is committed. A record without a name is not here but in the table of inodes, which is asked first. A batch writes
-//! to the engine by itself, and forgets what it wrote, while it has all locks.
+//! when it is committed. What makes a file puts its record without that lock: nobody can reach the inode yet. A record
+//! without a name is not here but in the table of inodes, which is asked first. A batch writes to the engine by
+//! itself, and forgets what it wrote, while it has all locks. Nobody else may write records to the volume while a file
+//! system is open on it.
+//!
+//! Whether the volume is still there is not known here: who asks finds that out first.
 //!
 //! # Locks
 //! A slot's is a leaf.
@@ -19,7 +25,7 @@ use crate::fs::groups::Groups;
 use crate::fs::node::{Home, Node};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Slots come in so many groups: 131,072 of them.
 const SLOT_GROUPS: usize = 2048;
@@ -36,7 +42,7 @@ const SPREAD: u64 = 40_503;
 /// A record and whose it is.
 #[derive(Debug)]
 struct Held {
-    of: u32,
+    of: u64,
     known: Known,
 }
 
@@ -60,14 +66,19 @@ impl Known {
 /// The table, of one file system.
 #[derive(Debug)]
 pub(super) struct Recent {
-    of: u32,
-    slots: Arc<Slots>,
+    of: u64,
+    slots: Option<Arc<Slots>>,
 }
 
 impl Recent {
     /// An empty table.
     pub fn new() -> Recent {
-        Recent::of_next(Arc::default())
+        Recent::of_next(Some(Arc::default()))
+    }
+
+    /// No table: nothing is found.
+    pub fn none() -> Recent {
+        Recent { of: 0, slots: None }
     }
 
     /// The same table, of another file system.
@@ -75,31 +86,32 @@ impl Recent {
         Recent::of_next(self.slots.clone())
     }
 
-    fn of_next(slots: Arc<Slots>) -> Recent {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
+    fn of_next(slots: Option<Arc<Slots>>) -> Recent {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         Recent { of: NEXT.fetch_add(1, Relaxed), slots }
     }
 
     fn place(&self, ino: Ino) -> u64 {
-        ino.wrapping_add(u64::from(self.of) * SPREAD)
+        ino.wrapping_add(self.of.wrapping_mul(SPREAD))
     }
 
     /// The record of an inode, if it is here. The caller holds the inode lock, shared at least.
     pub fn get(&self, ino: Ino) -> Option<Known> {
-        let slot = self.slots.made(self.place(ino))?.lock();
+        let slot = self.slots.as_ref()?.made(self.place(ino))?.lock();
         let held = slot.as_ref()?;
         (held.of == self.of && held.known.record.ino == ino).then(|| held.known.clone())
     }
 
     /// Notes what the engine has. The caller holds the inode lock; shared is enough for what it read under it.
     pub fn put(&self, known: Known) {
+        let Some(slots) = &self.slots else { return };
         let place = self.place(known.record.ino);
-        *self.slots.get(place).lock() = Some(Held { of: self.of, known });
+        *slots.get(place).lock() = Some(Held { of: self.of, known });
     }
 
     /// The engine may have another record. The caller holds the inode lock exclusively.
     pub fn forget(&self, ino: Ino) {
-        if let Some(slot) = self.slots.made(self.place(ino)) {
+        if let Some(slot) = self.slots.as_ref().and_then(|slots| slots.made(self.place(ino))) {
             let mut slot = slot.lock();
             if slot.as_ref().is_some_and(|held| held.of == self.of && held.known.record.ino == ino) {
                 *slot = None;
@@ -111,7 +123,10 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::attr::{Caller, FileKind, Timestamp};
+    use crate::disk::sim::SimDisk;
+    use crate::fs::attr::{Caller, FileKind, ROOT, Timestamp};
+    use crate::fs::{FileSystem, FsOptions, engine_options};
+    use crate::lsm::Store;
 
     fn known(ino: Ino, mode: u32) -> Known {
         let now = Timestamp { secs: 1, nanos: 2 };
@@ -153,5 +168,16 @@ mod tests {
         others.iter().for_each(|other| other.put(known(7, 0o644)));
         others.iter().for_each(|other| other.forget(7));
         assert_eq!(mode(&one, 7), Some(0o600));
+    }
+
+    #[test]
+    fn what_is_frozen_has_no_table() {
+        let store = Arc::new(Store::open(Arc::new(SimDisk::new(1)), engine_options()).unwrap());
+        let fs = FileSystem::open(store, "main", FsOptions::default()).unwrap();
+        let ino = fs.mknod(ROOT, b"f", FileKind::File, 0o644, 0, Caller::new(0, 0)).unwrap().ino;
+        let frozen = fs.frozen().unwrap();
+        assert_eq!(frozen.lookup(ROOT, b"f").unwrap().unwrap().ino, ino);
+        frozen.read(ino, 0, 1).unwrap();
+        assert_eq!((mode(&frozen.recent, ino), mode(&fs.recent, ino)), (None, Some(0o644)));
     }
 }

@@ -158,7 +158,7 @@ impl FileSystem {
         if let Place::Orphan(orphan) = place {
             return Ok(Node::counted(Home::Orphan, orphan.record, Inline::Whole(orphan.inline)));
         }
-        if let Some(Known { record, shared, patches }) = self.recent.get(ino)
+        if let Some(Known { record, shared, patches }) = self.known(ino, &place)
             && let Some(inline) = Inline::unread(&record, patches, change)
         {
             let home = match place {
@@ -197,7 +197,7 @@ impl FileSystem {
         if let Place::Orphan(orphan) = place {
             return Ok(orphan.record);
         }
-        if let Some(known) = self.recent.get(ino) {
+        if let Some(known) = self.known(ino, &place) {
             return Ok(known.record);
         }
         match place {

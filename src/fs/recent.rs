@@ -12,17 +12,20 @@
 //! when it is committed. What makes a file puts its record without that lock: nobody can reach the inode yet. A record
 //! without a name is not here but in the table of inodes, which is asked first. A batch writes to the engine by
 //! itself, and forgets what it wrote, while it has all locks. Nobody else may write records to the volume while a file
-//! system is open on it.
+//! system is open on it. Where assertions are on, each record that is found is compared with the engine's.
 //!
 //! Whether the volume is still there is not known here: who asks finds that out first.
 //!
 //! # Locks
 //! A slot's is a leaf.
 
+use crate::fs::FileSystem;
 use crate::fs::attr::Ino;
-use crate::fs::entry::Record;
+use crate::fs::entry::{Entry, Record};
 use crate::fs::groups::Groups;
-use crate::fs::node::{Home, Node};
+use crate::fs::inode::Place;
+use crate::fs::keys;
+use crate::fs::node::{Home, Node, Outcome, decode_entry, decode_shared};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -120,12 +123,40 @@ impl Recent {
     }
 }
 
+impl FileSystem {
+    /// What is known of a file at a place. The caller holds the inode lock, shared at least.
+    pub(super) fn known(&self, ino: Ino, place: &Place) -> Option<Known> {
+        let known = self.recent.get(ino)?;
+        if cfg!(debug_assertions)
+            && let Ok(stored) = self.as_stored(ino, place)
+        {
+            assert_eq!(Some((known.record.clone(), known.shared)), stored, "known, and stored at {place:?}");
+        }
+        Some(known)
+    }
+
+    /// A file's record as it is stored, and whether at its own key: to compare, not counted as a read.
+    fn as_stored(&self, ino: Ino, place: &Place) -> Outcome<Option<(Record, bool)>> {
+        if let Place::Entry(at) = place {
+            let key = keys::entry(at.parent, &at.name);
+            match self.volume.peek_head(&key)?.map(|head| decode_entry(&key, &head)).transpose()? {
+                Some(Entry::File(record)) => return Ok(Some((record, false))),
+                Some(Entry::Link(of)) if of == ino => {}
+                _ => return Ok(None),
+            }
+        }
+        let key = keys::inode(ino);
+        let Some(head) = self.volume.peek_head(&key)? else { return Ok(None) };
+        Ok(Some((decode_shared(&key, Some(head), ino)?, true)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::disk::sim::SimDisk;
     use crate::fs::attr::{Caller, FileKind, ROOT, Timestamp};
-    use crate::fs::{FileSystem, FsOptions, engine_options};
+    use crate::fs::{FsOptions, engine_options};
     use crate::lsm::Store;
 
     fn known(ino: Ino, mode: u32) -> Known {
@@ -179,5 +210,15 @@ mod tests {
         assert_eq!(frozen.lookup(ROOT, b"f").unwrap().unwrap().ino, ino);
         frozen.read(ino, 0, 1).unwrap();
         assert_eq!((mode(&frozen.recent, ino), mode(&fs.recent, ino)), (None, Some(0o644)));
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "known, and stored")]
+    fn a_record_that_is_not_what_is_stored_is_noticed() {
+        let store = Arc::new(Store::open(Arc::new(SimDisk::new(1)), engine_options()).unwrap());
+        let fs = FileSystem::open(store, "main", FsOptions::default()).unwrap();
+        fs.recent.put(known(ROOT, 0o600));
+        let _ = fs.getattr(ROOT);
     }
 }

@@ -59,6 +59,14 @@ impl Volume {
         tree.get_head(self.shared(), key, seq)
     }
 
+    /// As [`Volume::get_head`], for who checks what it has: it is not counted as a read.
+    pub fn peek_head(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        self.note_read(key);
+        let (tree, seq) = self.open_read_point()?;
+        let shared = self.shared();
+        tree.head(shared, &Get::start(&shared.metrics), key, seq)
+    }
+
     /// How many patches lie over the key's newest full value (0: none, or the key is absent).
     /// Reads no tails.
     pub fn patch_depth(&self, key: &[u8]) -> Result<usize> {
@@ -140,9 +148,15 @@ impl Tree {
     /// The head of `key`'s value at `seq`.
     pub fn get_head(&self, shared: &Shared, key: &[u8], seq: SeqNo) -> Result<Option<Bytes>> {
         let counted = Get::start(&shared.metrics);
+        let found = self.head(shared, &counted, key, seq)?;
+        counted.answered(found.is_some());
+        Ok(found)
+    }
+
+    fn head(&self, shared: &Shared, counted: &Get<'_>, key: &[u8], seq: SeqNo) -> Result<Option<Bytes>> {
         let mut patched = false;
         let mut head = None;
-        self.versions(shared, &counted, key, seq, Part::Head, &mut |_, kind, value| {
+        self.versions(shared, counted, key, seq, Part::Head, &mut |_, kind, value| {
             match kind {
                 // It leaves the head alone.
                 Kind::Patch => {
@@ -156,9 +170,7 @@ impl Tree {
             }
             Ok(ControlFlow::Break(()))
         })?;
-        let found = head.or(patched.then(Bytes::new));
-        counted.answered(found.is_some());
-        Ok(found)
+        Ok(head.or(patched.then(Bytes::new)))
     }
 
     /// As [`Tree::get_head`], and the number of patches over `key`'s newest full value.

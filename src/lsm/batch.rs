@@ -130,7 +130,7 @@ impl Batch {
 
     /// Gives a key's value another head and changes bytes of its tail, as [`Batch::patch`] does. The tail has the
     /// length `old_len` now (0 if the key is absent); over one of another length the value is an error
-    /// ([`Error::BadPatch`](crate::lsm::Error::BadPatch)) for whoever reads it.
+    /// ([`Error::BadPatch`]) for whoever reads it.
     pub fn patch_split(
         &mut self,
         key: &[u8],

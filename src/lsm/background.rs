@@ -96,7 +96,7 @@ fn run(shared: &Shared, signal: &Signal, name: &str, work: impl Fn() -> Result<O
                 None
             }
             // Nothing more will come of it.
-            Err(Error::ReadOnly(_)) => None,
+            Err(Error::ReadOnly(_) | Error::Closed) => None,
             Err(e) => {
                 tracing::warn!("a {name} failed and will be tried again: {e}");
                 Some(pause.map_or(FIRST_PAUSE, |pause| (pause * 2).min(LONGEST_PAUSE)))

@@ -93,6 +93,10 @@ impl Shared {
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
+
+    pub fn check_open(&self) -> Result<()> {
+        if self.is_closed() { Err(Error::Closed) } else { Ok(()) }
+    }
 }
 
 /// An open store. All methods may be called from any thread. Dropping it closes it.
@@ -190,7 +194,7 @@ impl Store {
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.shared.is_closed() { Err(Error::Closed) } else { Ok(()) }
+        self.shared.check_open()
     }
 
     /// Makes every write that was answered before this call durable.
@@ -241,8 +245,8 @@ impl Store {
         self.shared.reclaim()
     }
 
-    /// Flushes, waits for the background threads, leaves a store that opens fast and lets others have
-    /// it, whoever still holds a volume or a snapshot. A second close does nothing. Operations afterwards
+    /// Flushes, waits for the background threads (a compaction that runs is given up), leaves a store that opens fast
+    /// and lets others have it, whoever still holds a volume or a snapshot. A second close does nothing. Operations afterwards
     /// fail with [`Error::Closed`].
     ///
     /// # Errors

@@ -135,6 +135,8 @@ fn merge(
     let mut blobs = BlobOutput::new(shared, BTreeSet::clone(&claim.emptied));
     let load = |tail: &[u8]| shared.blobs.load_uncached(tail);
     let kept = keep_visible(&mut source, &ranges, &stripes, &mut below, &load, &mut |key, head, tail| {
+        // Nobody waits seconds for what the next session can do.
+        shared.check_open()?;
         blobs.add(key, head, tail, &mut |key, head, tail| output.add(key, head, tail))
     });
     let finished = kept.and_then(|()| output.finish_table(None)).and_then(|()| blobs.finish());

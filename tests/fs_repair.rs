@@ -7,7 +7,7 @@ use fs_common::{Fixture, USER, file, stepped};
 use lsmfs::disk::Disk;
 use lsmfs::disk::sim::SimDisk;
 use lsmfs::fs::check::{check, mend};
-use lsmfs::fs::{Ino, ROOT, SetAttr, engine_options};
+use lsmfs::fs::{FileSystem, Ino, ROOT, SetAttr, engine_options};
 use lsmfs::lsm::check::{Problem, Watch};
 use lsmfs::lsm::repair::repair;
 use std::sync::Arc;
@@ -70,31 +70,28 @@ fn written(f: &Fixture) -> (Ino, Vec<u8>) {
     (ino, contents)
 }
 
-fn closed(f: Fixture) -> SimDisk {
+/// Such a file, changed, and then what is in the table is lost.
+fn changed_and_lost(change: impl FnOnce(&FileSystem, Ino)) -> SimDisk {
+    let f = Fixture::with(stepped());
+    let (ino, contents) = written(&f);
+    change(&f.fs, ino);
     f.store.flush().unwrap();
     f.fs.close().unwrap();
     f.store.close().unwrap();
-    f.sim.crash_keep_all()
+    let sim = f.sim.crash_keep_all();
+    damage(&sim, &contents[2000..2100]);
+    sim
 }
 
 #[test]
 fn a_patch_over_lost_contents_is_not_taken_for_the_file() {
-    let f = Fixture::with(stepped());
-    let (ino, contents) = written(&f);
-    f.fs.write(ino, 100, b"patched").unwrap();
-    let sim = closed(f);
-    damage(&sim, &contents[2000..2100]);
-    is_found_out(sim);
+    is_found_out(changed_and_lost(|fs, ino| assert_eq!(fs.write(ino, 100, b"patched").unwrap(), 7)));
 }
 
 #[test]
 fn attributes_over_lost_contents_are_not_taken_for_the_file() {
-    let f = Fixture::with(stepped());
-    let (ino, contents) = written(&f);
-    f.fs.setattr(ino, &SetAttr { mode: Some(0o600), ..SetAttr::default() }, USER).unwrap();
-    let sim = closed(f);
-    damage(&sim, &contents[2000..2100]);
-    is_found_out(sim);
+    let mode = SetAttr { mode: Some(0o600), ..SetAttr::default() };
+    is_found_out(changed_and_lost(|fs, ino| assert_eq!(fs.setattr(ino, &mode, USER).unwrap().mode, 0o600)));
 }
 
 #[test]

@@ -45,6 +45,7 @@ use crate::fs::tree::{Tree, TreePath};
 use crate::lsm::{SeqNo, Volume};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use std::mem::take;
 use std::sync::Arc;
 
 /// The most operations in a batch.
@@ -251,11 +252,11 @@ impl FileSystem {
     ) -> Outcome<(Vec<Option<SeqNo>>, Arc<Gathered>)> {
         let last = self.volume.write_admitted(staging.volume.staged_batch())?;
         self.written.take_over(&staging.written, last);
-        let rewritten =
-            staging.staging.iter().flat_map(|staging| std::mem::take(&mut *staging.written.lock()));
-        rewritten.for_each(|ino| self.recent.forget(ino));
-        let settled = staging.staging.iter().flat_map(|staging| std::mem::take(&mut *staging.settled.lock()));
-        settled.for_each(|node| self.settle(node));
+        if let Some(stage) = &staging.staging {
+            let (written, settled) = (take(&mut *stage.written.lock()), take(&mut *stage.settled.lock()));
+            written.into_iter().for_each(|ino| self.recent.forget(ino));
+            settled.into_iter().for_each(|node| self.settle(node));
+        }
         // The batch's own writes have other numbers now, in the same order.
         let real = |seq| if seq > staged.before { last - (staged.last - seq) } else { seq };
         Ok((staged.versions.into_iter().map(|version| version.map(real)).collect(), staged.news))

@@ -158,7 +158,9 @@ impl FileSystem {
         if let Place::Orphan(orphan) = place {
             return Ok(Node::counted(Home::Orphan, orphan.record, Inline::Whole(orphan.inline)));
         }
-        if let Some(Known { record, shared, patches }) = self.known(ino, &place)
+        let known = self.known(ino, &place);
+        let is_known = known.is_some();
+        if let Some(Known { record, shared, patches }) = known
             && let Some(inline) = Inline::unread(&record, patches, change)
         {
             let home = match place {
@@ -175,7 +177,9 @@ impl FileSystem {
             }
             _ => self.load_shared(ino)?,
         };
-        self.recent.put(Known::of(&node, node.inline.patches()));
+        if !is_known {
+            self.recent.put(Known::of(&node, node.inline.patches()));
+        }
         Ok(node)
     }
 

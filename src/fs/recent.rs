@@ -55,7 +55,7 @@ pub(super) struct Known {
     pub record: Record,
     /// At its own key, not in its entry.
     pub shared: bool,
-    /// Patches that lie over it, at most.
+    /// Patches that lie over it, at most; 0 without inline contents: that record is put whole.
     pub patches: usize,
 }
 

@@ -245,9 +245,9 @@ impl Store {
         self.shared.reclaim()
     }
 
-    /// Flushes, waits for the background threads (a compaction that runs is given up), leaves a store that opens fast
-    /// and lets others have it, whoever still holds a volume or a snapshot. A second close does nothing. Operations afterwards
-    /// fail with [`Error::Closed`].
+    /// Flushes, waits for the background threads (a compaction that runs is given up), leaves a store that opens
+    /// fast and lets others have it, whoever still holds a volume or a snapshot. A second close does nothing.
+    /// Operations afterwards fail with [`Error::Closed`].
     ///
     /// # Errors
     /// Every write that was answered is in the log all the same, and the next open finds it.

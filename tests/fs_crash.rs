@@ -62,7 +62,7 @@ fn apply(f: &Fixture, dirs: &mut Vec<Ino>, op: &Op) {
         Op::Rmdir(at, n) => fs.rmdir(dir(at, dirs), &name(n)),
         Op::Rename(from, to) => {
             let (from, to) = ((dir(from.0, dirs), name(from.1)), (dir(to.0, dirs), name(to.1)));
-            fs.rename(from.0, &from.1, to.0, &to.1, RenameMode::Replace)
+            fs.rename(from.0, &from.1, to.0, &to.1, RenameMode::Replace).map(drop)
         }
         Op::Write(at, n, offset, len) => match find(at, n, dirs) {
             Some(attr) => fs.write(attr.ino, offset, &vec![n + 1; len]).map(drop),

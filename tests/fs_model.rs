@@ -363,7 +363,7 @@ impl Pair {
             }
             Op::Rename { from, to, mode } => {
                 let (from, to) = ((model.dir(from.0), from.1), (model.dir(to.0), to.1));
-                let renamed = fs.rename(from.0, &name_of(from.1), to.0, &name_of(to.1), mode);
+                let renamed = fs.rename(from.0, &name_of(from.1), to.0, &name_of(to.1), mode).map(drop);
                 assert_eq!(answer(renamed), model.rename(from, to, mode), "{op:?} {from:?} {to:?}");
             }
             Op::Write { file, offset, len, byte } => {

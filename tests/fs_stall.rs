@@ -45,8 +45,8 @@ const CHANGES: [(&str, Change); 12] = [
     ("link", |fs, w| {
         _ = fs.link(w.file, w.dir, b"second").unwrap();
     }),
-    ("rename", |fs, w| fs.rename(w.dir, b"second", w.dir, b"third", RenameMode::Replace).unwrap()),
-    ("move", |fs, w| fs.rename(w.dir, b"third", ROOT, b"moved", RenameMode::Replace).unwrap()),
+    ("rename", |fs, w| fs.rename(w.dir, b"second", w.dir, b"third", RenameMode::Replace).map(drop).unwrap()),
+    ("move", |fs, w| fs.rename(w.dir, b"third", ROOT, b"moved", RenameMode::Replace).map(drop).unwrap()),
     ("unlink", |fs, _| fs.unlink(ROOT, b"moved").unwrap()),
     ("write", |fs, w| assert_eq!(fs.write(w.file, 1, &[8; 9000]).unwrap(), 9000)),
     ("truncate", |fs, w| {

@@ -10,10 +10,12 @@
 //!   as a change of size. An unlinked file may be open: it lives until it is forgotten.
 //! - CREATE is answered with `ENOSYS`, too: it would open a handle, and the kernel send a RELEASE for it. What
 //!   it sends instead, MKNOD, makes the file and no handle; the kernel opens it as it opens any other.
-//! - OPENDIR is real: its handle keeps the listing's snapshot. `FOPEN_CACHE_DIR` is not set: a listing
-//!   that goes on after the kernel dropped its cache would take one snapshot's cookies for another's.
-//! - Every listing brings the attributes along (READDIRPLUS), and makes the kernel know the inodes, until it knows
-//!   too many (`notices.rs`): then it brings the names.
+//! - OPENDIR is real: its handle keeps the listing's snapshot (`dirs.rs`). The kernel keeps a listing that was read to
+//!   its end (`FOPEN_CACHE_DIR`) until the directory changes, and asks nothing for the next one. (Where somebody
+//!   stopped half-way before that change, it keeps none until it forgets the directory.) Volumes, snapshots and the
+//!   store's figures, which come and go without it, are listed anew each time.
+//! - Every listing that it asks for brings the attributes along (READDIRPLUS), and makes the kernel know the inodes,
+//!   until it knows too many (`notices.rs`): then it brings the names.
 //! - `FUSE_HANDLE_KILLPRIV_V2`: setuid and setgid are cleared here, on the writes that say so, on changes
 //!   of owner and of size.
 //! - `FUSE_POSIX_ACL` with `FUSE_DONT_MASK`: the kernel checks permissions by access control lists, and
@@ -31,12 +33,11 @@
 //! forget the names and attributes that the request changed. An answer is never lost otherwise: the kernel
 //! keeps a request that it has handed out until it is answered, whoever is killed meanwhile, and gives back
 //! itself what it cannot use of a listing. (fuser would not say so: it logs what it cannot send.)
-//!
-//! Lock: the open directories' table, a leaf.
 
 mod answer;
 mod company;
 mod convert;
+mod dirs;
 mod late;
 mod nearby;
 mod notices;
@@ -53,17 +54,16 @@ use crate::fs::control;
 use crate::fs::errno::errno_logged;
 use crate::fs::error::{Cause, Error, Result, Subject};
 use crate::fs::fuse::answer::{Claim, Refuse, Reply};
+use crate::fs::fuse::dirs::{Dirs, PATIENCE};
 use crate::fs::fuse::notices::{Notice, Notices};
 use crate::fs::fuse::prune::Pruner;
 use crate::fs::fuse::readers::Readers;
 use crate::fs::views::{self, OpenDir, Views};
-use fuser::{Config, Errno, FileHandle, Generation, InitFlags, ReplyEmpty, Request, SessionACL};
-use parking_lot::Mutex;
-use std::collections::HashMap;
+use fuser::{Config, Errno, Generation, InitFlags, ReplyEmpty, Request, SessionACL};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -138,6 +138,7 @@ pub struct Session {
     stopped: Arc<AtomicBool>,
     readers: Arc<Readers>,
     notices: Arc<Notices>,
+    dirs: Arc<Dirs<OpenDir>>,
     pruner: Pruner,
     fs: Arc<Views>,
 }
@@ -154,12 +155,12 @@ impl Session {
         let notices = Arc::new(Notices::new(options.inodes));
         let audience: Weak<Notices> = Arc::downgrade(&notices);
         fs.set_audience(audience);
+        let dirs = Arc::new(Dirs::new(PATIENCE));
         let face = Face {
             fs: fs.clone(),
             stopped: stopped.clone(),
             xattrs: options.xattrs,
-            dirs: Mutex::default(),
-            next_dir: AtomicU64::new(1),
+            dirs: dirs.clone(),
             readers: readers.clone(),
             notices: notices.clone(),
         };
@@ -169,24 +170,27 @@ impl Session {
         // Who may use the mount is the kernel's to decide, by `allow_other`.
         let session = fuser::Session::from_fd(face, device, SessionACL::All, config);
         let session = session.map_err(|e| failed("start serving", &e))?;
-        Ok(Session { session, stopped, readers, notices, pruner, fs })
+        Ok(Session { session, stopped, readers, notices, dirs, pruner, fs })
     }
 
     /// Answers requests until the mount is gone.
     pub fn run(self) -> Result<()> {
-        let Session { session, readers, notices, mut pruner, fs, .. } = self;
+        let Session { session, readers, notices, dirs, mut pruner, fs, .. } = self;
         let kernel = session.notifier();
         std::thread::scope(|scope| {
             let watch = || readers.watch();
             let post = || notices.run(&fs, &kernel, &mut pruner);
             let named = |name: &str| std::thread::Builder::new().name(name.to_string());
             let keep = || readers.nearby.keep();
+            let look_after = || dirs.run(OpenDir::let_go);
             let started = named("watch").spawn_scoped(scope, watch).map(drop);
             let started = started.and_then(|()| named("keeper").spawn_scoped(scope, keep).map(drop));
             let started = started.and_then(|()| named("notices").spawn_scoped(scope, post).map(drop));
+            let started = started.and_then(|()| named("dirs").spawn_scoped(scope, look_after).map(drop));
             let served = started.and_then(|()| session.run());
             readers.end();
             notices.end();
+            dirs.end();
             served.map_err(|e| failed("serve requests", &e))
         })
     }
@@ -219,8 +223,7 @@ struct Face {
     fs: Arc<Views>,
     stopped: Arc<AtomicBool>,
     xattrs: bool,
-    dirs: Mutex<HashMap<u64, Arc<OpenDir>>>,
-    next_dir: AtomicU64,
+    dirs: Arc<Dirs<OpenDir>>,
     readers: Arc<Readers>,
     notices: Arc<Notices>,
 }
@@ -252,21 +255,6 @@ impl Face {
             work(fs);
             Ok(())
         });
-    }
-
-    fn dir(&self, handle: FileHandle) -> Option<Arc<OpenDir>> {
-        self.dirs.lock().get(&handle.0).cloned()
-    }
-
-    fn add_dir(&self, dir: OpenDir) -> FileHandle {
-        let handle = self.next_dir.fetch_add(1, Ordering::Relaxed);
-        self.dirs.lock().insert(handle, Arc::new(dir));
-        FileHandle(handle)
-    }
-
-    fn remove_dir(&self, handle: FileHandle) {
-        let dir = self.dirs.lock().remove(&handle.0);
-        drop(dir);
     }
 
     /// Handles a request that changes nothing and leaves nothing behind.
@@ -334,7 +322,7 @@ impl Face {
     /// Has the kernel forget what it believes of these names.
     fn forget_names(&self, names: &[(Ino, &[u8])]) {
         for (parent, name) in names {
-            self.notices.push(Notice::Name(*parent, (*name).into()));
+            Notice::of_name(*parent, name).into_iter().for_each(|notice| self.notices.push(notice));
         }
     }
 

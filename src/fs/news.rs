@@ -18,8 +18,8 @@ const HEARD_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Somebody who keeps what he was told of files: a mount's kernel. Inode numbers are those of the mount.
 pub trait Audience: Send + Sync + Debug {
-    /// What is believed of a name in a directory, and of the directory, is out of date. Waits while much is
-    /// untold, unless it `must not` wait.
+    /// What is believed of a name in a directory, and of the directory, is out of date. May wait while much is
+    /// untold.
     fn name(&self, parent: Ino, name: &[u8]);
 
     /// What is believed of an inode and its contents is out of date.

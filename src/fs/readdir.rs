@@ -1,17 +1,26 @@
 //! Listing a directory.
 //!
 //! A listing shows the names of one moment: an engine snapshot taken when reading starts (and again when
-//! it is rewound). A *cookie* says how many entries were read: 0 is the start, then come `.` and `..`,
-//! then the names in byte order. A name that stays is shown exactly once, whatever comes and goes
-//! meanwhile; one that was removed since is left out.
+//! it is rewound). First come `.` and `..`, then the names in byte order, each with a [`Cookie`] to go on behind it.
+//! A name that stays is shown exactly once, whatever comes and goes meanwhile; one that was removed since is left out.
 //!
-//! Memory stays small however large the directory is: a handle keeps where it stopped, and the name at
-//! every 1024th cookie that it passed, from which any cookie is reached by a short scan.
+//! Memory stays small however large the directory is: a handle keeps where it stopped, and the name before
+//! every 1024th that it passed, from which any cookie is reached by a short scan.
+//!
+//! The kernel keeps listings that were read to their end, until the directory changes, and shows them to whoever opens
+//! it next. It may drop one that somebody has half read: this one's handle is then asked to go on behind a name that
+//! it never showed. So a handle has a snapshot from the moment when it was opened, in which the kept listing's names
+//! are those at the same numbers. Should they not be (it was rewound since, or has let its snapshot go), the name is
+//! looked for in a new snapshot: what follows it there is still to be shown. If the name itself has been removed since, the
+//! listing starts again: better to show a name twice than never.
 //!
 //! Attributes that the kernel keeps must be the present ones, not the snapshot's: an entry that may have
 //! been written since is read again.
 
+mod cookie;
+
 use crate::fs::FileSystem;
+use crate::fs::access::AccessTimes;
 use crate::fs::attr::{Attr, FileKind, Ino, ROOT};
 use crate::fs::control;
 use crate::fs::entry::{Entry, Record};
@@ -19,22 +28,41 @@ use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::inode::Place;
 use crate::fs::keys;
 use crate::fs::node::{Outcome, decode_entry, decode_shared};
+use crate::fs::readdir::cookie::{Cookie, DOTS};
 use crate::lsm::{Scan, Snapshot};
 use parking_lot::Mutex;
 use std::ops::Bound;
 use std::sync::Arc;
 
+const NO_SNAPSHOT: Cause = Cause::Invalid("a listing without a snapshot");
+
 /// Names between two that are kept to find a cookie.
 const MARK_EVERY: u64 = 1024;
-
-/// Cookies below this are `.` and `..`.
-const DOTS: u64 = 2;
 
 /// An open directory. Its lock is taken before all others.
 #[derive(Debug)]
 pub struct DirHandle {
     ino: Ino,
+    may_be_kept: bool,
     listing: Mutex<Listing>,
+}
+
+impl DirHandle {
+    /// May the kernel keep what is listed, and show it again without asking? Not where it would have to ask because
+    /// reading is noted, and not if the names come and go by themselves.
+    pub fn may_be_kept(&self) -> bool {
+        self.may_be_kept
+    }
+
+    /// Gives up the snapshot, if nobody is reading: the store can give back the room of what was removed since. The
+    /// handle goes on where it stopped, in a new one.
+    pub fn let_go(&self) {
+        if let Some(mut listing) = self.listing.try_lock() {
+            listing.snapshot = None;
+            // They are numbered as names are in the snapshot.
+            listing.marks.clear();
+        }
+    }
 }
 
 /// The names of one moment, and what was seen of them. Names are numbered from 0.
@@ -81,7 +109,12 @@ impl FileSystem {
             _ => Err(Cause::NotDirectory),
         });
         record.context("opendir", || Subject::Inode(ino))?;
-        Ok(DirHandle { ino, listing: Mutex::default() })
+        let listing = match control::is_control(ino) {
+            true => Listing::default(),
+            false => Listing::of(self.volume.snapshot()),
+        };
+        let may_be_kept = !control::is_control(ino) && self.access_times() == AccessTimes::Kept;
+        Ok(DirHandle { ino, may_be_kept, listing: Mutex::new(listing) })
     }
 
     /// Lists a directory from a cookie on, until `add` says that it took no more. Names and attributes
@@ -123,31 +156,32 @@ impl FileSystem {
         if cookie == 0 {
             *listing = Listing::default();
         }
-        for dot in cookie..DOTS {
+        let from = Cookie::decode(cookie);
+        for dot in from.index()..DOTS {
             let (name, ino) = match dot {
                 0 => (&b"."[..], dir.ino),
                 _ => (&b".."[..], self.parent_of(dir.ino)),
             };
-            if add(DirEntry { name, ino, kind: FileKind::Directory, cookie: dot + 1, attr: None }) {
+            let cookie = Cookie::behind_dots(dot + 1).encode();
+            if add(DirEntry { name, ino, kind: FileKind::Directory, cookie, attr: None }) {
                 return Ok(());
             }
         }
         // Names do not change their inode while entries are shown and counted.
         let _names = self.locks.names.shared(dir.ino);
-        self.list_names(dir.ino, &mut listing, cookie.max(DOTS) - DOTS, show, add)
+        self.list_names(dir.ino, &mut listing, from, show, add)
     }
 
-    /// Shows names from number `first` on.
+    /// Shows the names behind a cookie.
     fn list_names(
         &self,
         dir: Ino,
         listing: &mut Listing,
-        first: u64,
+        from: Cookie,
         show: Show,
         add: &mut dyn FnMut(DirEntry<'_>) -> bool,
     ) -> Outcome<()> {
-        let snapshot = listing.snapshot.get_or_insert_with(|| Arc::new(self.volume.snapshot())).clone();
-        let mut cursor = listing.seek(dir, first)?;
+        let (snapshot, mut cursor) = self.go_on(dir, listing, from)?;
         let mut taken = 0u64;
         loop {
             let next = cursor.next(listing).and_then(|number| match number {
@@ -164,7 +198,7 @@ impl FileSystem {
             let name = cursor.name()?;
             if let Some(record) = record {
                 let (ino, kind) = (record.ino, record.kind);
-                let cookie = number + 1 + DOTS;
+                let cookie = Cookie::behind(number, name).encode();
                 if add(DirEntry { name, ino, kind, cookie, attr: Some(Attr::from(&record)) }) {
                     return Ok(());
                 }
@@ -175,6 +209,24 @@ impl FileSystem {
             }
             listing.stop(number + 1, name);
         }
+    }
+
+    /// The snapshot to show, and a cursor in it behind the entry of a cookie.
+    fn go_on(&self, dir: Ino, listing: &mut Listing, from: Cookie) -> Outcome<(Arc<Snapshot>, Cursor)> {
+        let snapshot = listing.snapshot.get_or_insert_with(|| Arc::new(self.volume.snapshot())).clone();
+        if let Some(cursor) = listing.seek_behind(dir, from)? {
+            return Ok((snapshot, cursor));
+        }
+        *listing = Listing::of(self.volume.snapshot());
+        let cursor = match listing.seek_behind(dir, from)? {
+            Some(cursor) => cursor,
+            None => {
+                let number = listing.find(dir, from)?;
+                listing.seek(dir, number)?
+            }
+        };
+        let snapshot = listing.snapshot.clone().ok_or(NO_SNAPSHOT)?;
+        Ok((snapshot, cursor))
     }
 
     /// What is shown for an entry of the snapshot; `None` if it was removed since.
@@ -214,6 +266,11 @@ struct Cursor {
 }
 
 impl Listing {
+    /// Nothing of it was read.
+    fn of(snapshot: Snapshot) -> Listing {
+        Listing { snapshot: Some(Arc::new(snapshot)), ..Listing::default() }
+    }
+
     /// The nearest place before number `first` from which its name can be reached.
     fn nearest(&self, first: u64) -> (u64, Option<&[u8]>) {
         let marks = (first / MARK_EVERY).min(self.marks.len() as u64);
@@ -240,12 +297,35 @@ impl Listing {
         let (from, to) = keys::entries(dir);
         let after = after.map(|name| keys::entry(dir, name));
         let from = after.as_deref().map_or(Bound::Included(&from[..]), Bound::Excluded);
-        let Some(snapshot) = &self.snapshot else {
-            return Err(Cause::Invalid("a listing without a snapshot"));
-        };
+        let snapshot = self.snapshot.as_ref().ok_or(NO_SNAPSHOT)?;
         let mut cursor = Cursor { scan: snapshot.scan(from, Bound::Excluded(&to))?, number };
         while cursor.number < first && cursor.next(self)?.is_some() {}
         Ok(cursor)
+    }
+
+    /// A cursor behind the entry of a cookie, if that is the one of its number here.
+    fn seek_behind(&mut self, dir: Ino, from: Cookie) -> Outcome<Option<Cursor>> {
+        let names = from.names();
+        if names == 0 || self.stopped == names && from.is_behind(&self.stopped_after) {
+            return self.seek(dir, names).map(Some);
+        }
+        let mut cursor = self.seek(dir, names - 1)?;
+        let found = cursor.next(self)?.is_some() && from.is_behind(cursor.name()?);
+        Ok(found.then_some(cursor))
+    }
+
+    /// The number behind the entry of a cookie, wherever that is; 0 if it is not here.
+    fn find(&mut self, dir: Ino, from: Cookie) -> Outcome<u64> {
+        let mut cursor = self.seek(dir, 0)?;
+        let mut found = None;
+        while let Some(number) = cursor.next(self)? {
+            if from.is_behind(cursor.name()?) {
+                let behind = number + 1;
+                let distance = |number: u64| number.abs_diff(from.names());
+                found = found.filter(|other| distance(*other) < distance(behind)).or(Some(behind));
+            }
+        }
+        Ok(found.unwrap_or(0))
     }
 
     /// Keeps the name of a number if it is the next to be kept.

@@ -36,7 +36,7 @@ struct Name<'a> {
 }
 
 impl FileSystem {
-    /// Moves a file or directory to another name.
+    /// Moves a file or directory to another name. Returns the directories whose `..` is another one now.
     pub fn rename(
         &self,
         parent: Ino,
@@ -44,12 +44,12 @@ impl FileSystem {
         new_parent: Ino,
         new_name: &[u8],
         mode: RenameMode,
-    ) -> Result<()> {
+    ) -> Result<Vec<Ino>> {
         let (from, to) = (Name { dir: parent, name }, Name { dir: new_parent, name: new_name });
         self.try_rename(from, to, mode).context("rename", || Subject::name(parent, name))
     }
 
-    fn try_rename(&self, from: Name<'_>, to: Name<'_>, mode: RenameMode) -> Outcome<()> {
+    fn try_rename(&self, from: Name<'_>, to: Name<'_>, mode: RenameMode) -> Outcome<Vec<Ino>> {
         self.admit(0)?;
         check_changeable(from.dir, from.name)?;
         check_changeable(to.dir, to.name)?;
@@ -62,7 +62,7 @@ impl FileSystem {
         match (mode, target) {
             (RenameMode::NoReplace, Some(_)) => return Err(Cause::Exists),
             (RenameMode::Exchange, None) => return Err(Cause::NotFound),
-            (_, Some(target)) if target == source => return Ok(()),
+            (_, Some(target)) if target == source => return Ok(Vec::new()),
             _ => {}
         }
         let inodes = [from.dir, to.dir, source, target.unwrap_or(source)];
@@ -70,10 +70,13 @@ impl FileSystem {
         let source = self.confirm(seen_source)?.ok_or(Cause::NotFound)?;
         let target = self.confirm(seen_target)?;
         self.check_ancestors(from, to, &source, target.as_ref(), mode)?;
+        let came = target.iter().filter(|_| mode == RenameMode::Exchange).chain([&source]);
+        let moved = came.filter(|node| from.dir != to.dir && node.is_dir()).map(Node::ino).collect();
         match (mode, target) {
-            (RenameMode::Exchange, Some(target)) => self.exchange(from, to, source, target),
-            (_, target) => self.move_over(from, to, source, target),
+            (RenameMode::Exchange, Some(target)) => self.exchange(from, to, source, target)?,
+            (_, target) => self.move_over(from, to, source, target)?,
         }
+        Ok(moved)
     }
 
     /// Moves `source`, in place of `target` if there is one.

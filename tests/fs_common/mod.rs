@@ -146,7 +146,7 @@ pub fn contents(fs: &FileSystem, ino: Ino) -> Vec<u8> {
 
 /// Names in a directory, `.` and `..` aside, read `at_once` at a time.
 pub fn names_by(fs: &FileSystem, dir: &DirHandle, mut cookie: u64, at_once: usize) -> Vec<String> {
-    let mut names = Vec::new();
+    let (mut names, mut told) = (Vec::new(), 0);
     loop {
         let mut left = at_once;
         let before = cookie;
@@ -155,8 +155,8 @@ pub fn names_by(fs: &FileSystem, dir: &DirHandle, mut cookie: u64, at_once: usiz
                 return true;
             }
             left -= 1;
-            assert!(entry.cookie > cookie);
-            cookie = entry.cookie;
+            assert!(entry.cookie > told);
+            (told, cookie) = (entry.cookie, entry.cookie);
             if !matches!(entry.name, b"." | b"..") {
                 names.push(String::from_utf8_lossy(entry.name).into_owned());
             }

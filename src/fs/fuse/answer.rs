@@ -94,10 +94,13 @@ impl Reply for ReplyLseek {
 }
 
 impl Reply for ReplyOpen {
-    type Answer = FileHandle;
+    /// A directory's handle, and whether the kernel may keep its listing.
+    type Answer = (FileHandle, bool);
 
-    fn give(self, handle: FileHandle) {
-        self.opened(handle, FopenFlags::empty());
+    fn give(self, (handle, keeps): (FileHandle, bool)) {
+        // The second one: what it has kept stays when the directory is opened.
+        let keep = FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
+        self.opened(handle, if keeps { keep } else { FopenFlags::empty() });
     }
 }
 

@@ -55,12 +55,21 @@ const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) enum Notice {
     /// What the kernel believes of a name in a directory may be wrong.
     Name(Ino, Box<[u8]>),
-    /// What it believes of an inode, and of its contents, may be wrong.
+    /// What it believes of an inode, and of its contents (a directory's: its names), may be wrong.
     Inode(Ino),
-    /// What it believes of an inode's attributes may be wrong.
-    Attributes(Ino),
     /// References to give back, where there was no thread to do it.
     Forget(Ino, u64),
+}
+
+impl Notice {
+    /// What is believed of a name and of its directory may be wrong.
+    ///
+    /// The name first. For it the kernel waits until nobody reads the directory, but where it knows nothing of
+    /// the name it keeps what it knows of the directory: the attributes, and the names that whoever read it until then
+    /// was told of, which those may have left in its cache.
+    pub fn of_name(parent: Ino, name: &[u8]) -> [Notice; 2] {
+        [Notice::Name(parent, name.into()), Notice::Inode(parent)]
+    }
 }
 
 /// What waits to be told. As much as late answers bring, of which there are no more than requests, and
@@ -238,8 +247,7 @@ impl Queue {
 
 impl Audience for Notices {
     fn name(&self, parent: Ino, name: &[u8]) {
-        // The name first: where the kernel knows nothing of it, it keeps the directory's attributes.
-        self.bring([Notice::Name(parent, name.into()), Notice::Attributes(parent)]);
+        self.bring(Notice::of_name(parent, name));
     }
 
     fn inode(&self, ino: Ino) {
@@ -263,7 +271,6 @@ fn tell(fs: &Views, kernel: &Notifier, notice: &Notice) {
     let told = match notice {
         Notice::Name(parent, name) => kernel.inval_entry(INodeNo(*parent), OsStr::from_bytes(name)),
         Notice::Inode(ino) => kernel.inval_inode(INodeNo(*ino), 0, 0),
-        Notice::Attributes(ino) => kernel.inval_inode(INodeNo(*ino), -1, 0),
         Notice::Forget(ino, count) => {
             fs.forget(*ino, *count);
             Ok(())

@@ -7,12 +7,16 @@
 //! it may be somebody's working directory. (To a program that has such a file open, the kernel shows its name as
 //! deleted in `/proc`; nothing else changes.)
 //!
+//! What it keeps of the directories' listings goes too: whoever lists one next would be shown names, and ask for the
+//! attributes of each. A new listing brings them all.
+//!
 //! Either way the kernel's answers come as FORGET.
 
 use crate::fs::attr::Ino;
 use crate::fs::views::Views;
 use fuser::{INodeNo, Notifier};
 use rustix::io::Errno;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -44,17 +48,24 @@ impl Pruner {
     /// Has it forget those of `inodes` that are not in use.
     pub fn forget(&mut self, fs: &Views, kernel: &Notifier, inodes: &[Ino]) {
         for some in inodes.chunks(MOST) {
+            let names: Vec<_> = some.iter().filter_map(|ino| fs.name_to_forget(*ino)).collect();
             if self.by_number {
                 match rustix::io::write(&self.device, &notification(some)) {
-                    Ok(_) => continue,
+                    Ok(_) => {}
                     Err(Errno::INVAL) => self.by_number = false,
                     // The mount may be gone.
                     Err(e) => return tracing::debug!("the kernel was not told to forget: {e}"),
                 }
             }
-            for (parent, name) in some.iter().filter_map(|ino| fs.name_to_forget(*ino)) {
-                if let Err(e) = kernel.inval_entry(INodeNo(parent), OsStr::from_bytes(&name)) {
+            let by_name = names.iter().filter(|_| !self.by_number);
+            for (parent, name) in by_name {
+                if let Err(e) = kernel.inval_entry(INodeNo(*parent), OsStr::from_bytes(name)) {
                     tracing::debug!("the kernel was not told to forget {name:?} in {parent}: {e}");
+                }
+            }
+            for dir in names.iter().map(|(parent, _)| *parent).collect::<BTreeSet<Ino>>() {
+                if let Err(e) = kernel.inval_inode(INodeNo(dir), 0, 0) {
+                    tracing::debug!("the kernel was not told to forget the listing of {dir}: {e}");
                 }
             }
         }

@@ -180,7 +180,11 @@ impl Filesystem for Face {
         let Some(mode) = rename_mode(flags) else { return reply.error(Errno::EINVAL) };
         let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
         let late = |()| self.forget_names(&[(parent.0, name), (new_parent.0, new_name)]);
-        let rename = |fs: &Views| fs.rename(parent.0, name, new_parent.0, new_name, mode);
+        let rename = |fs: &Views| {
+            let moved = fs.rename(parent.0, name, new_parent.0, new_name, mode)?;
+            moved.into_iter().for_each(|dir| self.forget_names(&[(dir, b"..")]));
+            Ok(())
+        };
         self.serve_or("rename", reply, rename, late);
     }
 
@@ -277,8 +281,12 @@ impl Filesystem for Face {
 
     fn opendir(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         self.follow(request);
-        let open = |fs: &Views| fs.opendir(ino.0).map(|dir| self.add_dir(dir));
-        self.serve_or("opendir", reply, open, |handle| self.remove_dir(handle));
+        let open = |fs: &Views| {
+            let dir = fs.opendir(ino.0)?;
+            let keeps = dir.may_be_kept();
+            Ok((FileHandle(self.dirs.add(dir)), keeps))
+        };
+        self.serve_or("opendir", reply, open, |(handle, _)| self.dirs.remove(handle.0));
     }
 
     fn readdir(
@@ -290,7 +298,7 @@ impl Filesystem for Face {
         reply: ReplyDirectory,
     ) {
         self.follow(request);
-        let Some(dir) = self.dir(handle) else { return reply.error(Errno::EBADF) };
+        let Some(dir) = self.dirs.get(handle.0) else { return reply.error(Errno::EBADF) };
         let claim = Claim::new("readdir", reply);
         let mut add = |entry: DirEntry<'_>| {
             let name = OsStr::from_bytes(entry.name);
@@ -315,7 +323,7 @@ impl Filesystem for Face {
         reply: ReplyDirectoryPlus,
     ) {
         self.follow(request);
-        let Some(dir) = self.dir(handle) else { return reply.error(Errno::EBADF) };
+        let Some(dir) = self.dirs.get(handle.0) else { return reply.error(Errno::EBADF) };
         let claim = Claim::new("readdirplus", reply);
         let list = |fs: &Views| {
             // Each counts as looked up, also if the listing comes too late.
@@ -353,7 +361,7 @@ impl Filesystem for Face {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.remove_dir(handle);
+        self.dirs.remove(handle.0);
         reply.ok();
     }
 

@@ -25,6 +25,20 @@ enum Kind {
     Volumes(Ino, Vec<Arc<Volume>>),
 }
 
+impl OpenDir {
+    /// May the kernel keep what is listed until it changes the directory itself, or is told that somebody else did?
+    pub fn may_be_kept(&self) -> bool {
+        matches!(&self.kind, Kind::Files(listed) if listed.may_be_kept())
+    }
+
+    /// As [`DirHandle::let_go`].
+    pub fn let_go(&self) {
+        if let Kind::Files(listed) = &self.kind {
+            listed.let_go();
+        }
+    }
+}
+
 impl Views {
     /// Opens a directory for listing.
     pub fn opendir(&self, ino: Ino) -> Result<OpenDir> {

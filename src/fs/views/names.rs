@@ -85,16 +85,18 @@ impl Views {
         new_parent: Ino,
         new_name: &[u8],
         mode: RenameMode,
-    ) -> Result<()> {
+    ) -> Result<Vec<Ino>> {
         check_same(parent, new_parent, "rename")?;
         match self.place(parent)? {
             Place::Top(top) => {
                 let renamed = self.rename_volume(name, new_name, mode);
                 top.note_change();
-                renamed.map_err(not_found).context("rename", || Subject::name(parent, name))
+                let renamed = renamed.map_err(not_found).context("rename", || Subject::name(parent, name));
+                renamed.map(|()| Vec::new())
             }
-            _ => self.ask("rename", parent, |_, fs, parent| {
-                fs.rename(parent, name, inner(new_parent), new_name, mode)
+            _ => self.ask("rename", parent, |view, fs, parent| {
+                let moved = fs.rename(parent, name, inner(new_parent), new_name, mode)?;
+                Ok(moved.into_iter().map(|ino| ino | view.bits).collect())
             }),
         }
     }

@@ -1,0 +1,285 @@
+//! Listings that the kernel keeps: the next one asks for nothing, and yet shows what is there, whoever changed it;
+//! and one that is dropped half-way goes on.
+
+mod common;
+
+use common::{Mount, lsmfs, lsmfs_fed, sh, wait_until};
+use rustix::fs::{
+    Advice, CWD, Mode, OFlags, RawDir, RenameFlags, SeekFrom, fadvise, open, renameat_with, seek,
+};
+use std::collections::BTreeSet;
+use std::fs;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+fn names(dir: &Path) -> BTreeSet<String> {
+    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// Says that all is over, however the test ends.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// How many scans the engine has done.
+fn scans(mount: &Mount) -> u64 {
+    let stats = fs::read(mount.dir().join(".lsmfs/stats.json")).unwrap();
+    let stats: serde_json::Value = serde_json::from_slice(&stats).unwrap();
+    stats["reads"]["scans"].as_u64().unwrap()
+}
+
+#[test]
+fn a_listing_is_kept_until_the_directory_changes() {
+    let mount = Mount::new();
+    let dir = mount.dir().join("d");
+    fs::create_dir(&dir).unwrap();
+    for i in 0..500 {
+        fs::write(dir.join(format!("{i:03}")), "x").unwrap();
+    }
+    let mut expected = names(&dir);
+    assert_eq!(expected.len(), 500);
+    let before = scans(&mount);
+    (0..10).for_each(|_| assert_eq!(names(&dir), expected));
+    sh(&dir, "find . | wc -l; ls -l; du -a");
+    assert_eq!(scans(&mount), before, "nothing was asked for");
+    // Whatever changes a name is seen.
+    let other = mount.dir().join("other");
+    fs::create_dir(&other).unwrap();
+    let mut changed = |change: &dyn Fn(), come: &str, go: &str| {
+        assert_eq!(names(&dir), expected);
+        change();
+        expected.remove(go);
+        expected.extend((!come.is_empty()).then(|| come.to_string()));
+        assert_eq!(names(&dir), expected, "{come} {go}");
+    };
+    changed(&|| fs::write(dir.join("new"), "").unwrap(), "new", "");
+    changed(&|| fs::remove_file(dir.join("new")).unwrap(), "", "new");
+    changed(&|| fs::create_dir(dir.join("sub")).unwrap(), "sub", "");
+    changed(&|| fs::remove_dir(dir.join("sub")).unwrap(), "", "sub");
+    changed(&|| fs::hard_link(dir.join("000"), dir.join("link")).unwrap(), "link", "");
+    changed(&|| std::os::unix::fs::symlink("000", dir.join("symlink")).unwrap(), "symlink", "");
+    changed(&|| fs::rename(dir.join("001"), dir.join("moved")).unwrap(), "moved", "001");
+    changed(&|| fs::rename(dir.join("002"), other.join("away")).unwrap(), "", "002");
+    changed(&|| fs::rename(other.join("away"), dir.join("back")).unwrap(), "back", "");
+    changed(&|| fs::rename(dir.join("003"), dir.join("004")).unwrap(), "", "003");
+}
+
+#[test]
+fn somebody_elses_listing_does_not_disturb() {
+    let mount = Mount::new();
+    let dir = mount.dir().join("d");
+    fs::create_dir(&dir).unwrap();
+    for i in 0..2000 {
+        fs::write(dir.join(format!("{i:04}")), "").unwrap();
+    }
+    let all = names(&dir);
+    let mut reading = Reading::open(&dir);
+    (0..3).for_each(|_| assert!(reading.read()));
+    // What was read last is gone, and the kernel keeps another listing meanwhile.
+    fs::remove_file(dir.join(reading.seen.last().unwrap())).unwrap();
+    assert_eq!(names(&dir).len(), all.len() - 1);
+    reading.read_all(all.len());
+    assert!(reading.seen.iter().eq(&all), "each once, in order");
+    // Whoever gives each file another name while he reads, and others list, does so once.
+    let mut reading = Reading::open(&dir);
+    let mut renamed = 0;
+    loop {
+        let more = reading.read();
+        for name in reading.seen.drain(..).filter(|name| !name.ends_with(".done")) {
+            fs::rename(dir.join(&name), dir.join(format!("{name}.done"))).unwrap();
+            renamed += 1;
+        }
+        names(&dir);
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(renamed, all.len() - 1);
+}
+
+#[test]
+fn a_moved_directory_lists_its_new_parent() {
+    let mount = Mount::new();
+    for name in ["x", "y", "x/s", "y/t"] {
+        fs::create_dir(mount.dir().join(name)).unwrap();
+    }
+    let ino = |path: &str| fs::metadata(mount.dir().join(path)).unwrap().ino();
+    let parent_listed = |path: &str| {
+        let dir = Reading::open(&mount.dir().join(path)).dir;
+        let mut room = [MaybeUninit::uninit(); 4 << 10];
+        let mut entries = RawDir::new(&dir, &mut room);
+        let mut parent = None;
+        // To the end, or it is not kept.
+        while let Some(entry) = entries.next() {
+            let entry = entry.unwrap();
+            if entry.file_name().to_bytes() == b".." {
+                parent = Some(entry.ino());
+            }
+        }
+        parent.unwrap()
+    };
+    assert_eq!((parent_listed("x/s"), parent_listed("y/t")), (ino("x"), ino("y")));
+    fs::rename(mount.dir().join("x/s"), mount.dir().join("y/s")).unwrap();
+    wait_until("the kernel is told", || parent_listed("y/s") == ino("y"));
+    // Two that change places.
+    let (one, other) = (mount.dir().join("x"), mount.dir().join("y/t"));
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
+    wait_until("the kernel is told", || parent_listed("y/t") == ino("y"));
+    let root = ino(".");
+    wait_until("the kernel is told", || parent_listed("x") == root);
+}
+
+#[test]
+fn what_commands_change_is_listed_when_they_return() {
+    let mount = Mount::new();
+    let dir = mount.dir().join("d");
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("first"), "").unwrap();
+    let store = mount.place.store();
+    let store = store.to_str().unwrap();
+    let mut expected = BTreeSet::from(["first".to_string()]);
+    let ended = AtomicBool::new(false);
+    // Others list it all the while: what they were told just before must not stay.
+    // This one is never opened again: only what is kept can be wrong.
+    let mut kept = Reading::open(&dir);
+    let mut listed = || {
+        kept.rewind();
+        kept.read_all(1000);
+        let kept: BTreeSet<String> = kept.seen.iter().cloned().collect();
+        assert_eq!(names(&dir), kept);
+        kept
+    };
+    std::thread::scope(|scope| {
+        let _ending = Ending(&ended);
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    names(&dir);
+                }
+            });
+        }
+        for i in 0..40 {
+            let name = format!("{i}");
+            lsmfs(["put", store, &format!("d/{name}"), "--value", "x"]).ok();
+            expected.insert(name);
+            assert_eq!(listed(), expected, "put");
+            if i % 3 == 0 {
+                lsmfs(["rm", store, &format!("d/{i}")]).ok();
+                expected.remove(&format!("{i}"));
+                assert_eq!(listed(), expected, "rm");
+            }
+        }
+        let batch = "put d/of-a-batch x\nmv d/first d/last\nmkdir d/sub\n";
+        lsmfs_fed(["batch", store], batch.as_bytes()).ok();
+        expected.remove("first");
+        expected.extend(["of-a-batch", "last", "sub"].map(String::from));
+        assert_eq!(listed(), expected, "batch");
+        lsmfs(["rm", "-r", store, "d/sub"]).ok();
+        expected.remove("sub");
+        assert_eq!(listed(), expected, "rm -r");
+    });
+    let loaded = mount.place.join("loaded");
+    fs::create_dir_all(loaded.join("in/it")).unwrap();
+    lsmfs(["import", store, loaded.to_str().unwrap(), "--at", "d/imported"]).ok();
+    expected.insert("imported".to_string());
+    assert_eq!(listed(), expected, "import");
+    assert_eq!(names(&dir.join("imported/in")), BTreeSet::from(["it".to_string()]));
+}
+
+/// A directory that is read piece by piece.
+struct Reading {
+    dir: OwnedFd,
+    seen: Vec<String>,
+}
+
+impl Reading {
+    fn open(dir: &Path) -> Reading {
+        let dir = open(dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        Reading { dir, seen: Vec::new() }
+    }
+
+    /// Reads as much as fits in some kilobytes; false at the end.
+    fn read(&mut self) -> bool {
+        let mut room = [MaybeUninit::uninit(); 4 << 10];
+        let mut entries = RawDir::new(&self.dir, &mut room);
+        let before = self.seen.len();
+        while let Some(entry) = entries.next() {
+            let name = entry.unwrap().file_name().to_str().unwrap().to_string();
+            self.seen.extend((!matches!(&name[..], "." | "..")).then_some(name));
+            if entries.is_buffer_empty() {
+                return true;
+            }
+        }
+        self.seen.len() > before
+    }
+
+    /// Reads to the end.
+    fn read_all(&mut self, at_most: usize) {
+        while self.read() {
+            assert!(self.seen.len() <= at_most, "it starts again and again");
+        }
+    }
+
+    /// Begins again.
+    fn rewind(&mut self) {
+        seek(&self.dir, SeekFrom::Start(0)).unwrap();
+        self.seen.clear();
+    }
+
+    /// Has the kernel drop what it keeps of the directory, as it does when it wants the memory.
+    fn drop_kept(&self) {
+        fadvise(&self.dir, 0, None, Advice::DontNeed).unwrap();
+    }
+}
+
+#[test]
+fn a_listing_that_is_dropped_half_way_goes_on() {
+    let mount = Mount::new();
+    let dir = mount.dir().join("d");
+    fs::create_dir(&dir).unwrap();
+    for i in 0..2000 {
+        fs::write(dir.join(format!("{i:04}")), "").unwrap();
+    }
+    let all = names(&dir);
+    let kept = |reading: &mut Reading| {
+        // What the kernel keeps is read, up to here.
+        let before = scans(&mount);
+        (0..3).for_each(|_| assert!(reading.read()));
+        assert_eq!(scans(&mount), before);
+        assert!(reading.seen.len() < all.len() / 2, "{}", reading.seen.len());
+        reading.drop_kept();
+    };
+    let mut reading = Reading::open(&dir);
+    kept(&mut reading);
+    let before = scans(&mount);
+    reading.read_all(all.len());
+    assert!(scans(&mount) > before, "it was dropped");
+    assert!(reading.seen.iter().eq(&all), "each once, in order");
+    // It starts again when it is rewound, and is kept again.
+    reading.rewind();
+    reading.read_all(all.len());
+    assert!(reading.seen.iter().eq(&all));
+    // Who removes what he reads misses nothing.
+    let mut reading = Reading::open(&dir);
+    kept(&mut reading);
+    let mut removed = 0;
+    loop {
+        for name in &reading.seen[removed..] {
+            fs::remove_file(dir.join(name)).unwrap();
+        }
+        removed = reading.seen.len();
+        assert!(removed <= all.len());
+        if !reading.read() {
+            break;
+        }
+    }
+    assert!(reading.seen.iter().eq(&all), "each once, in order");
+    fs::remove_dir(&dir).unwrap();
+}

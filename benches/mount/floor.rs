@@ -314,6 +314,14 @@ impl Filesystem for Floor {
         if size == 0 { reply.size(0) } else { reply.data(&[]) }
     }
 
+    fn opendir(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let flags = match self.tuned {
+            true => FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
+            false => FopenFlags::empty(),
+        };
+        reply.opened(FileHandle(0), flags);
+    }
+
     fn readdir(
         &self,
         _request: &Request,

@@ -3,7 +3,7 @@
 mod fs_common;
 
 use fs_common::{Fixture, USER, names_by};
-use lsmfs::fs::{DirHandle, FileSystem, Ino, ROOT, RenameMode};
+use lsmfs::fs::{AccessTimes, DirHandle, FileSystem, FsOptions, Ino, ROOT, RenameMode};
 use proptest::collection::btree_set;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -159,6 +159,22 @@ fn who_lets_go_goes_on_where_he_stopped() {
     let expected: BTreeSet<String> = (0..5000).filter(left).map(|i| format!("{i:04}")).collect();
     let seen: BTreeSet<String> = seen.into_iter().filter(|name| name != "2999-new").collect();
     assert_eq!(seen, expected);
+}
+
+#[test]
+fn a_listing_is_not_kept_where_reading_is_noted() {
+    let f = Fixture::new();
+    f.fs.mkdir(ROOT, b"d", 0o755, USER).unwrap();
+    for (access_times, kept) in
+        [(AccessTimes::Kept, true), (AccessTimes::Relative, false), (AccessTimes::Strict, false)]
+    {
+        let options = FsOptions { access_times, ..FsOptions::default() };
+        let fs = FileSystem::open(f.store.clone(), "main", options).unwrap();
+        let ino = fs.lookup(ROOT, b"d").unwrap().unwrap().ino;
+        assert_eq!(fs.opendir(ino).unwrap().may_be_kept(), kept, "{access_times:?}");
+        let control = fs.lookup(ROOT, b".lsmfs").unwrap().unwrap().ino;
+        assert!(!fs.opendir(control).unwrap().may_be_kept(), "it changes by itself");
+    }
 }
 
 #[test]

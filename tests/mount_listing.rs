@@ -12,11 +12,25 @@ use std::fs;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// The names in a directory; none is listed twice.
 fn names(dir: &Path) -> BTreeSet<String> {
-    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    let listed = common::names(dir);
+    let names: BTreeSet<String> = listed.iter().cloned().collect();
+    assert_eq!(names.len(), listed.len(), "{listed:?}");
+    names
+}
+
+/// A new directory of so many files.
+fn filled(mount: &Mount, files: u32) -> PathBuf {
+    let dir = mount.dir().join("d");
+    fs::create_dir(&dir).unwrap();
+    for i in 0..files {
+        fs::write(dir.join(format!("{i:04}")), "").unwrap();
+    }
+    dir
 }
 
 /// Says that all is over, however the test ends.
@@ -38,11 +52,7 @@ fn scans(mount: &Mount) -> u64 {
 #[test]
 fn a_listing_is_kept_until_the_directory_changes() {
     let mount = Mount::new();
-    let dir = mount.dir().join("d");
-    fs::create_dir(&dir).unwrap();
-    for i in 0..500 {
-        fs::write(dir.join(format!("{i:03}")), "x").unwrap();
-    }
+    let dir = filled(&mount, 500);
     let mut expected = names(&dir);
     assert_eq!(expected.len(), 500);
     let before = scans(&mount);
@@ -63,22 +73,18 @@ fn a_listing_is_kept_until_the_directory_changes() {
     changed(&|| fs::remove_file(dir.join("new")).unwrap(), "", "new");
     changed(&|| fs::create_dir(dir.join("sub")).unwrap(), "sub", "");
     changed(&|| fs::remove_dir(dir.join("sub")).unwrap(), "", "sub");
-    changed(&|| fs::hard_link(dir.join("000"), dir.join("link")).unwrap(), "link", "");
-    changed(&|| std::os::unix::fs::symlink("000", dir.join("symlink")).unwrap(), "symlink", "");
-    changed(&|| fs::rename(dir.join("001"), dir.join("moved")).unwrap(), "moved", "001");
-    changed(&|| fs::rename(dir.join("002"), other.join("away")).unwrap(), "", "002");
+    changed(&|| fs::hard_link(dir.join("0000"), dir.join("link")).unwrap(), "link", "");
+    changed(&|| std::os::unix::fs::symlink("0000", dir.join("symlink")).unwrap(), "symlink", "");
+    changed(&|| fs::rename(dir.join("0001"), dir.join("moved")).unwrap(), "moved", "0001");
+    changed(&|| fs::rename(dir.join("0002"), other.join("away")).unwrap(), "", "0002");
     changed(&|| fs::rename(other.join("away"), dir.join("back")).unwrap(), "back", "");
-    changed(&|| fs::rename(dir.join("003"), dir.join("004")).unwrap(), "", "003");
+    changed(&|| fs::rename(dir.join("0003"), dir.join("0004")).unwrap(), "", "0003");
 }
 
 #[test]
 fn somebody_elses_listing_does_not_disturb() {
     let mount = Mount::new();
-    let dir = mount.dir().join("d");
-    fs::create_dir(&dir).unwrap();
-    for i in 0..2000 {
-        fs::write(dir.join(format!("{i:04}")), "").unwrap();
-    }
+    let dir = filled(&mount, 2000);
     let all = names(&dir);
     let mut reading = Reading::open(&dir);
     (0..3).for_each(|_| assert!(reading.read()));
@@ -242,11 +248,7 @@ impl Reading {
 #[test]
 fn a_listing_that_is_dropped_half_way_goes_on() {
     let mount = Mount::new();
-    let dir = mount.dir().join("d");
-    fs::create_dir(&dir).unwrap();
-    for i in 0..2000 {
-        fs::write(dir.join(format!("{i:04}")), "").unwrap();
-    }
+    let dir = filled(&mount, 2000);
     let all = names(&dir);
     let kept = |reading: &mut Reading| {
         // What the kernel keeps is read, up to here.

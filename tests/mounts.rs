@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Place, lsmfs, run, sh, wait_until};
+use common::{Place, lsmfs, names, run, sh, wait_until};
 use lsmfs::fs::mount::table;
 use std::ffi::OsStr;
 use std::fs;
@@ -57,13 +57,6 @@ fn is_mounted(dir: &Path) -> bool {
 
 fn umount(dir: &Path) -> common::Done {
     lsmfs([OsStr::new("umount"), dir.as_os_str()])
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<String> = entries.collect();
-    names.sort();
-    names
 }
 
 #[test]

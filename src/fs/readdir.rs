@@ -34,8 +34,6 @@ use parking_lot::Mutex;
 use std::ops::Bound;
 use std::sync::Arc;
 
-const NO_SNAPSHOT: Cause = Cause::Invalid("a listing without a snapshot");
-
 /// Names between two that are kept to find a cookie.
 const MARK_EVERY: u64 = 1024;
 
@@ -111,7 +109,7 @@ impl FileSystem {
         record.context("opendir", || Subject::Inode(ino))?;
         let listing = match control::is_control(ino) {
             true => Listing::default(),
-            false => Listing::of(self.volume.snapshot()),
+            false => Listing::of(Arc::new(self.volume.snapshot())),
         };
         let may_be_kept = !control::is_control(ino) && self.access_times() == AccessTimes::Kept;
         Ok(DirHandle { ino, may_be_kept, listing: Mutex::new(listing) })
@@ -154,6 +152,7 @@ impl FileSystem {
         }
         let mut listing = dir.listing.lock();
         if cookie == 0 {
+            // Not the snapshot from the opening: the kernel takes what it keeps for the names of now, or of later.
             *listing = Listing::default();
         }
         let from = Cookie::decode(cookie);
@@ -217,16 +216,10 @@ impl FileSystem {
         if let Some(cursor) = listing.seek_behind(dir, from)? {
             return Ok((snapshot, cursor));
         }
-        *listing = Listing::of(self.volume.snapshot());
-        let cursor = match listing.seek_behind(dir, from)? {
-            Some(cursor) => cursor,
-            None => {
-                let number = listing.find(dir, from)?;
-                listing.seek(dir, number)?
-            }
-        };
-        let snapshot = listing.snapshot.clone().ok_or(NO_SNAPSHOT)?;
-        Ok((snapshot, cursor))
+        let snapshot = Arc::new(self.volume.snapshot());
+        *listing = Listing::of(snapshot.clone());
+        let number = listing.find(dir, from)?;
+        Ok((snapshot, listing.seek(dir, number)?))
     }
 
     /// What is shown for an entry of the snapshot; `None` if it was removed since.
@@ -267,8 +260,8 @@ struct Cursor {
 
 impl Listing {
     /// Nothing of it was read.
-    fn of(snapshot: Snapshot) -> Listing {
-        Listing { snapshot: Some(Arc::new(snapshot)), ..Listing::default() }
+    fn of(snapshot: Arc<Snapshot>) -> Listing {
+        Listing { snapshot: Some(snapshot), ..Listing::default() }
     }
 
     /// The nearest place before number `first` from which its name can be reached.
@@ -297,7 +290,9 @@ impl Listing {
         let (from, to) = keys::entries(dir);
         let after = after.map(|name| keys::entry(dir, name));
         let from = after.as_deref().map_or(Bound::Included(&from[..]), Bound::Excluded);
-        let snapshot = self.snapshot.as_ref().ok_or(NO_SNAPSHOT)?;
+        let Some(snapshot) = &self.snapshot else {
+            return Err(Cause::Invalid("a listing without a snapshot"));
+        };
         let mut cursor = Cursor { scan: snapshot.scan(from, Bound::Excluded(&to))?, number };
         while cursor.number < first && cursor.next(self)?.is_some() {}
         Ok(cursor)

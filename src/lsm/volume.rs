@@ -271,9 +271,7 @@ impl Volume {
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
-        if self.shared.is_closed() {
-            return Err(Error::Closed);
-        }
+        self.shared.check_open()?;
         if self.is_deleted() { Err(Error::NoVolume(self.name())) } else { Ok(()) }
     }
 

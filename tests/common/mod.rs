@@ -4,6 +4,7 @@
 use lsmfs::disk::lock::StoreLock;
 use lsmfs::fs::mount::table;
 use std::ffi::OsStr;
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -81,6 +82,14 @@ pub fn run(command: &mut Command) -> Done {
 #[track_caller]
 pub fn sh(dir: &Path, script: &str) -> String {
     run(Command::new("bash").args(["-euo", "pipefail", "-c", script]).current_dir(dir)).ok()
+}
+
+/// The names in a directory, in order.
+pub fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = entries.collect();
+    names.sort();
+    names
 }
 
 /// Waits until `condition` holds: for what other processes do there is nothing to wait on.
@@ -166,7 +175,7 @@ impl Place {
 
     /// What the daemons in the background had to say.
     pub fn daemon_log(&self) -> String {
-        std::fs::read_to_string(self.store().join("daemon.log")).unwrap_or_default()
+        fs::read_to_string(self.store().join("daemon.log")).unwrap_or_default()
     }
 
     /// `lsmfs mount -f`, as a process of this test.

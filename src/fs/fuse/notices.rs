@@ -70,6 +70,22 @@ impl Notice {
     pub fn of_name(parent: Ino, name: &[u8]) -> [Notice; 2] {
         [Notice::Name(parent, name.into()), Notice::Inode(parent)]
     }
+
+    /// Tells the kernel, or does it.
+    pub fn tell(&self, fs: &Views, kernel: &Notifier) {
+        let told = match self {
+            Notice::Name(parent, name) => kernel.inval_entry(INodeNo(*parent), OsStr::from_bytes(name)),
+            Notice::Inode(ino) => kernel.inval_inode(INodeNo(*ino), 0, 0),
+            Notice::Forget(ino, count) => {
+                fs.forget(*ino, *count);
+                Ok(())
+            }
+        };
+        // The mount may be gone, and what the kernel does not know it need not forget.
+        if let Err(e) = told {
+            tracing::debug!("the kernel was not told of {self:?}: {e}");
+        }
+    }
 }
 
 /// What waits to be told. As much as late answers bring, of which there are no more than requests, and
@@ -187,7 +203,7 @@ impl Notices {
         while !queue.ended {
             if let Some(notice) = queue.waiting.pop_front() {
                 drop(queue);
-                tell(fs, kernel, &notice);
+                notice.tell(fs, kernel);
                 queue = self.queue.lock();
                 queue.told += 1;
                 self.told.notify_all();
@@ -264,21 +280,6 @@ impl Audience for Notices {
             }
         }
         true
-    }
-}
-
-fn tell(fs: &Views, kernel: &Notifier, notice: &Notice) {
-    let told = match notice {
-        Notice::Name(parent, name) => kernel.inval_entry(INodeNo(*parent), OsStr::from_bytes(name)),
-        Notice::Inode(ino) => kernel.inval_inode(INodeNo(*ino), 0, 0),
-        Notice::Forget(ino, count) => {
-            fs.forget(*ino, *count);
-            Ok(())
-        }
-    };
-    // The mount may be gone, and what the kernel does not know it need not forget.
-    if let Err(e) = told {
-        tracing::debug!("the kernel was not told of {notice:?}: {e}");
     }
 }
 

@@ -13,13 +13,12 @@
 //! Either way the kernel's answers come as FORGET.
 
 use crate::fs::attr::Ino;
+use crate::fs::fuse::notices::Notice;
 use crate::fs::views::Views;
-use fuser::{INodeNo, Notifier};
+use fuser::Notifier;
 use rustix::io::Errno;
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 
 /// The notification's number.
 const NOTIFY_PRUNE: u32 = 9;
@@ -57,17 +56,13 @@ impl Pruner {
                     Err(e) => return tracing::debug!("the kernel was not told to forget: {e}"),
                 }
             }
-            let by_name = names.iter().filter(|_| !self.by_number);
-            for (parent, name) in by_name {
-                if let Err(e) = kernel.inval_entry(INodeNo(*parent), OsStr::from_bytes(name)) {
-                    tracing::debug!("the kernel was not told to forget {name:?} in {parent}: {e}");
-                }
+            let dirs: BTreeSet<Ino> = names.iter().map(|(parent, _)| *parent).collect();
+            if !self.by_number {
+                names
+                    .into_iter()
+                    .for_each(|(parent, name)| Notice::Name(parent, name[..].into()).tell(fs, kernel));
             }
-            for dir in names.iter().map(|(parent, _)| *parent).collect::<BTreeSet<Ino>>() {
-                if let Err(e) = kernel.inval_inode(INodeNo(dir), 0, 0) {
-                    tracing::debug!("the kernel was not told to forget the listing of {dir}: {e}");
-                }
-            }
+            dirs.into_iter().for_each(|dir| Notice::Inode(dir).tell(fs, kernel));
         }
     }
 }

@@ -3,7 +3,9 @@
 mod fs_common;
 
 use fs_common::{Fixture, USER, names_by};
-use lsmfs::fs::{AccessTimes, DirHandle, FileSystem, FsOptions, Ino, ROOT, RenameMode};
+use lsmfs::fs::batch::Operation;
+use lsmfs::fs::tree::TreePath;
+use lsmfs::fs::{DirHandle, FileSystem, Ino, ROOT, RenameMode};
 use proptest::collection::btree_set;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -59,8 +61,8 @@ fn name() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// What the kernel kept of a listing it may drop half-way: then another handle is asked to go on behind a name
-    /// that it never showed, in a directory that may have changed.
+    /// What the kernel kept of a listing it may drop half-way: then a handle is asked to go on behind a name that it
+    /// never showed, in a directory that may have changed. So it is with who comes back after a long time.
     #[test]
     fn who_has_not_seen_what_was_read_goes_on_behind_it(
         before in btree_set(name(), 1..200),
@@ -68,38 +70,68 @@ proptest! {
         go in btree_set(name(), 0..200),
         at in any::<Index>(),
         had_begun in any::<bool>(),
-        has_let_go in any::<bool>(),
     ) {
         let f = Fixture::new();
         let d = f.fs.mkdir(ROOT, b"d", 0o755, USER).unwrap().ino;
         make(&f.fs, d, &before);
         let began = f.fs.opendir(d).unwrap();
-        let told = entries(&f.fs, &f.fs.opendir(d).unwrap());
+        let told = entries(&f.fs, &began);
         let (last, cookie) = at.get(&told[2..]);
         for name in go.intersection(&before) {
             f.fs.unlink(d, name.as_bytes()).unwrap();
         }
         make(&f.fs, d, come.difference(&before));
         let now: BTreeSet<&String> = before.difference(&go).chain(come.difference(&before)).collect();
-        if has_let_go {
-            began.let_go();
-        }
         let handle = if had_begun { &began } else { &f.fs.opendir(d).unwrap() };
         let shown = names_by(&f.fs, handle, *cookie, 7);
-        // Who has begun goes on in the moment that he has seen: what was removed since he leaves out or shows.
-        let stays: Vec<&String> = before.difference(&go).filter(|name| *name > last).collect();
-        let behind: Vec<&String> = match now.contains(last) {
-            true => now.iter().copied().filter(|name| *name > last).collect(),
-            false => now.iter().copied().collect(),
-        };
-        if had_begun && !has_let_go {
-            prop_assert!(shown.iter().all(|name| name > last), "what he has seen is not shown again");
+        prop_assert!(shown.iter().all(|name| name > last), "what was read is not shown again");
+        if had_begun {
+            // It goes on in the moment that it has shown: what was removed since it leaves out or shows.
+            let stays: Vec<&String> = before.difference(&go).filter(|name| *name > last).collect();
             let shown: Vec<&String> = shown.iter().filter(|name| stays.contains(name)).collect();
             prop_assert_eq!(shown, stays);
         } else {
+            let behind: Vec<&String> = now.iter().copied().filter(|name| *name > last).collect();
             prop_assert_eq!(shown.iter().collect::<Vec<_>>(), behind);
         }
     }
+}
+
+#[test]
+fn a_listing_starts_again_only_behind_what_was_removed_long_ago() {
+    let f = Fixture::new();
+    let d = f.fs.mkdir(ROOT, b"d", 0o755, USER).unwrap().ino;
+    let all: Vec<String> = (0..100).map(|i| format!("{i:03}")).collect();
+    make(&f.fs, d, &all);
+    let told = entries(&f.fs, &f.fs.opendir(d).unwrap());
+    let (last, cookie) = &told[51];
+    let shown = || names_by(&f.fs, &f.fs.opendir(d).unwrap(), *cookie, 1000);
+    f.fs.unlink(d, last.as_bytes()).unwrap();
+    let churn = |times: u32| {
+        for i in 0..times {
+            let name = format!("other-{i}");
+            make(&f.fs, ROOT, [&name]);
+            f.fs.unlink(ROOT, name.as_bytes()).unwrap();
+        }
+    };
+    churn(4000);
+    assert_eq!(shown(), all[50..]);
+    churn(60_000);
+    let left: Vec<&String> = all.iter().filter(|name| *name != last).collect();
+    assert_eq!(shown().iter().collect::<Vec<_>>(), left, "nothing is left out");
+}
+
+#[test]
+fn what_a_batch_removes_is_gone_on_from() {
+    let f = Fixture::new();
+    let d = f.fs.mkdir(ROOT, b"d", 0o755, USER).unwrap().ino;
+    make(&f.fs, d, (0..100).map(|i| format!("{i:03}")));
+    let told = entries(&f.fs, &f.fs.opendir(d).unwrap());
+    let (last, cookie) = &told[51];
+    let path = TreePath::parse(format!("d/{last}").as_bytes()).unwrap();
+    f.fs.apply(&[Operation::Remove { path, recursive: false }], USER).unwrap();
+    let shown = names_by(&f.fs, &f.fs.opendir(d).unwrap(), *cookie, 1000);
+    assert_eq!(shown.first().map(String::as_str), Some("050"));
 }
 
 #[test]
@@ -128,13 +160,14 @@ fn a_name_is_found_where_many_others_have_come_and_gone() {
 }
 
 #[test]
-fn who_lets_go_goes_on_where_he_stopped() {
+fn who_comes_back_after_a_long_time_goes_on_where_he_stopped() {
     let f = Fixture::new();
     let d = f.fs.mkdir(ROOT, b"d", 0o755, USER).unwrap().ino;
     make(&f.fs, d, (0..5000).map(|i| format!("{i:04}")));
-    let handle = f.fs.opendir(d).unwrap();
     let (mut seen, mut cookie) = (Vec::new(), 0);
     let mut read = |until: usize| {
+        // What was under way is not there any more.
+        let handle = f.fs.opendir(d).unwrap();
         f.fs.readdir_plus(&handle, cookie, &mut |entry| {
             let full = seen.len() == until;
             if !full {
@@ -144,7 +177,6 @@ fn who_lets_go_goes_on_where_he_stopped() {
             full
         })
         .unwrap();
-        handle.let_go();
     };
     read(1500);
     // The one that was shown last goes, and others before and behind it.
@@ -159,22 +191,6 @@ fn who_lets_go_goes_on_where_he_stopped() {
     let expected: BTreeSet<String> = (0..5000).filter(left).map(|i| format!("{i:04}")).collect();
     let seen: BTreeSet<String> = seen.into_iter().filter(|name| name != "2999-new").collect();
     assert_eq!(seen, expected);
-}
-
-#[test]
-fn a_listing_is_not_kept_where_reading_is_noted() {
-    let f = Fixture::new();
-    f.fs.mkdir(ROOT, b"d", 0o755, USER).unwrap();
-    for (access_times, kept) in
-        [(AccessTimes::Kept, true), (AccessTimes::Relative, false), (AccessTimes::Strict, false)]
-    {
-        let options = FsOptions { access_times, ..FsOptions::default() };
-        let fs = FileSystem::open(f.store.clone(), "main", options).unwrap();
-        let ino = fs.lookup(ROOT, b"d").unwrap().unwrap().ino;
-        assert_eq!(fs.opendir(ino).unwrap().may_be_kept(), kept, "{access_times:?}");
-        let control = fs.lookup(ROOT, b".lsmfs").unwrap().unwrap().ino;
-        assert!(!fs.opendir(control).unwrap().may_be_kept(), "it changes by itself");
-    }
 }
 
 #[test]

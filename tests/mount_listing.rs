@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Mount, lsmfs, lsmfs_fed, sh, wait_until};
+use common::{Mount, Place, lsmfs, lsmfs_fed, sh, wait_until};
 use rustix::fs::{
     Advice, CWD, Mode, OFlags, RawDir, RenameFlags, SeekFrom, fadvise, open, renameat_with, seek,
 };
@@ -79,6 +79,41 @@ fn a_listing_is_kept_until_the_directory_changes() {
     changed(&|| fs::rename(dir.join("0002"), other.join("away")).unwrap(), "", "0002");
     changed(&|| fs::rename(other.join("away"), dir.join("back")).unwrap(), "back", "");
     changed(&|| fs::rename(dir.join("0003"), dir.join("0004")).unwrap(), "", "0003");
+}
+
+/// Requests of the kernel about directories, as the log of a talkative daemon has them.
+fn asked(place: &Place) -> usize {
+    place.daemon_log().lines().filter(|line| line.contains("READDIR") || line.contains("EDIR ")).count()
+}
+
+#[test]
+fn whoever_lists_what_is_kept_asks_for_nothing() {
+    let mount = Mount::with(&["-v"]);
+    let place = &mount.place;
+    let dir = mount.dir().join("d");
+    fs::create_dir_all(dir.join("sub")).unwrap();
+    let before = asked(place);
+    assert_eq!(names(&dir), BTreeSet::from(["sub".to_string()]));
+    let listed = asked(place);
+    assert!(listed > before, "the log tells of listings");
+    (0..10).for_each(|_| assert_eq!(names(&dir), BTreeSet::from(["sub".to_string()])));
+    // Another directory, of which nothing is known.
+    names(&dir.join("sub"));
+    assert_eq!(asked(place), listed + 2, "a listing and its end");
+    assert!(!place.daemon_log().contains("RELEASEDIR"));
+}
+
+#[test]
+fn a_listing_is_not_kept_where_reading_is_noted() {
+    for option in ["relatime", "strictatime"] {
+        let mount = Mount::with(&["-o", option]);
+        let dir = filled(&mount, 10);
+        for _ in 0..3 {
+            let before = scans(&mount);
+            assert_eq!(names(&dir).len(), 10);
+            assert!(scans(&mount) > before, "{option}");
+        }
+    }
 }
 
 #[test]
@@ -197,6 +232,50 @@ fn what_commands_change_is_listed_when_they_return() {
     expected.insert("imported".to_string());
     assert_eq!(listed(), expected, "import");
     assert_eq!(names(&dir.join("imported/in")), BTreeSet::from(["it".to_string()]));
+}
+
+#[test]
+fn volumes_and_snapshots_are_listed_as_they_are() {
+    let mount = Mount::with(&["--all"]);
+    let (place, snapshots) = (&mount.place, mount.dir().join("main/.lsmfs/snapshots"));
+    let listed = |dir: &Path, expected: &[&str]| {
+        // Once more, when it is kept.
+        for _ in 0..2 {
+            assert_eq!(names(dir), expected.iter().map(|name| name.to_string()).collect());
+        }
+    };
+    listed(&mount.dir(), &["main"]);
+    let command = |command: &str, step: &str, args: &[&str]| {
+        let store = place.store();
+        lsmfs([command, step, store.to_str().unwrap()].iter().chain(args)).ok();
+    };
+    command("volume", "create", &["b"]);
+    listed(&mount.dir(), &["main", "b"]);
+    command("volume", "rename", &["b", "c"]);
+    listed(&mount.dir(), &["main", "c"]);
+    fs::create_dir(mount.dir().join("d")).unwrap();
+    listed(&mount.dir(), &["main", "c", "d"]);
+    fs::rename(mount.dir().join("d"), mount.dir().join("e")).unwrap();
+    listed(&mount.dir(), &["main", "c", "e"]);
+    fs::remove_dir(mount.dir().join("e")).unwrap();
+    command("volume", "delete", &["c"]);
+    listed(&mount.dir(), &["main"]);
+    listed(&snapshots, &[]);
+    command("snapshot", "create", &["main", "monday"]);
+    listed(&snapshots, &["monday"]);
+    fs::create_dir(snapshots.join("tuesday")).unwrap();
+    listed(&snapshots, &["monday", "tuesday"]);
+    command("snapshot", "delete", &["main", "monday"]);
+    listed(&snapshots, &["tuesday"]);
+    fs::remove_dir(snapshots.join("tuesday")).unwrap();
+    listed(&snapshots, &[]);
+    // What was made since shows in no listing that was kept before.
+    fs::write(mount.dir().join("main/f"), "1").unwrap();
+    command("snapshot", "create", &["main", "s"]);
+    fs::write(mount.dir().join("main/g"), "2").unwrap();
+    listed(&mount.dir().join("main"), &["f", "g"]);
+    lsmfs(["restore", place.store().to_str().unwrap(), "main", "s"]).ok();
+    listed(&mount.dir().join("main"), &["f"]);
 }
 
 /// A directory that is read piece by piece.

@@ -315,11 +315,10 @@ impl Filesystem for Floor {
     }
 
     fn opendir(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let flags = match self.tuned {
-            true => FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
-            false => FopenFlags::empty(),
-        };
-        reply.opened(FileHandle(0), flags);
+        match self.tuned {
+            true => reply.error(Errno::ENOSYS),
+            false => reply.opened(FileHandle(0), FopenFlags::empty()),
+        }
     }
 
     fn readdir(

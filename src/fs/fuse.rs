@@ -10,10 +10,10 @@
 //!   as a change of size. An unlinked file may be open: it lives until it is forgotten.
 //! - CREATE is answered with `ENOSYS`, too: it would open a handle, and the kernel send a RELEASE for it. What
 //!   it sends instead, MKNOD, makes the file and no handle; the kernel opens it as it opens any other.
-//! - OPENDIR is real: its handle keeps the listing's snapshot (`dirs.rs`). The kernel keeps a listing that was read to
-//!   its end (`FOPEN_CACHE_DIR`) until the directory changes, and asks nothing for the next one. (Where somebody
-//!   stopped half-way before that change, it keeps none until it forgets the directory.) Volumes, snapshots and the
-//!   store's figures, which come and go without it, are listed anew each time.
+//! - OPENDIR is answered with `ENOSYS`, too, and the kernel keeps a listing that was read to its end until the
+//!   directory changes: whoever lists it once more asks for nothing at all. (Where somebody stopped half-way before
+//!   that change, it keeps none until it forgets the directory.) What it asks for goes on where a listing stopped
+//!   (`listings.rs`). Where reading is noted OPENDIR is real, and nothing is kept.
 //! - Every listing that it asks for brings the attributes along (READDIRPLUS), and makes the kernel know the inodes,
 //!   until it knows too many (`notices.rs`): then it brings the names.
 //! - `FUSE_HANDLE_KILLPRIV_V2`: setuid and setgid are cleared here, on the writes that say so, on changes
@@ -37,8 +37,8 @@
 mod answer;
 mod company;
 mod convert;
-mod dirs;
 mod late;
+mod listings;
 mod nearby;
 mod notices;
 mod pace;
@@ -54,10 +54,11 @@ use crate::fs::control;
 use crate::fs::errno::errno_logged;
 use crate::fs::error::{Cause, Error, Result, Subject};
 use crate::fs::fuse::answer::{Claim, Refuse, Reply};
-use crate::fs::fuse::dirs::{Dirs, PATIENCE};
+use crate::fs::fuse::listings::{Listings, PATIENCE};
 use crate::fs::fuse::notices::{Notice, Notices};
 use crate::fs::fuse::prune::Pruner;
 use crate::fs::fuse::readers::Readers;
+use crate::fs::readdir::DirEntry;
 use crate::fs::views::{self, OpenDir, Views};
 use fuser::{Config, Errno, Generation, InitFlags, ReplyEmpty, Request, SessionACL};
 use std::io;
@@ -138,7 +139,7 @@ pub struct Session {
     stopped: Arc<AtomicBool>,
     readers: Arc<Readers>,
     notices: Arc<Notices>,
-    dirs: Arc<Dirs<OpenDir>>,
+    listings: Arc<Listings<OpenDir>>,
     pruner: Pruner,
     fs: Arc<Views>,
 }
@@ -155,12 +156,13 @@ impl Session {
         let notices = Arc::new(Notices::new(options.inodes));
         let audience: Weak<Notices> = Arc::downgrade(&notices);
         fs.set_audience(audience);
-        let dirs = Arc::new(Dirs::new(PATIENCE));
+        let listings = Arc::new(Listings::new(PATIENCE));
         let face = Face {
             fs: fs.clone(),
             stopped: stopped.clone(),
             xattrs: options.xattrs,
-            dirs: dirs.clone(),
+            opens_silently: false,
+            listings: listings.clone(),
             readers: readers.clone(),
             notices: notices.clone(),
         };
@@ -170,27 +172,27 @@ impl Session {
         // Who may use the mount is the kernel's to decide, by `allow_other`.
         let session = fuser::Session::from_fd(face, device, SessionACL::All, config);
         let session = session.map_err(|e| failed("start serving", &e))?;
-        Ok(Session { session, stopped, readers, notices, dirs, pruner, fs })
+        Ok(Session { session, stopped, readers, notices, listings, pruner, fs })
     }
 
     /// Answers requests until the mount is gone.
     pub fn run(self) -> Result<()> {
-        let Session { session, readers, notices, dirs, mut pruner, fs, .. } = self;
+        let Session { session, readers, notices, listings, mut pruner, fs, .. } = self;
         let kernel = session.notifier();
         std::thread::scope(|scope| {
             let watch = || readers.watch();
             let post = || notices.run(&fs, &kernel, &mut pruner);
             let named = |name: &str| std::thread::Builder::new().name(name.to_string());
             let keep = || readers.nearby.keep();
-            let look_after = || dirs.run(OpenDir::let_go);
+            let drop_unused = || listings.run();
             let started = named("watch").spawn_scoped(scope, watch).map(drop);
             let started = started.and_then(|()| named("keeper").spawn_scoped(scope, keep).map(drop));
             let started = started.and_then(|()| named("notices").spawn_scoped(scope, post).map(drop));
-            let started = started.and_then(|()| named("dirs").spawn_scoped(scope, look_after).map(drop));
+            let started = started.and_then(|()| named("listings").spawn_scoped(scope, drop_unused).map(drop));
             let served = started.and_then(|()| session.run());
             readers.end();
             notices.end();
-            dirs.end();
+            listings.end();
             served.map_err(|e| failed("serve requests", &e))
         })
     }
@@ -217,13 +219,18 @@ fn failed(what: &'static str, e: &io::Error) -> Error {
     Cause::System { what, errno }.of("mount", Subject::FileSystem)
 }
 
+/// Takes an entry of a listing, or says that it has no room for it.
+type Add<'a> = &'a mut dyn FnMut(DirEntry<'_>) -> bool;
+
 /// What is shown, as fuser calls it.
 #[derive(Debug)]
 struct Face {
     fs: Arc<Views>,
     stopped: Arc<AtomicBool>,
     xattrs: bool,
-    dirs: Arc<Dirs<OpenDir>>,
+    /// Are directories opened and closed without a word?
+    opens_silently: bool,
+    listings: Arc<Listings<OpenDir>>,
     readers: Arc<Readers>,
     notices: Arc<Notices>,
 }
@@ -302,6 +309,32 @@ impl Face {
         }
         self.readers.leave(turn, false);
         self.notices.look_at(self.fs.referenced());
+    }
+
+    /// Lists a directory from a cookie on, with `list`, until `add` says that it took no more.
+    fn go_on(
+        &self,
+        fs: &Views,
+        ino: Ino,
+        cookie: u64,
+        list: impl FnOnce(&Views, &OpenDir, u64, Add<'_>) -> Result<()>,
+        add: &mut dyn FnMut(&DirEntry<'_>) -> bool,
+    ) -> Result<()> {
+        let under_way = if cookie > 0 { self.listings.take(ino, cookie) } else { None };
+        let dir = under_way.map_or_else(|| fs.opendir(ino), Ok)?;
+        let mut stopped = None;
+        list(fs, &dir, cookie, &mut |entry| {
+            let full = add(&entry);
+            if !full {
+                stopped = Some(entry.cookie);
+            }
+            full
+        })?;
+        // Nothing more was taken: that is the end.
+        if let Some(cookie) = stopped {
+            self.listings.keep(ino, cookie, dir);
+        }
+        Ok(())
     }
 
     /// The kernel gives references back. It does so in batches, of which fuser makes a call each.

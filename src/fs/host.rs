@@ -19,6 +19,7 @@ use crate::fs::attr::Caller;
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::filesystem::{FileSystem, FsOptions, StatFs};
 use crate::fs::news;
+use crate::fs::readdir::gone::{Gone, GoneNames};
 use crate::fs::recent::Recent;
 use crate::fs::views::Views;
 use crate::lsm::manifest::VolumeId;
@@ -59,6 +60,8 @@ pub struct Host {
     options: FsOptions,
     /// Of which each volume's files have a part.
     recent: Recent,
+    /// What is removed from all of them.
+    gone: Arc<GoneNames>,
     slots: Mutex<HashMap<VolumeId, Arc<Mutex<Slot>>>>,
     /// Volumes and snapshots that are mounted by themselves, and where.
     mounted: Mutex<HashMap<VolumeId, String>>,
@@ -100,8 +103,8 @@ pub struct Files {
 impl Host {
     /// For an open store, whose file systems are opened with `options`.
     pub fn new(store: Arc<Store>, options: FsOptions) -> Arc<Host> {
-        let (slots, mounted, mounts) = Default::default();
-        Arc::new(Host { store, options, recent: Recent::new(), slots, mounted, mounts })
+        let (gone, slots, mounted, mounts) = Default::default();
+        Arc::new(Host { store, options, recent: Recent::new(), gone, slots, mounted, mounts })
     }
 
     /// The engine.
@@ -179,7 +182,8 @@ impl Host {
             Some(files) => Ok(files.clone()),
             None => {
                 let (store, recent) = (self.store.clone(), self.recent.for_another());
-                FileSystem::open_sharing(store, volume, self.options.clone(), recent).map(Arc::new)
+                let gone = Gone::new(id, self.gone.clone());
+                FileSystem::open_sharing(store, volume, self.options.clone(), recent, gone).map(Arc::new)
             }
         };
         if let Ok(files) = &files {
@@ -332,5 +336,33 @@ mod tests {
             views.readdir_plus(&top, 0, list).unwrap();
             assert_eq!(names, [&b"."[..], b"..", b"main"]);
         }
+    }
+
+    #[test]
+    fn who_lists_volumes_goes_on_whatever_comes_and_goes() {
+        let host = host();
+        let create = |name: String| host.create_volume(&name).map(drop).unwrap();
+        (0..10).for_each(|n| create(format!("v{n}")));
+        let views = Views::of_all(host.clone(), AccessTimes::Kept);
+        let (mut seen, mut cookie) = (Vec::new(), 0);
+        let mut read = |most: usize| {
+            let (mut left, from) = (most, cookie);
+            // Who comes back has nothing left from before.
+            let top = views.opendir(ROOT).unwrap();
+            let add = &mut |entry: DirEntry<'_>| {
+                if left > 0 {
+                    (cookie, left) = (entry.cookie, left - 1);
+                    seen.push(String::from_utf8(entry.name.to_vec()).unwrap());
+                    return false;
+                }
+                true
+            };
+            views.readdir(&top, from, add).unwrap();
+            seen.clone()
+        };
+        assert_eq!(read(7), [".", "..", "main", "v0", "v1", "v2", "v3"]);
+        ["v0", "v3", "v7"].iter().for_each(|name| host.delete_volume(name).unwrap());
+        create("a-new-one".to_string());
+        assert_eq!(read(usize::MAX)[7..], ["v4", "v5", "v6", "v8", "v9", "a-new-one"]);
     }
 }

@@ -7,20 +7,19 @@
 //! Memory stays small however large the directory is: a handle keeps where it stopped, and the name before
 //! every 1024th that it passed, from which any cookie is reached by a short scan.
 //!
-//! The kernel keeps listings that were read to their end, until the directory changes, and shows them to whoever opens
-//! it next. It may drop one that somebody has half read: this one's handle is then asked to go on behind a name that
-//! it never showed. So a handle has a snapshot from the moment when it was opened, in which the kept listing's names
-//! are those at the same numbers. Should they not be (it was rewound since, or has let its snapshot go), the name is
-//! looked for in a new snapshot: what follows it there is still to be shown. If the name itself has been removed since, the
-//! listing starts again: better to show a name twice than never.
+//! The kernel keeps listings that were read to their end, until the directory changes, and shows them to others. It may
+//! drop one that somebody has half read: then a handle is asked to go on behind a name that it never showed. It takes a
+//! snapshot of now, and looks for the name there, first at the number that it had. As names are shown in their order,
+//! what follows it is still to be shown, and nothing else. If the name has been removed since, [`Gone`] knows where it
+//! stood; if that was too long ago the listing starts again: better to show a name twice than never.
 //!
 //! Attributes that the kernel keeps must be the present ones, not the snapshot's: an entry that may have
 //! been written since is read again.
 
 mod cookie;
+pub(in crate::fs) mod gone;
 
 use crate::fs::FileSystem;
-use crate::fs::access::AccessTimes;
 use crate::fs::attr::{Attr, FileKind, Ino, ROOT};
 use crate::fs::control;
 use crate::fs::entry::{Entry, Record};
@@ -29,6 +28,7 @@ use crate::fs::inode::Place;
 use crate::fs::keys;
 use crate::fs::node::{Outcome, decode_entry, decode_shared};
 use crate::fs::readdir::cookie::{Cookie, DOTS};
+use crate::fs::readdir::gone::Gone;
 use crate::lsm::{Scan, Snapshot};
 use parking_lot::Mutex;
 use std::ops::Bound;
@@ -41,26 +41,7 @@ const MARK_EVERY: u64 = 1024;
 #[derive(Debug)]
 pub struct DirHandle {
     ino: Ino,
-    may_be_kept: bool,
     listing: Mutex<Listing>,
-}
-
-impl DirHandle {
-    /// May the kernel keep what is listed, and show it again without asking? Not where it would have to ask because
-    /// reading is noted, and not if the names come and go by themselves.
-    pub fn may_be_kept(&self) -> bool {
-        self.may_be_kept
-    }
-
-    /// Gives up the snapshot, if nobody is reading: the store can give back the room of what was removed since. The
-    /// handle goes on where it stopped, in a new one.
-    pub fn let_go(&self) {
-        if let Some(mut listing) = self.listing.try_lock() {
-            listing.snapshot = None;
-            // They are numbered as names are in the snapshot.
-            listing.marks.clear();
-        }
-    }
 }
 
 /// The names of one moment, and what was seen of them. Names are numbered from 0.
@@ -107,12 +88,7 @@ impl FileSystem {
             _ => Err(Cause::NotDirectory),
         });
         record.context("opendir", || Subject::Inode(ino))?;
-        let listing = match control::is_control(ino) {
-            true => Listing::default(),
-            false => Listing::of(Arc::new(self.volume.snapshot())),
-        };
-        let may_be_kept = !control::is_control(ino) && self.access_times() == AccessTimes::Kept;
-        Ok(DirHandle { ino, may_be_kept, listing: Mutex::new(listing) })
+        Ok(DirHandle { ino, listing: Mutex::default() })
     }
 
     /// Lists a directory from a cookie on, until `add` says that it took no more. Names and attributes
@@ -152,7 +128,6 @@ impl FileSystem {
         }
         let mut listing = dir.listing.lock();
         if cookie == 0 {
-            // Not the snapshot from the opening: the kernel takes what it keeps for the names of now, or of later.
             *listing = Listing::default();
         }
         let from = Cookie::decode(cookie);
@@ -218,7 +193,7 @@ impl FileSystem {
         }
         let snapshot = Arc::new(self.volume.snapshot());
         *listing = Listing::of(snapshot.clone());
-        let number = listing.find(dir, from)?;
+        let number = listing.find(dir, from, &self.gone)?;
         Ok((snapshot, listing.seek(dir, number)?))
     }
 
@@ -309,18 +284,27 @@ impl Listing {
         Ok(found.then_some(cursor))
     }
 
-    /// The number behind the entry of a cookie, wherever that is; 0 if it is not here.
-    fn find(&mut self, dir: Ino, from: Cookie) -> Outcome<u64> {
+    /// The number behind the entry of a cookie, wherever that is or was; 0 if nobody knows.
+    fn find(&mut self, dir: Ino, from: Cookie, gone: &Gone) -> Outcome<u64> {
+        let gone = gone.find(dir, from);
+        let (mut found, mut passed) = (None, 0);
         let mut cursor = self.seek(dir, 0)?;
-        let mut found = None;
         while let Some(number) = cursor.next(self)? {
-            if from.is_behind(cursor.name()?) {
-                let behind = number + 1;
+            let (name, behind) = (cursor.name()?, number + 1);
+            if gone.as_ref().is_some_and(|gone| *name <= **gone) {
+                passed = behind;
+            }
+            if from.is_behind(name) {
                 let distance = |number: u64| number.abs_diff(from.names());
                 found = found.filter(|other| distance(*other) < distance(behind)).or(Some(behind));
             }
         }
-        Ok(found.unwrap_or(0))
+        // A name that is here at its number is the one; another one may only have the same tag.
+        match found {
+            Some(found) if found == from.names() => Ok(found),
+            _ if gone.is_some() => Ok(passed),
+            _ => Ok(found.unwrap_or(0)),
+        }
     }
 
     /// Keeps the name of a number if it is the next to be kept.

@@ -250,8 +250,14 @@ impl Mount {
     /// Mounts a new store.
     #[track_caller]
     pub fn new() -> Mount {
+        Mount::with(&[])
+    }
+
+    /// Mounts a new store with options.
+    #[track_caller]
+    pub fn with(options: &[&str]) -> Mount {
         let place = Place::new();
-        place.mount(&[]).ok();
+        place.mount(options).ok();
         Mount { place }
     }
 

@@ -43,6 +43,8 @@ impl Filesystem for Face {
         if !config.capabilities().contains(InitFlags::FUSE_NO_OPEN_SUPPORT) {
             return Err(io::Error::from_raw_os_error(libc::EPROTONOSUPPORT));
         }
+        let may_be_silent = config.capabilities().contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
+        self.opens_silently = may_be_silent && self.fs.keeps_listings();
         for flag in WANTED {
             if config.add_capabilities(flag).is_err() {
                 tracing::info!("the kernel does not know {flag:?}");
@@ -280,33 +282,34 @@ impl Filesystem for Face {
     }
 
     fn opendir(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        if self.opens_silently {
+            return reply.error(Errno::ENOSYS);
+        }
         self.follow(request);
         let open = |fs: &Views| {
-            let dir = fs.opendir(ino.0)?;
-            let keeps = dir.may_be_kept();
-            Ok((FileHandle(self.dirs.add(dir)), keeps))
+            fs.opendir(ino.0)?;
+            Ok((FileHandle(0), fs.keeps_listings()))
         };
-        self.serve_or("opendir", reply, open, |(handle, _)| self.dirs.remove(handle.0));
+        self.serve("opendir", reply, open);
     }
 
     fn readdir(
         &self,
         request: &Request,
-        _ino: INodeNo,
-        handle: FileHandle,
+        ino: INodeNo,
+        _handle: FileHandle,
         offset: u64,
         reply: ReplyDirectory,
     ) {
         self.follow(request);
-        let Some(dir) = self.dirs.get(handle.0) else { return reply.error(Errno::EBADF) };
         let claim = Claim::new("readdir", reply);
-        let mut add = |entry: DirEntry<'_>| {
+        let mut add = |entry: &DirEntry<'_>| {
             let name = OsStr::from_bytes(entry.name);
             let (ino, kind) = (INodeNo(entry.ino), file_type(entry.kind));
             // Where the reply is taken nothing more is wanted.
             claim.with(|reply| reply.add(ino, entry.cookie, kind, name)).unwrap_or(true)
         };
-        let list = |fs: &Views| fs.readdir(&dir, offset, &mut add);
+        let list = |fs: &Views| self.go_on(fs, ino.0, offset, Views::readdir, &mut add);
         let answer = |reply: ReplyDirectory, listed| match listed {
             Ok(()) => reply.ok(),
             Err(e) => reply.error(e),
@@ -317,19 +320,18 @@ impl Filesystem for Face {
     fn readdirplus(
         &self,
         request: &Request,
-        _ino: INodeNo,
-        handle: FileHandle,
+        ino: INodeNo,
+        _handle: FileHandle,
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
         self.follow(request);
-        let Some(dir) = self.dirs.get(handle.0) else { return reply.error(Errno::EBADF) };
         let claim = Claim::new("readdirplus", reply);
         let list = |fs: &Views| {
             // Each counts as looked up, also if the listing comes too late.
             let mut referenced = Vec::new();
             let full = self.notices.is_full(fs.referenced());
-            fs.readdir_plus(&dir, offset, &mut |entry| {
+            self.go_on(fs, ino.0, offset, Views::readdir_plus, &mut |entry| {
                 let attr = match &entry.attr {
                     Some(attr) if full => refused_attr(attr),
                     Some(attr) => file_attr(attr),
@@ -357,11 +359,10 @@ impl Filesystem for Face {
         &self,
         _request: &Request,
         _ino: INodeNo,
-        handle: FileHandle,
+        _handle: FileHandle,
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.dirs.remove(handle.0);
         reply.ok();
     }
 

@@ -1,8 +1,10 @@
 //! Listing: directories of files, and those of volumes and of snapshots.
 //!
 //! The names of volumes and snapshots are those of the moment when the directory was opened; what was deleted since
-//! is left out.
+//! is left out. They come in the order of the volumes' numbers, which are never used again, and cookies are those: so who
+//! is to go on behind one finds his place, whatever was deleted.
 
+use crate::fs::access::AccessTimes;
 use crate::fs::attr::{FileKind, Ino, ROOT};
 use crate::fs::control;
 use crate::fs::error::{Cause, Context, Result, Subject};
@@ -25,27 +27,19 @@ enum Kind {
     Volumes(Ino, Vec<Arc<Volume>>),
 }
 
-impl OpenDir {
-    /// May the kernel keep what is listed until it changes the directory itself, or is told that somebody else did?
-    pub fn may_be_kept(&self) -> bool {
-        matches!(&self.kind, Kind::Files(listed) if listed.may_be_kept())
-    }
-
-    /// As [`DirHandle::let_go`].
-    pub fn let_go(&self) {
-        if let Kind::Files(listed) = &self.kind {
-            listed.let_go();
-        }
-    }
-}
-
 impl Views {
+    /// May the kernel keep what is listed until it changes a directory itself, or is told that somebody else did? Not
+    /// where it would have to ask because reading is noted.
+    pub fn keeps_listings(&self) -> bool {
+        self.access_times == AccessTimes::Kept
+    }
+
     /// Opens a directory for listing.
     pub fn opendir(&self, ino: Ino) -> Result<OpenDir> {
         let store = self.host.store();
         let volumes = |parent, volumes: crate::lsm::Result<Vec<Arc<Volume>>>| {
             let mut volumes = volumes.map_err(Cause::from).context("opendir", || Subject::Inode(ino))?;
-            volumes.sort_by_key(|volume| volume.name());
+            volumes.sort_by_key(|volume| volume.id());
             Ok(Kind::Volumes(parent, volumes))
         };
         let kind = match self.place(ino)? {
@@ -126,11 +120,12 @@ impl Views {
                 return Ok(());
             }
         }
-        for (at, volume) in volumes.iter().enumerate().skip(skipped.saturating_sub(dots.len())) {
+        let cookie_of = |volume: &Volume| dots.len() as u64 + 1 + u64::from(volume.id());
+        for volume in volumes.iter().filter(|volume| cookie_of(volume) > cookie) {
             // What cannot be read is left out, as what is gone: its name answers with the reason.
             let Ok(attr) = self.enter(volume) else { continue };
             let name = volume.name();
-            let cookie = (dots.len() + at) as u64 + 1;
+            let cookie = cookie_of(volume);
             let (name, kind) = (name.as_bytes(), FileKind::Directory);
             let full = add(DirEntry { name, ino: attr.ino, kind, cookie, attr: Some(attr) });
             if full || !count {

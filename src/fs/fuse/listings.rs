@@ -1,0 +1,162 @@
+//! The listings under way.
+//!
+//! The kernel opens and closes directories without a word (`fuse.rs`); it asks for what follows a cookie. A listing that
+//! was not read to its end is kept here, with its snapshot and its place in it, for whoever asks for the rest. Nobody
+//! says so who does not want it any more, and what a snapshot shows takes room in the store as long as it lives, also
+//! after it was removed or overwritten. So a listing that was not used for a while is dropped. Whoever comes later still
+//! is served all the same, by a search for the cookie's name (`readdir.rs`).
+//!
+//! A thread of its own drops them. It sleeps until one is due, and for ever where there is none.
+//!
+//! # Bounds
+//! So many listings; one more, and the one not used for longest is dropped.
+//!
+//! # Locks
+//! One mutex, held to look and to change; a leaf.
+
+use crate::fs::attr::Ino;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// How long a listing waits for whoever asks for the rest.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// So many wait.
+const LISTINGS_MAX: usize = 256;
+
+/// Listings, by where they go on.
+#[derive(Debug)]
+pub(super) struct Listings<D> {
+    patience: Duration,
+    queue: Mutex<Queue<D>>,
+    wake: Condvar,
+}
+
+#[derive(Debug)]
+struct Queue<D> {
+    /// The one not used for longest first.
+    waiting: VecDeque<Listing<D>>,
+    /// Does the thread wait for one to come?
+    thread_waits: bool,
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct Listing<D> {
+    dir: Ino,
+    cookie: u64,
+    due: Instant,
+    rest: D,
+}
+
+impl<D> Listings<D> {
+    /// None are under way. Each waits for `patience`.
+    pub fn new(patience: Duration) -> Listings<D> {
+        let queue = Queue { waiting: VecDeque::new(), thread_waits: false, ended: false };
+        Listings { patience, queue: Mutex::new(queue), wake: Condvar::new() }
+    }
+
+    /// A listing of a directory that goes on behind a cookie, for the caller, who keeps it again when it has gone on.
+    pub fn take(&self, dir: Ino, cookie: u64) -> Option<D> {
+        let waiting = &mut self.queue.lock().waiting;
+        let at = waiting.iter().rposition(|listing| (listing.dir, listing.cookie) == (dir, cookie))?;
+        waiting.remove(at).map(|listing| listing.rest)
+    }
+
+    /// Keeps a listing that goes on behind a cookie.
+    pub fn keep(&self, dir: Ino, cookie: u64, rest: D) {
+        let mut queue = self.queue.lock();
+        queue.waiting.push_back(Listing { dir, cookie, due: Instant::now() + self.patience, rest });
+        let dropped = if queue.waiting.len() > LISTINGS_MAX { queue.waiting.pop_front() } else { None };
+        if std::mem::take(&mut queue.thread_waits) {
+            self.wake.notify_one();
+        }
+        drop(queue);
+        drop(dropped);
+    }
+
+    /// Ends the thread.
+    pub fn end(&self) {
+        self.queue.lock().ended = true;
+        self.wake.notify_one();
+    }
+
+    /// The thread, until the mount is gone: drops what nobody came for.
+    pub fn run(&self) {
+        let mut queue = self.queue.lock();
+        while !queue.ended {
+            match queue.waiting.front().map(|listing| listing.due) {
+                None => {
+                    queue.thread_waits = true;
+                    self.wake.wait(&mut queue);
+                    queue.thread_waits = false;
+                }
+                Some(due) if due > Instant::now() => _ = self.wake.wait_until(&mut queue, due),
+                Some(_) => {
+                    let dropped = queue.waiting.pop_front();
+                    MutexGuard::unlocked(&mut queue, || drop(dropped));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_listing_is_found_where_it_goes_on_and_is_taken_once() {
+        let listings = Listings::new(PATIENCE);
+        listings.keep(7, 10, "a");
+        listings.keep(7, 20, "b");
+        listings.keep(8, 10, "c");
+        listings.keep(7, 10, "d");
+        assert_eq!((listings.take(7, 30), listings.take(9, 10)), (None, None));
+        assert_eq!((listings.take(7, 10), listings.take(7, 10)), (Some("d"), Some("a")));
+        assert_eq!((listings.take(7, 20), listings.take(8, 10)), (Some("b"), Some("c")));
+        assert_eq!((listings.take(7, 10), listings.take(7, 20)), (None, None));
+    }
+
+    #[test]
+    fn the_one_not_used_for_longest_makes_room() {
+        let listings = Listings::new(PATIENCE);
+        (0..=LISTINGS_MAX as u64).for_each(|dir| listings.keep(dir, 3, dir));
+        assert_eq!((listings.take(0, 3), listings.take(1, 3)), (None, Some(1)));
+    }
+
+    /// Says when it is dropped.
+    struct Told(&'static str, mpsc::Sender<&'static str>);
+
+    impl Drop for Told {
+        fn drop(&mut self) {
+            let _ = self.1.send(self.0);
+        }
+    }
+
+    #[test]
+    fn what_nobody_comes_for_is_dropped() {
+        let listings = Listings::new(Duration::ZERO);
+        let (told, said) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| listings.run());
+            for name in ["a", "b"] {
+                listings.keep(1, 3, Told(name, told.clone()));
+                assert_eq!(said.recv().unwrap(), name);
+            }
+            listings.end();
+        });
+        // Those who are patient wait.
+        let listings = Listings::new(PATIENCE);
+        listings.keep(1, 3, Told("c", told));
+        std::thread::scope(|scope| {
+            scope.spawn(|| listings.run());
+            listings.end();
+        });
+        assert!(said.try_recv().is_err());
+        drop(listings);
+        assert_eq!(said.recv().unwrap(), "c");
+    }
+}

@@ -1,9 +1,10 @@
 //! A store's beginning and end: how long it takes to mount one of many files, and to unmount it; the same after a
-//! kill (`recovery.rs`), and when the kernel knows many of the files (`known.rs`).
+//! kill (`recovery.rs`), and when the kernel knows many of the files (`known.rs`); and what it costs in between, when
+//! nobody uses it (`idle.rs`).
 
 use crate::report::{Goal, Line, Unit};
 use crate::target::{Place, Target};
-use crate::{Bench, Result, known, recovery};
+use crate::{Bench, Result, idle, known, recovery};
 use lsmfs::disk::real::RealDisk;
 use lsmfs::fs::attr::{Caller, ROOT};
 use lsmfs::fs::{FileSystem, FsOptions, engine_options};
@@ -20,6 +21,7 @@ pub fn run(bench: &Bench) -> Result<Vec<Line>> {
     let mut lines = many(bench)?;
     lines.extend(recovery::run(bench)?);
     lines.extend(known::run(bench)?);
+    lines.extend(idle::run(bench)?);
     Ok(lines.into_iter().filter(|line| line.figure(Target::Lsmfs).is_some()).collect())
 }
 

@@ -17,6 +17,7 @@ mod cold;
 mod floor;
 mod fsync;
 mod full_log;
+mod idle;
 mod known;
 mod large;
 mod life;

@@ -122,6 +122,18 @@ impl Place {
         Ok(pid.and_then(Pid::from_raw).ok_or("no daemon's number in the lock")?)
     }
 
+    /// How long the daemon's threads have run.
+    pub fn processor_time(&self) -> Result<Duration> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.daemon()?.as_raw_nonzero()))?;
+        let mut nanos = 0;
+        for task in tasks {
+            let said = fs::read_to_string(task?.path().join("schedstat"))?;
+            let ran = said.split(' ').next().and_then(|ran| ran.parse::<u64>().ok());
+            nanos += ran.ok_or("a thread's time is not a number")?;
+        }
+        Ok(Duration::from_nanos(nanos))
+    }
+
     /// The most memory that the daemon has had, in bytes.
     pub fn peak_memory(&self) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.daemon()?.as_raw_nonzero()))?;

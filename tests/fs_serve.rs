@@ -59,6 +59,32 @@ fn the_syncs_of_many_go_to_the_disk_together() {
 }
 
 #[test]
+fn a_sync_for_who_calls_alone_holds_up_nobody_else() {
+    let Some(mut m) = Mounted::new(Fixture::new(), &options()) else { return };
+    let mut file = File::create(m.path("f")).unwrap();
+    let mut write_and_sync = move || {
+        io::Write::write_all(&mut file, b"x").unwrap();
+        file.sync_all().unwrap();
+    };
+    // Long enough to be known to be alone.
+    (0..500).for_each(|_| write_and_sync());
+    let gate = m.hang(Op::Sync);
+    thread::scope(|scope| {
+        let alone = scope.spawn(write_and_sync);
+        wait_until("it waits for its sync", || gate.waiting() > 0);
+        for n in 0..10 {
+            fs::write(m.path(&format!("other-{n}")), "contents").unwrap();
+        }
+        assert_eq!(fs::read_dir(m.path("")).unwrap().count(), 11);
+        assert!(!alone.is_finished());
+        // Others' syncs wait with it, and hold nobody up either.
+        scope.spawn(|| File::open(m.path("other-1")).unwrap().sync_all().unwrap());
+        assert_eq!(fs::metadata(m.path("f")).unwrap().len(), 501);
+        gate.set(false);
+    });
+}
+
+#[test]
 fn who_is_held_up_holds_up_nobody_else() {
     let store = Fixture::new();
     store.fs.mkdir(ROOT, b"d", 0o755, fs_common::USER).unwrap();

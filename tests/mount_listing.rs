@@ -146,6 +146,102 @@ fn somebody_elses_listing_does_not_disturb() {
 }
 
 #[test]
+fn a_reader_is_shown_one_moment() {
+    let mount = Mount::new();
+    let dir = filled(&mount, 2000);
+    let mut reading = Reading::open(&dir);
+    // The others' names come behind their places, and are not shown.
+    let mut renamed = 0;
+    while reading.read() {
+        for name in &reading.seen[renamed..] {
+            fs::rename(dir.join(name), dir.join(format!("{name}.done"))).unwrap();
+        }
+        renamed = reading.seen.len();
+        assert!(renamed <= 2000);
+        // Another one begins meanwhile, and gives up.
+        std::thread::scope(|scope| _ = scope.spawn(|| Reading::open(&dir).read()).join().unwrap());
+    }
+    assert_eq!(renamed, 2000);
+    assert!(names(&dir).iter().all(|name| name.ends_with(".done")));
+}
+
+#[test]
+fn who_begins_anew_is_shown_what_was_there_then() {
+    let mount = Mount::new();
+    let dir = filled(&mount, 2000);
+    let mut older = Reading::open(&dir);
+    older.read();
+    fs::write(dir.join("z-new"), "").unwrap();
+    let mut newer = Reading::open(&dir);
+    // By turns, as one who has the directory open twice.
+    (0..3).for_each(|_| assert!(newer.read() && older.read()));
+    newer.read_all(2001);
+    assert_eq!((newer.seen.len(), newer.seen.last().map(String::as_str)), (2001, Some("z-new")));
+    older.read_all(2001);
+    assert!(older.seen.is_sorted() && older.seen.len() >= 2000);
+}
+
+#[test]
+fn who_reads_a_little_at_a_time_is_shown_each_name_once() {
+    let mount = Mount::new();
+    let dir = filled(&mount, 3000);
+    let mut reading = Reading { room: 300, ..Reading::open(&dir) };
+    let before = scans(&mount);
+    let mut expected = BTreeSet::new();
+    for i in 0.. {
+        // So that the kernel asks for what it has had, but not given out.
+        if i % 10 == 0 {
+            reading.drop_kept();
+        }
+        let seen = reading.seen.len();
+        if !reading.read() {
+            break;
+        }
+        // What was shown last goes, with others before it.
+        if i % 3 == 0 {
+            let last = &reading.seen[seen..];
+            last.iter().for_each(|name| fs::remove_file(dir.join(name)).unwrap());
+        }
+        expected.extend(reading.seen[seen..].iter().cloned());
+    }
+    assert!(scans(&mount) > before + 20, "it asked again and again");
+    assert_eq!(reading.seen.len(), 3000);
+    assert!(reading.seen.is_sorted() && expected.len() == 3000);
+}
+
+#[test]
+fn a_place_is_not_taken_for_another_name_s() {
+    let mount = Mount::new();
+    let dir = filled(&mount, 4000);
+    let all = names(&dir);
+    let mut cookies = Vec::new();
+    let mut room = [MaybeUninit::uninit(); 64 << 10];
+    let mut entries = RawDir::new(Reading::open(&dir).dir, &mut room);
+    while let Some(entry) = entries.next() {
+        let entry = entry.unwrap();
+        cookies.push((entry.next_entry_cookie(), entry.file_name().to_str().unwrap().to_string()));
+    }
+    // Cookies end in a hash of the name, of which there are fewer than would tell all names apart.
+    let tag = |cookie: u64| cookie % (1 << 18);
+    let twins = (cookies.iter().enumerate()).find_map(|(at, one)| {
+        Some((one, cookies[at + 1..].iter().find(|other| tag(other.0) == tag(one.0))?))
+    });
+    let ((cookie, name), (_, other)) = twins.expect("two of 4000 names have the same hash of 18 bits");
+    let first = all.first().unwrap();
+    for (number, gone) in [first, other, name].into_iter().enumerate() {
+        let mut reading = Reading::open(&dir);
+        seek(&reading.dir, SeekFrom::Start(*cookie)).unwrap();
+        if fs::remove_file(dir.join(gone)).is_err() {
+            assert_eq!(gone, name, "{number}: it may be the first");
+        }
+        reading.drop_kept();
+        reading.read_all(4000);
+        let behind = all.iter().filter(|one| *one > name && (*one != other || number == 0));
+        assert!(reading.seen.iter().eq(behind), "{number}: {name} {other}");
+    }
+}
+
+#[test]
 fn a_moved_directory_lists_its_new_parent() {
     let mount = Mount::new();
     for name in ["x", "y", "x/s", "y/t"] {
@@ -281,19 +377,21 @@ fn volumes_and_snapshots_are_listed_as_they_are() {
 /// A directory that is read piece by piece.
 struct Reading {
     dir: OwnedFd,
+    /// Bytes that are read at once.
+    room: usize,
     seen: Vec<String>,
 }
 
 impl Reading {
     fn open(dir: &Path) -> Reading {
         let dir = open(dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap();
-        Reading { dir, seen: Vec::new() }
+        Reading { dir, room: 4 << 10, seen: Vec::new() }
     }
 
-    /// Reads as much as fits in some kilobytes; false at the end.
+    /// Reads as much as fits in the room; false at the end.
     fn read(&mut self) -> bool {
         let mut room = [MaybeUninit::uninit(); 4 << 10];
-        let mut entries = RawDir::new(&self.dir, &mut room);
+        let mut entries = RawDir::new(&self.dir, &mut room[..self.room]);
         let before = self.seen.len();
         while let Some(entry) = entries.next() {
             let name = entry.unwrap().file_name().to_str().unwrap().to_string();

@@ -236,8 +236,6 @@ impl FileSystem {
             locks: Locks::default(),
             inodes: Inodes::new(),
             recent: Recent::none(),
-            // What a batch removes is gone when it is done; should it fail, nobody goes wrong.
-            gone: self.gone.clone(),
             numbers: self.numbers.clone(),
             written: Written::new(),
             removals: Removals::new(),

@@ -97,10 +97,9 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// Takes a name from a file. Who reads the directory is told from now on where it stood.
+    /// Takes a name from a file.
     pub fn remove_name(&mut self, parent: Ino, name: &[u8], node: &Node) {
         self.dirs.push(parent);
-        self.fs.gone.note(parent, name);
         self.batch.delete(&keys::entry(parent, name));
         self.remove_link(parent, name, node);
     }

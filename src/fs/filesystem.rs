@@ -19,7 +19,6 @@ use crate::fs::lock::Locks;
 use crate::fs::news::Seats;
 use crate::fs::node::{Outcome, decode_entry};
 use crate::fs::number::Numbers;
-use crate::fs::readdir::gone::Gone;
 use crate::fs::recent::Recent;
 use crate::fs::sweep::Removals;
 use crate::lsm::{Options, Quota, Store, Tally, Volume};
@@ -96,7 +95,6 @@ pub struct FileSystem {
     pub(super) locks: Locks,
     pub(super) inodes: Inodes,
     pub(super) recent: Recent,
-    pub(super) gone: Gone,
     pub(super) numbers: Arc<Numbers>,
     pub(super) written: Written,
     pub(super) removals: Removals,
@@ -126,25 +124,22 @@ impl FileSystem {
 
     /// As [`FileSystem::open`], on a volume of the store or on a snapshot, which cannot be changed.
     pub fn open_volume(store: Arc<Store>, volume: Arc<Volume>, options: FsOptions) -> Result<FileSystem> {
-        let gone = Gone::new(volume.id(), Arc::default());
-        Self::open_sharing(store, volume, options, Recent::new(), gone)
+        Self::open_sharing(store, volume, options, Recent::new())
     }
 
-    /// As [`FileSystem::open_volume`], with tables that are shared with other file systems.
+    /// As [`FileSystem::open_volume`], with a table that is shared with other file systems.
     pub(super) fn open_sharing(
         store: Arc<Store>,
         volume: Arc<Volume>,
         options: FsOptions,
         recent: Recent,
-        gone: Gone,
     ) -> Result<FileSystem> {
-        Self::try_open_volume(store, volume, options, recent, gone).context("open", || Subject::FileSystem)
+        Self::try_open_volume(store, volume, options, recent).context("open", || Subject::FileSystem)
     }
 
     fn try_open(store: Arc<Store>, volume: &str, options: FsOptions) -> Outcome<FileSystem> {
         let volume = store.volume(volume)?;
-        let gone = Gone::new(volume.id(), Arc::default());
-        Self::try_open_volume(store, volume, options, Recent::new(), gone)
+        Self::try_open_volume(store, volume, options, Recent::new())
     }
 
     fn try_open_volume(
@@ -152,7 +147,6 @@ impl FileSystem {
         volume: Arc<Volume>,
         options: FsOptions,
         recent: Recent,
-        gone: Gone,
     ) -> Outcome<FileSystem> {
         let options = FsOptions { read_only: options.read_only || volume.is_snapshot(), ..options };
         let fs = FileSystem {
@@ -165,7 +159,6 @@ impl FileSystem {
             locks: Locks::default(),
             inodes: Inodes::new(),
             recent,
-            gone,
             written: Written::new(),
             removals: Removals::new(),
             staging: None,

@@ -13,7 +13,7 @@
 //! - OPENDIR is answered with `ENOSYS`, too, and the kernel keeps a listing that was read to its end until the
 //!   directory changes: whoever lists it once more asks for nothing at all. (Where somebody stopped half-way before
 //!   that change, it keeps none until it forgets the directory.) What it asks for goes on where a listing stopped
-//!   (`listings.rs`). Where reading is noted OPENDIR is real, and nothing is kept.
+//!   (`listings.rs`), or behind the name that it was shown last (`shown.rs`). Where reading is noted OPENDIR is real, and nothing is kept.
 //! - Every listing that it asks for brings the attributes along (READDIRPLUS), and makes the kernel know the inodes,
 //!   until it knows too many (`notices.rs`): then it brings the names.
 //! - `FUSE_HANDLE_KILLPRIV_V2`: setuid and setgid are cleared here, on the writes that say so, on changes
@@ -24,8 +24,8 @@
 //! - Locks stay in the kernel; its write-back cache is not used, for it would lose answered writes when
 //!   this process is killed.
 //!
-//! A handler answers on the thread that read the request, except for syncs: their reply moves to the
-//! store, which answers many at once. Who reads while handlers are held up, and how every request gets
+//! A handler answers on the thread that read the request, except for syncs of several callers: their replies move to
+//! the store, which answers many at once. Who reads while handlers are held up, and how every request gets
 //! its answer in time, is in `readers.rs`. A panic in a handler is logged and answered with `EIO`.
 //!
 //! A handler whose request was answered with an error at its deadline may succeed yet. Then the kernel
@@ -45,6 +45,7 @@ mod pace;
 mod prune;
 mod readers;
 mod requests;
+mod shown;
 mod under_way;
 
 pub use late::NoLateAnswers;
@@ -58,6 +59,7 @@ use crate::fs::fuse::listings::{Listings, PATIENCE};
 use crate::fs::fuse::notices::{Notice, Notices};
 use crate::fs::fuse::prune::Pruner;
 use crate::fs::fuse::readers::Readers;
+use crate::fs::fuse::shown::{Entries, Shown};
 use crate::fs::readdir::DirEntry;
 use crate::fs::views::{self, OpenDir, Views};
 use fuser::{Config, Errno, Generation, InitFlags, ReplyEmpty, Request, SessionACL};
@@ -163,6 +165,7 @@ impl Session {
             xattrs: options.xattrs,
             opens_silently: false,
             listings: listings.clone(),
+            shown: Shown::default(),
             readers: readers.clone(),
             notices: notices.clone(),
         };
@@ -231,6 +234,7 @@ struct Face {
     /// Are directories opened and closed without a word?
     opens_silently: bool,
     listings: Arc<Listings<OpenDir>>,
+    shown: Shown,
     readers: Arc<Readers>,
     notices: Arc<Notices>,
 }
@@ -315,26 +319,42 @@ impl Face {
     fn go_on(
         &self,
         fs: &Views,
-        ino: Ino,
+        (ino, caller): (Ino, u32),
         cookie: u64,
         list: impl FnOnce(&Views, &OpenDir, u64, Add<'_>) -> Result<()>,
         add: &mut dyn FnMut(&DirEntry<'_>) -> bool,
     ) -> Result<()> {
-        let under_way = if cookie > 0 { self.listings.take(ino, cookie) } else { None };
-        let dir = under_way.map_or_else(|| fs.opendir(ino), Ok)?;
-        let mut stopped = None;
+        let dir = self.listing(fs, (ino, caller), cookie)?;
+        let (mut stopped, mut shown) = (None, Entries::default());
         list(fs, &dir, cookie, &mut |entry| {
             let full = add(&entry);
             if !full {
                 stopped = Some(entry.cookie);
+                shown.add(entry.cookie, entry.name);
             }
             full
         })?;
+        self.shown.note(ino, shown);
         // Nothing more was taken: that is the end.
         if let Some(cookie) = stopped {
-            self.listings.keep(ino, cookie, dir);
+            self.listings.keep(ino, caller, cookie, dir);
         }
         Ok(())
+    }
+
+    /// What a caller's listing goes on with.
+    fn listing(&self, fs: &Views, (ino, caller): (Ino, u32), cookie: u64) -> Result<OpenDir> {
+        if cookie == 0 {
+            return fs.opendir(ino);
+        }
+        if let Some(under_way) = self.listings.take(ino, caller, cookie) {
+            return Ok(under_way);
+        }
+        let dir = fs.opendir(ino)?;
+        if let Some(name) = self.shown.name(ino, cookie) {
+            dir.stopped_behind(cookie, &name);
+        }
+        Ok(dir)
     }
 
     /// The kernel gives references back. It does so in batches, of which fuser makes a call each.
@@ -374,7 +394,14 @@ impl Face {
     }
 
     /// Answers when everything answered before is durable.
-    fn sync(&self, reply: ReplyEmpty) {
+    ///
+    /// For a caller who is alone this thread does it: to wake the store's, which then wakes the caller, would take as
+    /// long as a third of a sync. Whoever comes meanwhile waits for the watch at most (`readers.rs`). Several are
+    /// answered by the store's thread, together.
+    fn sync(&self, request: &Request, reply: ReplyEmpty) {
+        if self.readers.can_spare_a_thread(request.pid()) {
+            return self.serve("fsync", reply, Views::fsync);
+        }
         let claim = Claim::new("fsync", reply);
         let turn = self.readers.enter(Some(claim.clone()));
         if turn.goes {

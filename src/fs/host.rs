@@ -19,7 +19,6 @@ use crate::fs::attr::Caller;
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::filesystem::{FileSystem, FsOptions, StatFs};
 use crate::fs::news;
-use crate::fs::readdir::gone::{Gone, GoneNames};
 use crate::fs::recent::Recent;
 use crate::fs::views::Views;
 use crate::lsm::manifest::VolumeId;
@@ -60,8 +59,6 @@ pub struct Host {
     options: FsOptions,
     /// Of which each volume's files have a part.
     recent: Recent,
-    /// What is removed from all of them.
-    gone: Arc<GoneNames>,
     slots: Mutex<HashMap<VolumeId, Arc<Mutex<Slot>>>>,
     /// Volumes and snapshots that are mounted by themselves, and where.
     mounted: Mutex<HashMap<VolumeId, String>>,
@@ -103,8 +100,8 @@ pub struct Files {
 impl Host {
     /// For an open store, whose file systems are opened with `options`.
     pub fn new(store: Arc<Store>, options: FsOptions) -> Arc<Host> {
-        let (gone, slots, mounted, mounts) = Default::default();
-        Arc::new(Host { store, options, recent: Recent::new(), gone, slots, mounted, mounts })
+        let (slots, mounted, mounts) = Default::default();
+        Arc::new(Host { store, options, recent: Recent::new(), slots, mounted, mounts })
     }
 
     /// The engine.
@@ -151,6 +148,11 @@ impl Host {
         self.each_mount(None, |views| news::wait_until_heard(views.audience().as_deref()));
     }
 
+    /// Makes durable what was answered before.
+    pub fn fsync(&self) -> Result<()> {
+        self.store.sync().context("fsync", || Subject::FileSystem)
+    }
+
     /// As [`FileSystem::fsync_then`].
     pub fn fsync_then(&self, done: Box<dyn FnOnce(Result<()>) + Send>) {
         self.store.sync_then(Box::new(move |synced| done(synced.context("fsync", || Subject::FileSystem))));
@@ -182,8 +184,7 @@ impl Host {
             Some(files) => Ok(files.clone()),
             None => {
                 let (store, recent) = (self.store.clone(), self.recent.for_another());
-                let gone = Gone::new(id, self.gone.clone());
-                FileSystem::open_sharing(store, volume, self.options.clone(), recent, gone).map(Arc::new)
+                FileSystem::open_sharing(store, volume, self.options.clone(), recent).map(Arc::new)
             }
         };
         if let Ok(files) = &files {

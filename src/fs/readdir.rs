@@ -8,16 +8,15 @@
 //! every 1024th that it passed, from which any cookie is reached by a short scan.
 //!
 //! The kernel keeps listings that were read to their end, until the directory changes, and shows them to others. It may
-//! drop one that somebody has half read: then a handle is asked to go on behind a name that it never showed. It takes a
-//! snapshot of now, and looks for the name there, first at the number that it had. As names are shown in their order,
-//! what follows it is still to be shown, and nothing else. If the name has been removed since, [`Gone`] knows where it
-//! stood; if that was too long ago the listing starts again: better to show a name twice than never.
+//! drop one that somebody has half read: then a handle is asked to go on behind a name that it never showed. As names are
+//! shown in their order, what follows it is still to be shown, and nothing else. Who knows the name says so
+//! ([`DirHandle::stopped_behind`]). Else it is looked for in a snapshot of now, first at the number that it had. If it is
+//! not there the listing starts again: better to show a name twice than never.
 //!
 //! Attributes that the kernel keeps must be the present ones, not the snapshot's: an entry that may have
 //! been written since is read again.
 
 mod cookie;
-pub(in crate::fs) mod gone;
 
 use crate::fs::FileSystem;
 use crate::fs::attr::{Attr, FileKind, Ino, ROOT};
@@ -28,7 +27,6 @@ use crate::fs::inode::Place;
 use crate::fs::keys;
 use crate::fs::node::{Outcome, decode_entry, decode_shared};
 use crate::fs::readdir::cookie::{Cookie, DOTS};
-use crate::fs::readdir::gone::Gone;
 use crate::lsm::{Scan, Snapshot};
 use parking_lot::Mutex;
 use std::ops::Bound;
@@ -42,6 +40,17 @@ const MARK_EVERY: u64 = 1024;
 pub struct DirHandle {
     ino: Ino,
     listing: Mutex<Listing>,
+}
+
+impl DirHandle {
+    /// The listing stopped behind `name`, whose cookie this is; it goes on from there, in the moment that it has shown
+    /// if it has begun, wherever in it the name is.
+    pub fn stopped_behind(&self, cookie: u64, name: &[u8]) {
+        let names = Cookie::decode(cookie).names();
+        if names > 0 {
+            self.listing.lock().stop(names, name);
+        }
+    }
 }
 
 /// The names of one moment, and what was seen of them. Names are numbered from 0.
@@ -193,7 +202,7 @@ impl FileSystem {
         }
         let snapshot = Arc::new(self.volume.snapshot());
         *listing = Listing::of(snapshot.clone());
-        let number = listing.find(dir, from, &self.gone)?;
+        let number = listing.find(dir, from)?;
         Ok((snapshot, listing.seek(dir, number)?))
     }
 
@@ -246,7 +255,7 @@ impl Listing {
             0 => (0, None),
             n => (n * MARK_EVERY, self.marks.get(n as usize - 1).map(|name| &name[..])),
         };
-        if self.stopped > mark.0 && self.stopped <= first {
+        if self.stopped > 0 && (mark.0..=first).contains(&self.stopped) {
             return (self.stopped, Some(&self.stopped_after));
         }
         mark
@@ -284,27 +293,18 @@ impl Listing {
         Ok(found.then_some(cursor))
     }
 
-    /// The number behind the entry of a cookie, wherever that is or was; 0 if nobody knows.
-    fn find(&mut self, dir: Ino, from: Cookie, gone: &Gone) -> Outcome<u64> {
-        let gone = gone.find(dir, from);
-        let (mut found, mut passed) = (None, 0);
+    /// The number behind the entry of a cookie, wherever that is; 0 if it is not here.
+    fn find(&mut self, dir: Ino, from: Cookie) -> Outcome<u64> {
         let mut cursor = self.seek(dir, 0)?;
+        let mut found = None;
         while let Some(number) = cursor.next(self)? {
-            let (name, behind) = (cursor.name()?, number + 1);
-            if gone.as_ref().is_some_and(|gone| *name <= **gone) {
-                passed = behind;
-            }
-            if from.is_behind(name) {
+            if from.is_behind(cursor.name()?) {
+                let behind = number + 1;
                 let distance = |number: u64| number.abs_diff(from.names());
                 found = found.filter(|other| distance(*other) < distance(behind)).or(Some(behind));
             }
         }
-        // A name that is here at its number is the one; another one may only have the same tag.
-        match found {
-            Some(found) if found == from.names() => Ok(found),
-            _ if gone.is_some() => Ok(passed),
-            _ => Ok(found.unwrap_or(0)),
-        }
+        Ok(found.unwrap_or(0))
     }
 
     /// Keeps the name of a number if it is the next to be kept.

@@ -1,9 +1,12 @@
-//! Streams in company: one caller makes large requests, one after another, while others make small ones.
+//! Whether one calls alone, or a stream goes on in company: one caller makes large requests, one after another, while
+//! others make small ones.
 //!
 //! To handle a large request takes as long as many small ones, which should not wait for it: somebody else reads
 //! meanwhile (`readers.rs`; if there are three threads or more, since the last one handles nothing), and where
 //! the large ones are *heavy* on another processor (`nearby.rs`). A stream alone, small requests alone, and a caller
 //! who makes both are served faster without.
+//!
+//! Whoever calls alone waits for nobody but himself: the thread that serves him may do what takes long (`Face::sync`).
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -19,7 +22,7 @@ const TICKS: u32 = 20;
 /// No thread's number: whoever asks from another namespace, or the kernel itself.
 pub(super) const NOBODY: u32 = 0;
 
-/// Who makes large requests, and whether others call meanwhile.
+/// Who calls, who makes large requests, and whether others call meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Company {
     /// Who made the last large request.
@@ -31,6 +34,10 @@ pub(super) struct Company {
     others: AtomicU64,
     is_mixed: AtomicBool,
     is_heavy: AtomicBool,
+    /// Who called last, and how often another one had called before.
+    caller: AtomicU32,
+    turns: AtomicU64,
+    is_alone: AtomicBool,
 }
 
 /// What was seen at the last tick.
@@ -39,6 +46,7 @@ pub(super) struct Seen {
     large: Sort,
     heavy: Sort,
     others: Sort,
+    turns: u64,
 }
 
 /// Requests of a sort: how many there were, and for how many ticks more are expected.
@@ -53,6 +61,11 @@ impl Company {
     pub fn note(&self, caller: u32, len: usize) {
         if caller == NOBODY {
             return;
+        }
+        if self.caller.load(Relaxed) != caller {
+            self.caller.store(caller, Relaxed);
+            self.turns.fetch_add(1, Relaxed);
+            self.is_alone.store(false, Relaxed);
         }
         if len >= LARGE {
             self.streamer.store(caller, Relaxed);
@@ -70,6 +83,14 @@ impl Company {
         let others = seen.others.expected(self.others.load(Relaxed));
         self.is_mixed.store(large && others, Relaxed);
         self.is_heavy.store(heavy && others, Relaxed);
+        let turns = self.turns.load(Relaxed);
+        self.is_alone.store(turns == seen.turns, Relaxed);
+        seen.turns = turns;
+    }
+
+    /// Has nobody but this caller called, since before the last tick?
+    pub fn is_alone(&self, caller: u32) -> bool {
+        self.is_alone.load(Relaxed) && self.caller.load(Relaxed) == caller
     }
 
     /// Does a stream go on while others call?
@@ -128,6 +149,17 @@ mod tests {
         assert!(!told.after(&[(1, large)], 1).is_mixed(), "the other one has gone");
         assert!(told.after(&[(2, small)], 1).is_mixed());
         assert!(!told.after(&[(2, small)], TICKS).is_mixed(), "the stream has ended");
+    }
+
+    #[test]
+    fn who_calls_alone_is_known_a_tick_later_and_until_another_calls() {
+        let mut told = Told::default();
+        assert!(!told.after(&[(1, 0), (1, 0)], 1).is_alone(1), "he came since the last tick");
+        assert!(told.after(&[(1, 0), (NOBODY, 0)], 1).is_alone(1));
+        assert!(told.after(&[(1, 0)], 0).is_alone(1) && !told.company.is_alone(2));
+        assert!(!told.after(&[(2, 0)], 0).is_alone(1) && !told.company.is_alone(2));
+        assert!(!told.after(&[(1, 0), (2, 0)], 1).is_alone(2));
+        assert!(told.after(&[], 1).is_alone(2), "the other has not come again");
     }
 
     #[test]

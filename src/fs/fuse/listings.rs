@@ -1,10 +1,10 @@
 //! The listings under way.
 //!
 //! The kernel opens and closes directories without a word (`fuse.rs`); it asks for what follows a cookie. A listing that
-//! was not read to its end is kept here, with its snapshot and its place in it, for whoever asks for the rest. Nobody
-//! says so who does not want it any more, and what a snapshot shows takes room in the store as long as it lives, also
-//! after it was removed or overwritten. So a listing that was not used for a while is dropped. Whoever comes later still
-//! is served all the same, by a search for the cookie's name (`readdir.rs`).
+//! was not read to its end is kept here, with its snapshot and its place in it, for the caller who began it, when he asks
+//! for the rest. Nobody says that he does not want it any more, and what a snapshot shows takes room in the store as long
+//! as it lives, also after it was removed or overwritten. So a listing that was not used for a while is dropped. Whoever
+//! comes later still goes on in another moment, behind the name that he was shown last (`shown.rs`).
 //!
 //! A thread of its own drops them. It sleeps until one is due, and for ever where there is none.
 //!
@@ -25,7 +25,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// So many wait.
 const LISTINGS_MAX: usize = 256;
 
-/// Listings, by where they go on.
+/// Listings, by their callers and where they go on.
 #[derive(Debug)]
 pub(super) struct Listings<D> {
     patience: Duration,
@@ -45,6 +45,7 @@ struct Queue<D> {
 #[derive(Debug)]
 struct Listing<D> {
     dir: Ino,
+    caller: u32,
     cookie: u64,
     due: Instant,
     rest: D,
@@ -57,23 +58,27 @@ impl<D> Listings<D> {
         Listings { patience, queue: Mutex::new(queue), wake: Condvar::new() }
     }
 
-    /// A listing of a directory that goes on behind a cookie, for the caller, who keeps it again when it has gone on.
-    pub fn take(&self, dir: Ino, cookie: u64) -> Option<D> {
+    /// A caller's listing of a directory, if it goes on behind a cookie. It is kept again when it has gone on.
+    pub fn take(&self, dir: Ino, caller: u32, cookie: u64) -> Option<D> {
         let waiting = &mut self.queue.lock().waiting;
-        let at = waiting.iter().rposition(|listing| (listing.dir, listing.cookie) == (dir, cookie))?;
-        waiting.remove(at).map(|listing| listing.rest)
+        let is_it =
+            |listing: &Listing<D>| (listing.dir, listing.caller, listing.cookie) == (dir, caller, cookie);
+        waiting.iter().rposition(is_it).and_then(|at| waiting.remove(at)).map(|listing| listing.rest)
     }
 
-    /// Keeps a listing that goes on behind a cookie.
-    pub fn keep(&self, dir: Ino, cookie: u64, rest: D) {
+    /// Keeps a caller's listing that goes on behind a cookie, in place of an earlier one of the same directory: that may
+    /// have been given up, and would show an older moment to who began anew.
+    pub fn keep(&self, dir: Ino, caller: u32, cookie: u64, rest: D) {
         let mut queue = self.queue.lock();
-        queue.waiting.push_back(Listing { dir, cookie, due: Instant::now() + self.patience, rest });
+        let is_earlier = |listing: &Listing<D>| (listing.dir, listing.caller) == (dir, caller);
+        let earlier = queue.waiting.iter().position(is_earlier).and_then(|at| queue.waiting.remove(at));
+        queue.waiting.push_back(Listing { dir, caller, cookie, due: Instant::now() + self.patience, rest });
         let dropped = if queue.waiting.len() > LISTINGS_MAX { queue.waiting.pop_front() } else { None };
         if std::mem::take(&mut queue.thread_waits) {
             self.wake.notify_one();
         }
         drop(queue);
-        drop(dropped);
+        drop((earlier, dropped));
     }
 
     /// Ends the thread.
@@ -108,23 +113,25 @@ mod tests {
     use std::sync::mpsc;
 
     #[test]
-    fn a_listing_is_found_where_it_goes_on_and_is_taken_once() {
+    fn a_listing_is_found_by_its_caller_where_it_goes_on_and_is_taken_once() {
         let listings = Listings::new(PATIENCE);
-        listings.keep(7, 10, "a");
-        listings.keep(7, 20, "b");
-        listings.keep(8, 10, "c");
-        listings.keep(7, 10, "d");
-        assert_eq!((listings.take(7, 30), listings.take(9, 10)), (None, None));
-        assert_eq!((listings.take(7, 10), listings.take(7, 10)), (Some("d"), Some("a")));
-        assert_eq!((listings.take(7, 20), listings.take(8, 10)), (Some("b"), Some("c")));
-        assert_eq!((listings.take(7, 10), listings.take(7, 20)), (None, None));
+        listings.keep(7, 1, 10, "given up");
+        listings.keep(8, 1, 10, "elsewhere");
+        listings.keep(7, 2, 10, "other's");
+        listings.keep(7, 1, 10, "mine");
+        assert_eq!(
+            (listings.take(7, 3, 10), listings.take(9, 1, 10), listings.take(7, 1, 20)),
+            (None, None, None)
+        );
+        assert_eq!((listings.take(7, 1, 10), listings.take(7, 1, 10)), (Some("mine"), None));
+        assert_eq!((listings.take(7, 2, 10), listings.take(8, 1, 10)), (Some("other's"), Some("elsewhere")));
     }
 
     #[test]
     fn the_one_not_used_for_longest_makes_room() {
         let listings = Listings::new(PATIENCE);
-        (0..=LISTINGS_MAX as u64).for_each(|dir| listings.keep(dir, 3, dir));
-        assert_eq!((listings.take(0, 3), listings.take(1, 3)), (None, Some(1)));
+        (0..=LISTINGS_MAX as u64).for_each(|dir| listings.keep(dir, 1, 3, dir));
+        assert_eq!((listings.take(0, 1, 3), listings.take(1, 1, 3)), (None, Some(1)));
     }
 
     /// Says when it is dropped.
@@ -143,14 +150,14 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| listings.run());
             for name in ["a", "b"] {
-                listings.keep(1, 3, Told(name, told.clone()));
+                listings.keep(1, 1, 3, Told(name, told.clone()));
                 assert_eq!(said.recv().unwrap(), name);
             }
             listings.end();
         });
         // Those who are patient wait.
         let listings = Listings::new(PATIENCE);
-        listings.keep(1, 3, Told("c", told));
+        listings.keep(1, 1, 3, Told("c", told));
         std::thread::scope(|scope| {
             scope.spawn(|| listings.run());
             listings.end();

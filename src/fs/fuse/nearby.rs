@@ -158,6 +158,11 @@ impl Nearby {
         self.company.is_mixed()
     }
 
+    /// Does this caller call alone?
+    pub fn is_alone(&self, caller: u32) -> bool {
+        self.company.is_alone(caller)
+    }
+
     /// Looks who has called since the last tick. Called every millisecond or so while there is work.
     pub fn tick(&self, last: &mut Tick) {
         self.company.tick(&mut last.company);

@@ -35,8 +35,8 @@
 //! one that has a guard reads. So nobody is left behind.
 //!
 //! # Bounds
-//! No more requests are handled than there are threads. Beside those, requests wait here for syncs, which
-//! hold no thread up; each has a caller that waits for it.
+//! No more requests are handled than there are threads. Beside those, requests wait here for syncs that hold no
+//! thread up; each has a caller that waits for it.
 //!
 //! # Locks
 //! One mutex, held for a few instructions; three conditions, one for each sort that waits: the parked, the
@@ -256,6 +256,12 @@ impl Readers {
     pub fn answered(&self, id: Id) {
         let unused = self.state.lock().under_way.remove(id);
         drop(unused);
+    }
+
+    /// May the handler of a request of `caller` do what takes long? Only where nobody else calls, and there is another
+    /// thread for whoever comes.
+    pub fn can_spare_a_thread(&self, caller: u32) -> bool {
+        self.threads > 1 && self.nearby.is_alone(caller)
     }
 
     fn has_pending(&self) -> bool {

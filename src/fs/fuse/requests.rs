@@ -261,24 +261,24 @@ impl Filesystem for Face {
 
     fn fsync(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino: INodeNo,
         _handle: FileHandle,
         _data_only: bool,
         reply: ReplyEmpty,
     ) {
-        self.sync(reply);
+        self.sync(request, reply);
     }
 
     fn fsyncdir(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino: INodeNo,
         _handle: FileHandle,
         _data_only: bool,
         reply: ReplyEmpty,
     ) {
-        self.sync(reply);
+        self.sync(request, reply);
     }
 
     fn opendir(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -309,7 +309,7 @@ impl Filesystem for Face {
             // Where the reply is taken nothing more is wanted.
             claim.with(|reply| reply.add(ino, entry.cookie, kind, name)).unwrap_or(true)
         };
-        let list = |fs: &Views| self.go_on(fs, ino.0, offset, Views::readdir, &mut add);
+        let list = |fs: &Views| self.go_on(fs, (ino.0, request.pid()), offset, Views::readdir, &mut add);
         let answer = |reply: ReplyDirectory, listed| match listed {
             Ok(()) => reply.ok(),
             Err(e) => reply.error(e),
@@ -331,7 +331,7 @@ impl Filesystem for Face {
             // Each counts as looked up, also if the listing comes too late.
             let mut referenced = Vec::new();
             let full = self.notices.is_full(fs.referenced());
-            self.go_on(fs, ino.0, offset, Views::readdir_plus, &mut |entry| {
+            self.go_on(fs, (ino.0, request.pid()), offset, Views::readdir_plus, &mut |entry| {
                 let attr = match &entry.attr {
                     Some(attr) if full => refused_attr(attr),
                     Some(attr) => file_attr(attr),

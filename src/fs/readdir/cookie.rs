@@ -73,16 +73,6 @@ impl Cookie {
         self.index.saturating_sub(DOTS)
     }
 
-    /// Some bits of what is told of the last name that was read: those of [`Cookie::name_bits`].
-    pub fn bits_of_name(self) -> u64 {
-        self.tag & ((1 << SHORT_TAG_BITS) - 1)
-    }
-
-    /// Some bits that a cookie behind `name` has, whatever the number.
-    pub fn name_bits(name: &[u8]) -> u64 {
-        tag(name, SHORT_TAG_BITS)
-    }
-
     /// May `name` be the last name that was read? True if it is, and hardly ever if it is not.
     pub fn is_behind(self, name: &[u8]) -> bool {
         self.tag == tag(name, tag_bits(self.index))

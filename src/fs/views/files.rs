@@ -150,6 +150,11 @@ impl Views {
         self.ask("removexattr", ino, |_, fs, ino| fs.removexattr(ino, name))
     }
 
+    /// Makes durable what was answered before.
+    pub fn fsync(&self) -> Result<()> {
+        self.host.fsync()
+    }
+
     /// As [`FileSystem::fsync_then`], for all that is shown.
     pub fn fsync_then(&self, done: Box<dyn FnOnce(Result<()>) + Send>) {
         self.host.fsync_then(done);

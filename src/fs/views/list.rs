@@ -27,6 +27,15 @@ enum Kind {
     Volumes(Ino, Vec<Arc<Volume>>),
 }
 
+impl OpenDir {
+    /// As [`DirHandle::stopped_behind`]. Where volumes are listed cookies tell enough.
+    pub fn stopped_behind(&self, cookie: u64, name: &[u8]) {
+        if let Kind::Files(listed) = &self.kind {
+            listed.stopped_behind(cookie, name);
+        }
+    }
+}
+
 impl Views {
     /// May the kernel keep what is listed until it changes a directory itself, or is told that somebody else did? Not
     /// where it would have to ask because reading is noted.

@@ -16,6 +16,9 @@ const LARGE: usize = 64 << 10;
 /// Requests for so many bytes are heavy: writes mostly, since the kernel reads ahead less at a time.
 const HEAVY: usize = 256 << 10;
 
+/// So many calls in a tick are many.
+const MANY: u64 = 8;
+
 /// For so many ticks after a request more of its sort are expected.
 const TICKS: u32 = 20;
 
@@ -34,8 +37,9 @@ pub(super) struct Company {
     others: AtomicU64,
     is_mixed: AtomicBool,
     is_heavy: AtomicBool,
-    /// Who called last, and how often another one had called before.
+    /// Who called last, how many calls there were, and how often another one had called before.
     caller: AtomicU32,
+    calls: AtomicU64,
     turns: AtomicU64,
     is_alone: AtomicBool,
 }
@@ -46,6 +50,7 @@ pub(super) struct Seen {
     large: Sort,
     heavy: Sort,
     others: Sort,
+    calls: u64,
     turns: u64,
 }
 
@@ -62,6 +67,7 @@ impl Company {
         if caller == NOBODY {
             return;
         }
+        self.calls.fetch_add(1, Relaxed);
         if self.caller.load(Relaxed) != caller {
             self.caller.store(caller, Relaxed);
             self.turns.fetch_add(1, Relaxed);
@@ -83,12 +89,13 @@ impl Company {
         let others = seen.others.expected(self.others.load(Relaxed));
         self.is_mixed.store(large && others, Relaxed);
         self.is_heavy.store(heavy && others, Relaxed);
-        let turns = self.turns.load(Relaxed);
-        self.is_alone.store(turns == seen.turns, Relaxed);
-        seen.turns = turns;
+        let (calls, turns) = (self.calls.load(Relaxed), self.turns.load(Relaxed));
+        // A few calls by one say nothing: the others may be waiting for answers.
+        self.is_alone.store(turns == seen.turns && calls - seen.calls >= MANY, Relaxed);
+        (seen.calls, seen.turns) = (calls, turns);
     }
 
-    /// Has nobody but this caller called, since before the last tick?
+    /// Has nobody but this caller called of late, and he many times?
     pub fn is_alone(&self, caller: u32) -> bool {
         self.is_alone.load(Relaxed) && self.caller.load(Relaxed) == caller
     }
@@ -154,12 +161,14 @@ mod tests {
     #[test]
     fn who_calls_alone_is_known_a_tick_later_and_until_another_calls() {
         let mut told = Told::default();
-        assert!(!told.after(&[(1, 0), (1, 0)], 1).is_alone(1), "he came since the last tick");
-        assert!(told.after(&[(1, 0), (NOBODY, 0)], 1).is_alone(1));
+        let many = [(1, 0); MANY as usize];
+        assert!(!told.after(&many, 1).is_alone(1), "he came since the last tick");
+        assert!(!told.after(&[(1, 0)], 1).is_alone(1), "others may wait for answers");
+        assert!(told.after(&[&many[..], &[(NOBODY, 0)]].concat(), 1).is_alone(1));
         assert!(told.after(&[(1, 0)], 0).is_alone(1) && !told.company.is_alone(2));
         assert!(!told.after(&[(2, 0)], 0).is_alone(1) && !told.company.is_alone(2));
-        assert!(!told.after(&[(1, 0), (2, 0)], 1).is_alone(2));
-        assert!(told.after(&[], 1).is_alone(2), "the other has not come again");
+        assert!(!told.after(&[&many[..], &[(2, 0)]].concat(), 1).is_alone(2));
+        assert!(told.after(&many.map(|_| (2, 0)), 1).is_alone(2), "the other has not come again");
     }
 
     #[test]

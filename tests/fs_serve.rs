@@ -85,6 +85,18 @@ fn a_sync_for_who_calls_alone_holds_up_nobody_else() {
 }
 
 #[test]
+fn two_threads_serve_more_writers_than_there_are_threads() {
+    let options = ServeOptions { threads: 2, ..options() };
+    let Some(m) = Mounted::new(Fixture::new(), &options) else { return };
+    thread::scope(|scope| {
+        for n in 0..4 {
+            let file = File::create(m.path(&n.to_string())).unwrap();
+            scope.spawn(move || (0..20_000).for_each(|at| file.write_all_at(&[n; 100], at).unwrap()));
+        }
+    });
+}
+
+#[test]
 fn who_is_held_up_holds_up_nobody_else() {
     let store = Fixture::new();
     store.fs.mkdir(ROOT, b"d", 0o755, fs_common::USER).unwrap();

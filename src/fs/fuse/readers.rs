@@ -21,8 +21,8 @@
 //!   looked, all readers are held up: it has a parked thread read. When no request came for a while it
 //!   sleeps until one comes.
 //! - The last thread, when all others are held up, handles nothing that could hold it up too: it waits
-//!   with its request until another thread is done. What comes meanwhile waits in the kernel's queue, where
-//!   its caller can be killed.
+//!   with its request until another thread is done. Then it goes, whatever that one reads next: that one may be the
+//!   last now. What comes meanwhile waits in the kernel's queue, where its caller can be killed.
 //!
 //! No request outlives its *deadline*, whatever the disk does: the watch answers it with `EIO`, so that who
 //! waits for it can always be ended. The handler goes on and finds that its answer is not wanted any more. If
@@ -93,8 +93,10 @@ struct State {
     parked: usize,
     /// Parked threads that were told to read and have not noticed yet: they are counted as reading.
     promotions: usize,
-    /// Does the last thread wait?
-    last_waits: bool,
+    /// Those that wait as the last thread: one, and for a moment the next.
+    last_waiting: usize,
+    /// How many of them may go, each for a thread that is done, and have not noticed yet.
+    released: usize,
     under_way: UnderWay,
     pace: Pace,
     /// Does the watch sleep, to be woken by the next request?
@@ -202,8 +204,13 @@ impl Readers {
                 MutexGuard::unlocked(state, || answer.map(|answer| answer.expire()));
                 return false;
             }
-            state.last_waits = true;
+            state.last_waiting += 1;
             self.freed.wait(state);
+            state.last_waiting -= 1;
+            if state.released > 0 {
+                state.released -= 1;
+                return !state.under_way.is_expired(id);
+            }
         }
         true
     }
@@ -242,9 +249,9 @@ impl Readers {
             false => state.under_way.remove(turn.id),
         };
         let linger = state.pace.answered(now);
-        if state.last_waits {
-            state.last_waits = false;
-            self.freed.notify_all();
+        if state.last_waiting > state.released {
+            state.released += 1;
+            self.freed.notify_one();
         }
         let alone = state.reading == 1;
         drop(state);
@@ -259,9 +266,9 @@ impl Readers {
     }
 
     /// May the handler of a request of `caller` do what takes long? Only where nobody else calls, and there is another
-    /// thread for whoever comes.
+    /// thread for whoever comes, beside the last one.
     pub fn can_spare_a_thread(&self, caller: u32) -> bool {
-        self.threads > 1 && self.nearby.is_alone(caller)
+        self.threads > 2 && self.nearby.is_alone(caller)
     }
 
     fn has_pending(&self) -> bool {
@@ -321,9 +328,7 @@ impl Readers {
             state.reading += 1;
             state.promotions += 1;
             self.promoted.notify_one();
-            if state.last_waits {
-                self.freed.notify_all();
-            }
+            self.freed.notify_all();
         }
     }
 
@@ -392,7 +397,8 @@ impl State {
             reading: 0,
             parked: 0,
             promotions: 0,
-            last_waits: false,
+            last_waiting: 0,
+            released: 0,
             under_way: UnderWay::new(timeout),
             pace: Pace::new(linger_max),
             watch_sleeps: false,

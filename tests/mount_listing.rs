@@ -210,6 +210,22 @@ fn who_reads_a_little_at_a_time_is_shown_each_name_once() {
 }
 
 #[test]
+fn a_kept_listing_that_fills_its_pages_is_not_taken_for_the_end() {
+    let mount = Mount::new();
+    // With `.` and `..` and without one more, these fill a page of 4 KiB: 32 bytes each.
+    let dir = filled(&mount, 127);
+    names(&dir);
+    let mut reading = Reading { room: 1500, ..Reading::open(&dir) };
+    assert!(reading.read() && reading.seen.len() > 2);
+    fs::remove_file(dir.join("0001")).unwrap();
+    assert_eq!(names(&dir).len(), 126);
+    // When this returns the kernel has heard all that was to be told.
+    lsmfs(["put", mount.place.store().to_str().unwrap(), "elsewhere", "--value", "x"]).ok();
+    reading.read_all(127);
+    assert_eq!(reading.seen.len(), 127, "{:?}", reading.seen.last());
+}
+
+#[test]
 fn a_place_is_not_taken_for_another_name_s() {
     let mount = Mount::new();
     let dir = filled(&mount, 4000);

@@ -37,6 +37,7 @@
 mod answer;
 mod company;
 mod convert;
+mod kept;
 mod late;
 mod listings;
 mod nearby;
@@ -55,6 +56,7 @@ use crate::fs::control;
 use crate::fs::errno::errno_logged;
 use crate::fs::error::{Cause, Error, Result, Subject};
 use crate::fs::fuse::answer::{Claim, Refuse, Reply};
+use crate::fs::fuse::kept::Kept;
 use crate::fs::fuse::listings::{Listings, PATIENCE};
 use crate::fs::fuse::notices::{Notice, Notices};
 use crate::fs::fuse::prune::Pruner;
@@ -141,7 +143,7 @@ pub struct Session {
     stopped: Arc<AtomicBool>,
     readers: Arc<Readers>,
     notices: Arc<Notices>,
-    listings: Arc<Listings<OpenDir>>,
+    listings: Arc<Listings<(OpenDir, Kept)>>,
     pruner: Pruner,
     fs: Arc<Views>,
 }
@@ -233,7 +235,7 @@ struct Face {
     xattrs: bool,
     /// Are directories opened and closed without a word?
     opens_silently: bool,
-    listings: Arc<Listings<OpenDir>>,
+    listings: Arc<Listings<(OpenDir, Kept)>>,
     shown: Shown,
     readers: Arc<Readers>,
     notices: Arc<Notices>,
@@ -324,28 +326,31 @@ impl Face {
         list: impl FnOnce(&Views, &OpenDir, u64, Add<'_>) -> Result<()>,
         add: &mut dyn FnMut(&DirEntry<'_>) -> bool,
     ) -> Result<()> {
-        let dir = self.listing(fs, (ino, caller), cookie)?;
+        let (dir, mut kept) = self.listing(fs, (ino, caller), cookie)?;
         let (mut stopped, mut shown) = (None, Entries::default());
         list(fs, &dir, cookie, &mut |entry| {
             let full = add(&entry);
             if !full {
                 stopped = Some(entry.cookie);
                 shown.add(entry.cookie, entry.name);
+                kept.add(entry.name);
             }
             full
         })?;
         self.shown.note(ino, shown);
-        // Nothing more was taken: that is the end.
-        if let Some(cookie) = stopped {
-            self.listings.keep(ino, caller, cookie, dir);
+        match stopped {
+            Some(cookie) => self.listings.keep(ino, caller, cookie, (dir, kept)),
+            // Nothing more was taken: that is the end.
+            None if kept.may_fill_its_pages() => self.notices.push(Notice::Inode(ino)),
+            None => {}
         }
         Ok(())
     }
 
-    /// What a caller's listing goes on with.
-    fn listing(&self, fs: &Views, (ino, caller): (Ino, u32), cookie: u64) -> Result<OpenDir> {
+    /// What a caller's listing goes on with, and what the kernel keeps of it.
+    fn listing(&self, fs: &Views, (ino, caller): (Ino, u32), cookie: u64) -> Result<(OpenDir, Kept)> {
         if cookie == 0 {
-            return fs.opendir(ino);
+            return Ok((fs.opendir(ino)?, Kept::nothing()));
         }
         if let Some(under_way) = self.listings.take(ino, caller, cookie) {
             return Ok(under_way);
@@ -354,7 +359,7 @@ impl Face {
         if let Some(name) = self.shown.name(ino, cookie) {
             dir.stopped_behind(cookie, &name);
         }
-        Ok(dir)
+        Ok((dir, Kept::unknown()))
     }
 
     /// The kernel gives references back. It does so in batches, of which fuser makes a call each.

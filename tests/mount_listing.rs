@@ -42,6 +42,11 @@ impl Drop for Ending<'_> {
     }
 }
 
+/// When this returns the kernel has heard all that was to be told: a command waits for it.
+fn wait_until_told(mount: &Mount) {
+    lsmfs(["put", mount.place.store().to_str().unwrap(), "elsewhere", "--value", "x"]).ok();
+}
+
 /// How many scans the engine has done.
 fn scans(mount: &Mount) -> u64 {
     let stats = fs::read(mount.dir().join(".lsmfs/stats.json")).unwrap();
@@ -219,8 +224,7 @@ fn a_kept_listing_that_fills_its_pages_is_not_taken_for_the_end() {
     assert!(reading.read() && reading.seen.len() > 2);
     fs::remove_file(dir.join("0001")).unwrap();
     assert_eq!(names(&dir).len(), 126);
-    // When this returns the kernel has heard all that was to be told.
-    lsmfs(["put", mount.place.store().to_str().unwrap(), "elsewhere", "--value", "x"]).ok();
+    wait_until_told(&mount);
     reading.read_all(127);
     assert_eq!(reading.seen.len(), 127, "{:?}", reading.seen.last());
 }
@@ -457,7 +461,8 @@ fn a_listing_that_is_dropped_half_way_goes_on() {
     reading.read_all(all.len());
     assert!(scans(&mount) > before, "it was dropped");
     assert!(reading.seen.iter().eq(&all), "each once, in order");
-    // It starts again when it is rewound, and is kept again.
+    // Who goes on half-way leaves nothing behind that is kept. It starts again when it is rewound, and is kept again.
+    wait_until_told(&mount);
     reading.rewind();
     reading.read_all(all.len());
     assert!(reading.seen.iter().eq(&all));

@@ -13,7 +13,8 @@
 //! - OPENDIR is answered with `ENOSYS`, too, and the kernel keeps a listing that was read to its end until the
 //!   directory changes: whoever lists it once more asks for nothing at all. (Where somebody stopped half-way before
 //!   that change, it keeps none until it forgets the directory.) What it asks for goes on where a listing stopped
-//!   (`listings.rs`), or behind the name that it was shown last (`shown.rs`). Where reading is noted OPENDIR is real, and nothing is kept.
+//!   (`listings.rs`), or behind the name that it was shown last (`shown.rs`). Where reading is noted OPENDIR is real,
+//!   and nothing is kept.
 //! - Every listing that it asks for brings the attributes along (READDIRPLUS), and makes the kernel know the inodes,
 //!   until it knows too many (`notices.rs`): then it brings the names.
 //! - `FUSE_HANDLE_KILLPRIV_V2`: setuid and setgid are cleared here, on the writes that say so, on changes
@@ -324,12 +325,12 @@ impl Face {
         (ino, caller): (Ino, u32),
         cookie: u64,
         list: impl FnOnce(&Views, &OpenDir, u64, Add<'_>) -> Result<()>,
-        add: &mut dyn FnMut(&DirEntry<'_>) -> bool,
+        add: Add<'_>,
     ) -> Result<()> {
         let (dir, mut kept) = self.listing(fs, (ino, caller), cookie)?;
         let (mut stopped, mut shown) = (None, Entries::default());
         list(fs, &dir, cookie, &mut |entry| {
-            let full = add(&entry);
+            let full = add(entry);
             if !full {
                 stopped = Some(entry.cookie);
                 shown.add(entry.cookie, entry.name);

@@ -17,7 +17,7 @@ const LARGE: usize = 64 << 10;
 const HEAVY: usize = 256 << 10;
 
 /// So many calls in a tick are many.
-const MANY: u64 = 8;
+pub(super) const MANY: u64 = 8;
 
 /// For so many ticks after a request more of its sort are expected.
 const TICKS: u32 = 20;
@@ -89,10 +89,15 @@ impl Company {
         let others = seen.others.expected(self.others.load(Relaxed));
         self.is_mixed.store(large && others, Relaxed);
         self.is_heavy.store(heavy && others, Relaxed);
-        let (calls, turns) = (self.calls.load(Relaxed), self.turns.load(Relaxed));
+        let (calls, turns) = (self.calls(), self.turns.load(Relaxed));
         // A few calls by one say nothing: the others may be waiting for answers.
         self.is_alone.store(turns == seen.turns && calls - seen.calls >= MANY, Relaxed);
         (seen.calls, seen.turns) = (calls, turns);
+    }
+
+    /// How many calls there were.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Relaxed)
     }
 
     /// Has nobody but this caller called of late, and he many times?

@@ -31,9 +31,8 @@ impl Kept {
     pub fn add(&mut self, name: &[u8]) {
         let len = (HEAD_LEN + name.len()).next_multiple_of(ALIGNMENT);
         if let Some(kept) = &mut self.0 {
-            let page = kept.next_multiple_of(page_size());
-            let starts_at = if *kept + len > page && *kept < page { page } else { *kept };
-            *kept = starts_at + len;
+            let left = page_size() - *kept % page_size();
+            *kept += if len > left { left + len } else { len };
         }
     }
 

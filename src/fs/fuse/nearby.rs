@@ -24,7 +24,7 @@
 //! # Locks
 //! The keeper's, a leaf.
 
-use crate::fs::fuse::company::{Company, NOBODY, Seen};
+use crate::fs::fuse::company::{Company, MANY, NOBODY, Seen};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::process::{Pid, setpriority_process};
 use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
@@ -35,9 +35,6 @@ use std::time::{Duration, Instant};
 
 /// Processors between which a caller can be kept from moving.
 const PROCESSORS: u32 = 2;
-
-/// So many requests in a tick are many.
-const MANY: u64 = 8;
 
 /// Requests for more bytes than this are not small: caller and server have enough to do side by side.
 const SMALL: usize = 16 << 10;
@@ -79,8 +76,7 @@ pub(super) struct Nearby {
     patience: Duration,
     /// Who made the last small request.
     caller: AtomicU32,
-    /// How many requests there were, and how many of them were not small.
-    count: AtomicU64,
+    /// How many requests there were that were not small.
     large: AtomicU64,
     /// Where the serving thread is to run: a processor's number and one, or [`ANYWHERE`].
     place: AtomicUsize,
@@ -114,7 +110,6 @@ impl Nearby {
             company: Company::default(),
             patience,
             caller: AtomicU32::new(NOBODY),
-            count: AtomicU64::new(0),
             large: AtomicU64::new(0),
             place: AtomicUsize::new(ANYWHERE),
             keeper: Mutex::default(),
@@ -128,7 +123,6 @@ impl Nearby {
         let Some(processors) = &self.processors else { return };
         // Nobody makes what the kernel sends by itself, as when a directory is closed, nor waits for it.
         if caller != NOBODY {
-            self.count.fetch_add(1, Relaxed);
             match len > SMALL {
                 true => _ = self.large.fetch_add(1, Relaxed),
                 // A streamer's small requests are few, and the place is for the others'.
@@ -167,7 +161,7 @@ impl Nearby {
     pub fn tick(&self, last: &mut Tick) {
         self.company.tick(&mut last.company);
         let Some(processors) = &self.processors else { return };
-        let (count, large) = (self.count.load(Relaxed), self.large.load(Relaxed));
+        let (count, large) = (self.company.calls(), self.large.load(Relaxed));
         let (came, came_large) = (count - last.count, large - last.large);
         let caller = self.caller.load(Relaxed);
         let alone = caller == last.caller;
@@ -215,7 +209,7 @@ impl Nearby {
                 bound = place;
                 bind(&without(processors, place));
             }
-            let (count, now) = (self.count.load(Relaxed), Instant::now());
+            let (count, now) = (self.company.calls(), Instant::now());
             if count != seen {
                 (seen, since) = (count, now);
             } else if now.saturating_duration_since(since) > self.patience {

@@ -303,7 +303,7 @@ impl Filesystem for Face {
     ) {
         self.follow(request);
         let claim = Claim::new("readdir", reply);
-        let mut add = |entry: &DirEntry<'_>| {
+        let mut add = |entry: DirEntry<'_>| {
             let name = OsStr::from_bytes(entry.name);
             let (ino, kind) = (INodeNo(entry.ino), file_type(entry.kind));
             // Where the reply is taken nothing more is wanted.

@@ -162,7 +162,7 @@ impl FileSystem {
                 mode |= SETGID;
             }
         }
-        let mut record = Record::new(new.kind, self.numbers.take()?, mode, owner, now);
+        let mut record = Record::new(new.kind, self.numbers.take(dir.ino())?, mode, owner, now);
         record.rdev = new.rdev;
         record.size = new.contents.len() as u64;
         record.inline_len = new.contents.len() as u16;

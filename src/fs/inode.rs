@@ -19,7 +19,7 @@
 //! inode lock.
 
 mod name;
-mod neighbours;
+pub(super) mod neighbours;
 
 pub(super) use name::Name;
 

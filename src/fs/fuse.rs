@@ -47,30 +47,29 @@ mod pace;
 mod prune;
 mod readers;
 mod requests;
+mod session;
 mod shown;
 mod under_way;
 
 pub use late::NoLateAnswers;
+pub use session::{ServeOptions, Session, Stopper};
 
 use crate::fs::attr::{Attr, Ino};
 use crate::fs::control;
 use crate::fs::errno::errno_logged;
-use crate::fs::error::{Cause, Error, Result, Subject};
+use crate::fs::error::Result;
 use crate::fs::fuse::answer::{Claim, Refuse, Reply};
 use crate::fs::fuse::kept::Kept;
-use crate::fs::fuse::listings::{Listings, PATIENCE};
+use crate::fs::fuse::listings::Listings;
 use crate::fs::fuse::notices::{Notice, Notices};
-use crate::fs::fuse::prune::Pruner;
 use crate::fs::fuse::readers::Readers;
 use crate::fs::fuse::shown::{Entries, Shown};
 use crate::fs::readdir::DirEntry;
 use crate::fs::views::{self, OpenDir, Views};
-use fuser::{Config, Errno, Generation, InitFlags, ReplyEmpty, Request, SessionACL};
-use std::io;
-use std::os::fd::OwnedFd;
+use fuser::{Errno, Generation, InitFlags, ReplyEmpty, Request};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// How long the kernel may keep what it was told: for ever (136 years).
@@ -98,132 +97,6 @@ const WANTED: [InitFlags; 5] = [
     InitFlags::FUSE_HANDLE_KILLPRIV_V2,
     InitFlags::FUSE_ASYNC_DIO,
 ];
-
-/// How a mount is served.
-#[derive(Debug, Clone)]
-pub struct ServeOptions {
-    /// Threads for requests: so many may be held up at once. Few of them run (see `readers.rs`).
-    pub threads: usize,
-    /// Give each thread a device descriptor of its own.
-    pub clone_fd: bool,
-    /// Serve extended attributes and access control lists. Without them the kernel is told, once, that
-    /// there are none: it then stops asking for them, which it does before first writes.
-    pub xattrs: bool,
-    /// How long a request may take before it is answered with an error. Longer than disks try by
-    /// themselves (Linux gives up on a command of a disk after 30 s, and may try it again); shorter than
-    /// people wait before they pull the plug.
-    pub timeout: Duration,
-    /// How long the next request is looked out for before the thread sleeps, while they come that close
-    /// together.
-    pub linger: Duration,
-    /// Inodes that the kernel may know before it is asked to forget those not used of late. Past a sixteenth
-    /// more, listings make no more of them known.
-    pub inodes: usize,
-    /// Ask it by inode numbers where it knows how (Linux 6.18 and later); else by names.
-    pub prune: bool,
-}
-
-impl Default for ServeOptions {
-    fn default() -> ServeOptions {
-        ServeOptions {
-            threads: 32,
-            clone_fd: true,
-            xattrs: true,
-            timeout: Duration::from_secs(90),
-            linger: Duration::from_micros(100),
-            inodes: 1 << 20,
-            prune: true,
-        }
-    }
-}
-
-/// A mount that is being served.
-#[derive(Debug)]
-pub struct Session {
-    session: fuser::Session<Face>,
-    stopped: Arc<AtomicBool>,
-    readers: Arc<Readers>,
-    notices: Arc<Notices>,
-    listings: Arc<Listings<(OpenDir, Kept)>>,
-    pruner: Pruner,
-    fs: Arc<Views>,
-}
-
-impl Session {
-    /// Takes up a mount whose device descriptor is `device`, and agrees with the kernel on how to talk.
-    /// When this returns, requests are queued by the kernel; [`Session::run`] answers them.
-    pub fn start(fs: Arc<Views>, device: OwnedFd, options: &ServeOptions) -> Result<Session> {
-        let stopped = Arc::new(AtomicBool::new(false));
-        let threads = options.threads.max(1);
-        let duplicate = || device.try_clone().map_err(|e| failed("start serving", &e));
-        let (watched, pruner) = (duplicate()?, Pruner::new(duplicate()?, options.prune));
-        let readers = Readers::new(watched, threads, options.timeout, options.linger);
-        let notices = Arc::new(Notices::new(options.inodes));
-        let audience: Weak<Notices> = Arc::downgrade(&notices);
-        fs.set_audience(audience);
-        let listings = Arc::new(Listings::new(PATIENCE));
-        let face = Face {
-            fs: fs.clone(),
-            stopped: stopped.clone(),
-            xattrs: options.xattrs,
-            opens_silently: false,
-            listings: listings.clone(),
-            shown: Shown::default(),
-            readers: readers.clone(),
-            notices: notices.clone(),
-        };
-        let mut config = Config::default();
-        config.n_threads = Some(threads);
-        config.clone_fd = options.clone_fd;
-        // Who may use the mount is the kernel's to decide, by `allow_other`.
-        let session = fuser::Session::from_fd(face, device, SessionACL::All, config);
-        let session = session.map_err(|e| failed("start serving", &e))?;
-        Ok(Session { session, stopped, readers, notices, listings, pruner, fs })
-    }
-
-    /// Answers requests until the mount is gone.
-    pub fn run(self) -> Result<()> {
-        let Session { session, readers, notices, listings, mut pruner, fs, .. } = self;
-        let kernel = session.notifier();
-        std::thread::scope(|scope| {
-            let watch = || readers.watch();
-            let post = || notices.run(&fs, &kernel, &mut pruner);
-            let named = |name: &str| std::thread::Builder::new().name(name.to_string());
-            let keep = || readers.nearby.keep();
-            let drop_unused = || listings.run();
-            let started = named("watch").spawn_scoped(scope, watch).map(drop);
-            let started = started.and_then(|()| named("keeper").spawn_scoped(scope, keep).map(drop));
-            let started = started.and_then(|()| named("notices").spawn_scoped(scope, post).map(drop));
-            let started = started.and_then(|()| named("listings").spawn_scoped(scope, drop_unused).map(drop));
-            let served = started.and_then(|()| session.run());
-            readers.end();
-            notices.end();
-            listings.end();
-            served.map_err(|e| failed("serve requests", &e))
-        })
-    }
-
-    /// What ends the service while the mount is still there.
-    pub fn stopper(&self) -> Stopper {
-        Stopper(self.stopped.clone())
-    }
-}
-
-/// Ends the service of a mount that is still in use.
-#[derive(Debug, Clone)]
-pub struct Stopper(Arc<AtomicBool>);
-
-impl Stopper {
-    /// From now on every request gets `EIO`. Requests under way are still answered.
-    pub fn stop(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
-
-fn failed(what: &'static str, e: &io::Error) -> Error {
-    let errno = rustix::io::Errno::from_io_error(e).unwrap_or(rustix::io::Errno::IO);
-    Cause::System { what, errno }.of("mount", Subject::FileSystem)
-}
 
 /// Takes an entry of a listing, or says that it has no room for it.
 type Add<'a> = &'a mut dyn FnMut(DirEntry<'_>) -> bool;

@@ -483,3 +483,18 @@ fn a_listing_that_is_dropped_half_way_goes_on() {
     assert!(reading.seen.iter().eq(&all), "each once, in order");
     fs::remove_dir(&dir).unwrap();
 }
+
+/// Whoever goes through a directory comes to neighbours, whatever was made elsewhere meanwhile.
+#[test]
+fn files_of_a_directory_have_neighbouring_numbers_and_none_is_used_in_vain() {
+    let mount = Mount::new();
+    let used = || -> u64 { sh(&mount.dir(), "df --output=iused . | tail -1").trim().parse().unwrap() };
+    let before = used();
+    sh(&mount.dir(), "mkdir a b c; for i in $(seq 10 25); do touch a/$i b/$i c/$i; done");
+    for dir in ["a", "b", "c"] {
+        let shown = sh(&mount.dir(), &format!("ls -i {dir} | awk '{{print $1}}'"));
+        let numbers: Vec<u64> = shown.lines().map(|number| number.parse().unwrap()).collect();
+        assert!(numbers.iter().copied().eq(numbers[0]..numbers[0] + 16), "{dir}: {numbers:?}");
+    }
+    assert_eq!(used() - before, 3 + 3 * 16);
+}

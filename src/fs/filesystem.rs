@@ -62,7 +62,7 @@ pub struct StatFs {
     pub available: u64,
     /// Inode numbers in all, or files in the volume's quota.
     pub files: u64,
-    /// Inode numbers that were never used, or files that the quota leaves.
+    /// Inode numbers that are left (none is used twice), or files that the quota leaves.
     pub files_free: u64,
     /// The longest name, in bytes.
     pub name_max: u32,

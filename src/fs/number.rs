@@ -2,13 +2,17 @@
 //!
 //! Numbers are reserved in blocks: a counter in the volume (`s ino`) says where the next block starts,
 //! and moves past a block before the first of its numbers is used. The log keeps that order, so that no
-//! crash leaves a used number unreserved; it only skips the rest of a block. A clean close gives back what
-//! lies behind the last that was used.
+//! crash leaves a used number unreserved; it only skips what was reserved and not used. A clean close gives
+//! back what lies behind the last that was used.
 //!
-//! Of a block each directory that files are made in takes a *run* of neighbours at a time. Who lists, reads or removes
-//! a directory comes to its files one after the other, and what is kept by number (the table of inodes, the records
-//! that were used last, chunks) is found together then, however many directories are filled at once. What directories
-//! have not used up goes to others once there are more of them than are kept account of: no number is lost.
+//! # Runs
+//! Each directory in which files are made takes a *run* of neighbours from the block at a time. Who lists, reads or
+//! removes a directory comes to its files one after the other, and finds together what is kept by number (the table of
+//! inodes, the records that were used last, chunks), even if other directories were filled at the same time.
+//!
+//! So many directories have a run. For one more the run ends that was begun first. If half of it is left, the new
+//! directory goes on with it, else the rest is skipped: a directory in many small pieces would be worse than a number
+//! less, of which there are 2^40. So less than half of them is skipped, however many directories are filled in turn.
 
 use crate::fs::attr::{INO_LIMIT, Ino, ROOT};
 use crate::fs::entry::{decode_counter, encode_counter};
@@ -17,18 +21,22 @@ use crate::fs::inode::neighbours;
 use crate::fs::keys;
 use crate::lsm::{self, Batch, SeqNo, Store, Volume};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
 /// Numbers reserved at a time.
 const BLOCK: u64 = 1 << 16;
 
-/// Numbers in a run, which begins at a multiple of this.
+/// Numbers in a run, at most: it ends before a multiple of this.
 const RUN: u64 = neighbours::BLOCK;
 
-/// Directories that have a run.
-const RUNS_MAX: usize = 256;
+/// Of a run that ends, so many numbers are worth to go on with.
+const REST_MIN: u64 = RUN / 2;
+
+/// Directories that have a run: as many as a hash map of 512 places takes. (Git and compiler caches spread what they
+/// keep over 256.)
+const RUNS_MAX: usize = 448;
 
 /// The source of inode numbers. Its lock is a leaf: see lock.rs.
 #[derive(Debug)]
@@ -44,11 +52,10 @@ struct Stock {
     block: Range<Ino>,
     /// Where the next block starts, as the volume's counter says.
     counter: Ino,
-    /// Rests of runs, by directory. At most [`RUNS_MAX`].
+    /// Rests of runs, by directory.
     runs: HashMap<Ino, Range<Ino>>,
-    /// Rests of runs that are no directory's. They are used up before there is another run, so that they are no more
-    /// than [`RUNS_MAX`] either.
-    spare: Vec<Range<Ino>>,
+    /// The same directories, the one that has had a run for longest first.
+    order: VecDeque<Ino>,
 }
 
 impl Numbers {
@@ -65,7 +72,7 @@ impl Numbers {
                 next
             }
         };
-        let stock = Stock { block: next..next, counter: next, runs: HashMap::new(), spare: Vec::new() };
+        let stock = Stock { block: next..next, counter: next, runs: HashMap::new(), order: VecDeque::new() };
         Ok(Numbers { volume, stock: Mutex::new(stock) })
     }
 
@@ -75,7 +82,7 @@ impl Numbers {
         let ino = match stock.runs.get_mut(&dir).and_then(Iterator::next) {
             Some(ino) => ino,
             None => {
-                let mut run = self.another_run(&mut stock)?;
+                let mut run = self.another_run(&mut stock, dir)?;
                 let first = run.next().ok_or(Cause::NoInodes)?;
                 stock.assign(dir, run);
                 first
@@ -85,17 +92,14 @@ impl Numbers {
         Ok(ino)
     }
 
-    /// A run that is nobody's, which is not empty.
-    fn another_run(&self, stock: &mut Stock) -> Result<Range<Ino>, Cause> {
-        if let Some(run) = stock.spare.pop() {
-            return Ok(run);
+    /// A run, which is not empty, for a directory that has none or has used it up.
+    fn another_run(&self, stock: &mut Stock, dir: Ino) -> Result<Range<Ino>, Cause> {
+        if let Some(rest) = stock.make_room(dir).filter(|rest| len(rest) >= REST_MIN) {
+            return Ok(rest);
         }
         if stock.block.is_empty() {
-            let Ok(block) = stock.next_block(BLOCK) else {
-                // The last numbers.
-                stock.collect_runs();
-                return stock.spare.pop().ok_or(Cause::NoInodes);
-            };
+            // It ends where runs do.
+            let block = stock.next_block(BLOCK - stock.counter % RUN)?;
             self.write(Batch::new(), block.end)?;
             (stock.counter, stock.block) = (block.end, block);
         }
@@ -114,26 +118,24 @@ impl Numbers {
         Ok((block, seq))
     }
 
-    /// Numbers that were handed out or skipped.
+    /// Numbers that were handed out or skipped, or are an import's.
     pub fn used(&self) -> u64 {
         let stock = self.stock.lock();
-        stock.block.start - stock.rests().map(|run| run.end - run.start).sum::<u64>()
+        stock.counter - stock.runs.values().chain([&stock.block]).map(len).sum::<u64>()
     }
 
-    /// Gives back what was reserved and not used, but for what lies before a number that was.
+    /// Gives back what was reserved and lies behind the last number that was used.
     pub fn give_back(&self) -> Result<(), Cause> {
-        let mut stock = self.stock.lock();
+        let stock = &mut *self.stock.lock();
         // Not what others were reserved after.
         if stock.block.end != stock.counter {
             return Ok(());
         }
-        stock.collect_runs();
-        stock.spare.sort_unstable_by_key(|run| run.start);
-        let mut first = stock.block.start;
-        while let Some(last) = stock.spare.pop_if(|run| run.end == first) {
-            first = last.start;
+        // The first number of each run was used: only one can have a rest there.
+        if let Some(last) = stock.runs.values_mut().find(|run| run.end == stock.block.start) {
+            stock.block.start = last.start;
+            last.end = last.start;
         }
-        stock.block.start = first;
         if !stock.block.is_empty() {
             self.write(Batch::new(), stock.block.start)?;
             (stock.block.end, stock.counter) = (stock.block.start, stock.block.start);
@@ -164,24 +166,24 @@ impl Stock {
         start..end
     }
 
-    /// Gives a directory a run; its own is used up.
+    /// If a directory that has no run would be one too many, ends the run that was begun first. What is left of it.
+    fn make_room(&mut self, dir: Ino) -> Option<Range<Ino>> {
+        let full = self.order.len() == RUNS_MAX && !self.runs.contains_key(&dir);
+        let oldest = if full { self.order.pop_front() } else { None };
+        oldest.and_then(|oldest| self.runs.remove(&oldest))
+    }
+
+    /// Gives a directory a run; there is room for it.
     fn assign(&mut self, dir: Ino, run: Range<Ino>) {
-        if self.runs.len() == RUNS_MAX && !self.runs.contains_key(&dir) {
-            self.collect_runs();
+        if self.runs.insert(dir, run).is_none() {
+            self.order.push_back(dir);
         }
-        self.runs.insert(dir, run);
-        debug_assert!(self.runs.len() <= RUNS_MAX && self.spare.len() <= RUNS_MAX);
+        debug_assert!(self.order.len() == self.runs.len() && self.order.len() <= RUNS_MAX);
     }
+}
 
-    /// Takes their runs from all directories.
-    fn collect_runs(&mut self) {
-        let runs = self.runs.drain().map(|(_, run)| run);
-        self.spare.extend(runs.filter(|run| !run.is_empty()));
-    }
-
-    fn rests(&self) -> impl Iterator<Item = &Range<Ino>> {
-        self.runs.values().chain(&self.spare)
-    }
+fn len(range: &Range<Ino>) -> u64 {
+    range.end - range.start
 }
 
 /// Sets a volume back to one of its snapshots, all but its counter of inode numbers: none is used twice.
@@ -211,51 +213,107 @@ mod tests {
         (0..len).map(|_| numbers.take(ROOT).unwrap()).collect()
     }
 
+    fn are_neighbours(numbers: &[Ino]) -> bool {
+        numbers.iter().copied().eq(numbers[0]..numbers[0] + numbers.len() as u64)
+    }
+
+    /// No number is there twice, and less than half of them all were skipped, but for the runs that have not ended.
+    fn check(mut taken: Vec<Ino>) {
+        let len = taken.len() as u64;
+        taken.sort_unstable();
+        taken.dedup();
+        assert_eq!(taken.len() as u64, len);
+        let (runs, used_of_each) = (RUNS_MAX as u64 + 1, RUN - REST_MIN + 1);
+        assert!(taken[taken.len() - 1] < len * RUN / used_of_each + runs * RUN, "{len} of {taken:?}");
+    }
+
     #[test]
     fn a_crash_skips_numbers_and_a_close_does_not() {
         let (store, at) = volume(SimDisk::new(1));
         let numbers = Numbers::open(at.clone()).unwrap();
         assert!(take(&numbers, BLOCK + 3).into_iter().eq(ROOT + 1..ROOT + 1 + BLOCK + 3));
         let killed = Numbers::open(at.clone()).unwrap();
-        assert_eq!(take(&killed, 1), [ROOT + 1 + 2 * BLOCK]);
+        assert_eq!(take(&killed, 1), [2 * BLOCK]);
         killed.give_back().unwrap();
         killed.give_back().unwrap();
-        assert_eq!(take(&Numbers::open(at).unwrap(), 1), [ROOT + 2 + 2 * BLOCK]);
+        assert_eq!(take(&Numbers::open(at).unwrap(), 1), [2 * BLOCK + 1]);
         store.close().unwrap();
     }
 
     #[test]
-    fn files_of_a_directory_get_neighbours() {
+    fn a_close_gives_back_all_that_lies_behind_what_was_used() {
+        let (store, at) = volume(SimDisk::new(1));
+        let numbers = Numbers::open(at.clone()).unwrap();
+        // The first run has one number left, the others have half.
+        let mut taken = take(&numbers, RUN - ROOT - 2);
+        taken.extend((0..3 * RUN / 2).map(|n| numbers.take(100 + n % 3).unwrap()));
+        let last = 4 * RUN - RUN / 2 - 1;
+        assert_eq!(taken.iter().max(), Some(&last));
+        assert_eq!(numbers.used(), ROOT + 1 + taken.len() as u64);
+        numbers.give_back().unwrap();
+        assert_eq!(numbers.used(), ROOT + 1 + taken.len() as u64);
+        assert_eq!(Numbers::open(at.clone()).unwrap().used(), last + 1);
+        // Whoever goes on all the same gets others.
+        taken.extend((0..3 * BLOCK).map(|n| numbers.take(100 + n % 5).unwrap()));
+        numbers.give_back().unwrap();
+        taken.extend(take(&numbers, 2 * RUN));
+        numbers.give_back().unwrap();
+        let next = taken.iter().max().unwrap() + 1;
+        assert_eq!(take(&Numbers::open(at).unwrap(), 1), [next]);
+        check(taken);
+        store.close().unwrap();
+    }
+
+    #[test]
+    fn files_of_a_directory_get_neighbours_though_many_are_filled_in_turn() {
         let (_store, at) = volume(SimDisk::new(1));
         let numbers = Numbers::open(at).unwrap();
         // The first run ends where others do.
         take(&numbers, RUN - ROOT - 1);
-        let dirs = RUNS_MAX as u64 - 1;
-        let taken: Vec<Ino> = (0..dirs * RUN).map(|n| numbers.take(100 + n % dirs).unwrap()).collect();
-        for dir in 0..dirs as usize {
-            let own: Vec<Ino> = taken.iter().skip(dir).step_by(dirs as usize).copied().collect();
-            assert!(own[0].is_multiple_of(RUN) && own.iter().copied().eq(own[0]..own[0] + RUN), "{own:?}");
+        let dirs = RUNS_MAX - 1;
+        let taken: Vec<Ino> =
+            (0..dirs * RUN as usize).map(|n| numbers.take(100 + (n % dirs) as u64).unwrap()).collect();
+        for dir in 0..dirs {
+            let own: Vec<Ino> = taken.iter().skip(dir).step_by(dirs).copied().collect();
+            assert!(own[0].is_multiple_of(RUN) && are_neighbours(&own), "{own:?}");
         }
-        assert_eq!(numbers.used(), RUN * (dirs + 1));
+        assert_eq!(numbers.used(), RUN * RUNS_MAX as u64);
     }
 
     #[test]
-    fn no_number_is_lost_or_handed_out_twice_however_many_directories_there_are() {
-        let (store, at) = volume(SimDisk::new(1));
+    fn files_of_a_directory_get_neighbours_however_many_are_filled_one_after_the_other() {
+        for files in [1, 5, 8, 9, 12, 16] {
+            let (_store, at) = volume(SimDisk::new(1));
+            let numbers = Numbers::open(at).unwrap();
+            take(&numbers, RUN - ROOT - 1);
+            let fill = |dir| -> Vec<Ino> { (0..files).map(|_| numbers.take(dir).unwrap()).collect() };
+            let dirs: Vec<Vec<Ino>> = (0..3 * RUNS_MAX as u64).map(|n| fill(100 + n)).collect();
+            assert!(dirs.iter().all(|own| are_neighbours(own)), "{files}: {dirs:?}");
+            check(dirs.concat());
+        }
+    }
+
+    #[test]
+    fn the_run_that_was_begun_first_ends() {
+        let (_store, at) = volume(SimDisk::new(1));
+        let numbers = Numbers::open(at).unwrap();
+        let dirs = 0..RUNS_MAX as u64;
+        let first: Vec<Ino> = dirs.map(|dir| numbers.take(dir).unwrap()).collect();
+        assert_eq!(numbers.take(RUNS_MAX as u64).unwrap(), first[0] + 1, "the new one goes on with it");
+        assert_eq!(numbers.take(1).unwrap(), first[1] + 1, "all others have theirs");
+        assert_eq!(numbers.take(RUNS_MAX as u64 - 1).unwrap(), first[RUNS_MAX - 1] + 1);
+    }
+
+    #[test]
+    fn no_number_is_handed_out_twice_however_many_directories_there_are() {
+        let (_store, at) = volume(SimDisk::new(1));
         let numbers = Numbers::open(at.clone()).unwrap();
         let dirs = 3 * RUNS_MAX as u64;
-        let mut taken: Vec<Ino> = (0..5 * dirs).map(|n| numbers.take(n % dirs).unwrap()).collect();
-        assert_eq!(numbers.used(), ROOT + 1 + taken.len() as u64);
-        let bound = ROOT + 1 + taken.len() as u64 + RUN * (RUNS_MAX as u64 + 1);
-        assert!(taken.iter().all(|ino| *ino < bound));
+        let mut taken: Vec<Ino> = (0..20 * dirs).map(|n| numbers.take(n % dirs).unwrap()).collect();
         numbers.give_back().unwrap();
         let again = Numbers::open(at).unwrap();
         taken.extend((0..dirs).map(|dir| again.take(dir).unwrap()));
-        let len = taken.len();
-        taken.sort_unstable();
-        taken.dedup();
-        assert_eq!(taken.len(), len);
-        store.close().unwrap();
+        check(taken);
     }
 
     #[test]
@@ -263,10 +321,11 @@ mod tests {
         let (store, at) = volume(SimDisk::new(1));
         let numbers = Numbers::open(at.clone()).unwrap();
         assert_eq!(take(&numbers, 1), [ROOT + 1]);
+        let used = numbers.used();
         let (block, _) = numbers.reserve_import(10).unwrap();
-        assert_eq!(block, ROOT + 1 + BLOCK..ROOT + 11 + BLOCK);
+        assert_eq!((block.clone(), numbers.used()), (BLOCK..BLOCK + 10, used + 10));
         assert_eq!(take(&numbers, 1), [ROOT + 2], "the present block is used up first");
-        assert!(take(&numbers, BLOCK - 2).iter().all(|ino| !block.contains(ino)));
+        assert!(take(&numbers, BLOCK - ROOT - 3).iter().all(|ino| !block.contains(ino)));
         assert_eq!(take(&numbers, 1), [block.end]);
         let (after, _) = numbers.reserve_import(5).unwrap();
         numbers.give_back().unwrap();
@@ -275,16 +334,14 @@ mod tests {
     }
 
     #[test]
-    fn the_last_numbers_are_the_last() {
+    fn the_last_number_is_the_last() {
         let (_store, at) = volume(SimDisk::new(1));
         let mut batch = Batch::new();
-        batch.put(keys::INODE_COUNTER, &encode_counter(INO_LIMIT - 3));
+        batch.put(keys::INODE_COUNTER, &encode_counter(INO_LIMIT - 1));
         at.write(batch).unwrap();
         let numbers = Numbers::open(at).unwrap();
-        // Another directory gets what the first had for itself.
-        let taken = [1, 2, 1].map(|dir| numbers.take(dir).unwrap());
-        assert_eq!(taken, [INO_LIMIT - 3, INO_LIMIT - 2, INO_LIMIT - 1]);
-        assert!(matches!(numbers.take(1), Err(Cause::NoInodes)));
+        assert_eq!(take(&numbers, 1), [INO_LIMIT - 1]);
+        assert!([ROOT, 9].iter().all(|dir| matches!(numbers.take(*dir), Err(Cause::NoInodes))));
         assert_eq!(numbers.used(), INO_LIMIT);
     }
 

@@ -1,9 +1,9 @@
 //! A hash of inode numbers that leaves neighbours together.
 //!
-//! Files that were made one after the other have consecutive numbers, and mostly are listed, read and removed one
-//! after the other too. In a table that throws them about each of them is a cache miss or two. So numbers that differ
-//! in their lowest bits alone have consecutive places; where such a block stands is as random as with any other
-//! hash, so that nobody can make them collide.
+//! Files of one directory have consecutive numbers, in runs ([`number`](crate::fs::number)), and mostly are listed, read
+//! and removed one after the other. In a table that throws them about each of them is a cache miss or two. So numbers
+//! that differ in their lowest bits alone have consecutive places; where such a block stands is as random as with any
+//! other hash, so that nobody can make them collide.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use xxhash_rust::xxh3::xxh3_64_with_seed;

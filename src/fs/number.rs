@@ -12,7 +12,8 @@
 //!
 //! So many directories have a run. For one more the run ends that was begun first. If half of it is left, the new
 //! directory goes on with it, else the rest is skipped: a directory in many small pieces would be worse than a number
-//! less, of which there are 2^40. So less than half of them is skipped, however many directories are filled in turn.
+//! less, of which there are 2^40. But where its directory has hardly used it, as when more are filled in turn than have
+//! a run, none would get neighbours: then no number is skipped, and those in use are close together at least.
 
 use crate::fs::attr::{INO_LIMIT, Ino, ROOT};
 use crate::fs::entry::{decode_counter, encode_counter};
@@ -34,6 +35,9 @@ const RUN: u64 = neighbours::BLOCK;
 /// Of a run that ends, so many numbers are worth to go on with.
 const REST_MIN: u64 = RUN / 2;
 
+/// A directory has hardly used its run if it took so many numbers, or less.
+const FEW: u64 = 2;
+
 /// Directories that have a run: as many as a hash map of 512 places takes. (Git and compiler caches spread what they
 /// keep over 256.)
 const RUNS_MAX: usize = 448;
@@ -52,10 +56,18 @@ struct Stock {
     block: Range<Ino>,
     /// Where the next block starts, as the volume's counter says.
     counter: Ino,
-    /// Rests of runs, by directory.
-    runs: HashMap<Ino, Range<Ino>>,
+    /// By directory.
+    runs: HashMap<Ino, Run>,
     /// The same directories, the one that has had a run for longest first.
     order: VecDeque<Ino>,
+}
+
+/// A run of a directory.
+#[derive(Debug)]
+struct Run {
+    /// The first number that the directory took of it.
+    first: Ino,
+    rest: Range<Ino>,
 }
 
 impl Numbers {
@@ -79,12 +91,12 @@ impl Numbers {
     /// A number that nothing has had before, for a file of a directory.
     pub fn take(&self, dir: Ino) -> Result<Ino, Cause> {
         let mut stock = self.stock.lock();
-        let ino = match stock.runs.get_mut(&dir).and_then(Iterator::next) {
+        let ino = match stock.runs.get_mut(&dir).and_then(|run| run.rest.next()) {
             Some(ino) => ino,
             None => {
-                let mut run = self.another_run(&mut stock, dir)?;
-                let first = run.next().ok_or(Cause::NoInodes)?;
-                stock.assign(dir, run);
+                let mut rest = self.another_run(&mut stock, dir)?;
+                let first = rest.next().ok_or(Cause::NoInodes)?;
+                stock.assign(dir, Run { first, rest });
                 first
             }
         };
@@ -94,8 +106,8 @@ impl Numbers {
 
     /// A run, which is not empty, for a directory that has none or has used it up.
     fn another_run(&self, stock: &mut Stock, dir: Ino) -> Result<Range<Ino>, Cause> {
-        if let Some(rest) = stock.make_room(dir).filter(|rest| len(rest) >= REST_MIN) {
-            return Ok(rest);
+        if let Some(run) = stock.make_room(dir).filter(Run::is_worth_going_on_with) {
+            return Ok(run.rest);
         }
         if stock.block.is_empty() {
             // It ends where runs do.
@@ -121,7 +133,7 @@ impl Numbers {
     /// Numbers that were handed out or skipped, or are an import's.
     pub fn used(&self) -> u64 {
         let stock = self.stock.lock();
-        stock.counter - stock.runs.values().chain([&stock.block]).map(len).sum::<u64>()
+        stock.counter - stock.runs.values().map(|run| &run.rest).chain([&stock.block]).map(len).sum::<u64>()
     }
 
     /// Gives back what was reserved and lies behind the last number that was used.
@@ -132,7 +144,8 @@ impl Numbers {
             return Ok(());
         }
         // The first number of each run was used: only one can have a rest there.
-        if let Some(last) = stock.runs.values_mut().find(|run| run.end == stock.block.start) {
+        let mut rests = stock.runs.values_mut().map(|run| &mut run.rest);
+        if let Some(last) = rests.find(|rest| rest.end == stock.block.start) {
             stock.block.start = last.start;
             last.end = last.start;
         }
@@ -166,19 +179,28 @@ impl Stock {
         start..end
     }
 
-    /// If a directory that has no run would be one too many, ends the run that was begun first. What is left of it.
-    fn make_room(&mut self, dir: Ino) -> Option<Range<Ino>> {
+    /// If a directory that has no run would be one too many, ends the run that was begun first, and returns it.
+    fn make_room(&mut self, dir: Ino) -> Option<Run> {
         let full = self.order.len() == RUNS_MAX && !self.runs.contains_key(&dir);
         let oldest = if full { self.order.pop_front() } else { None };
         oldest.and_then(|oldest| self.runs.remove(&oldest))
     }
 
     /// Gives a directory a run; there is room for it.
-    fn assign(&mut self, dir: Ino, run: Range<Ino>) {
+    fn assign(&mut self, dir: Ino, run: Run) {
         if self.runs.insert(dir, run).is_none() {
             self.order.push_back(dir);
         }
         debug_assert!(self.order.len() == self.runs.len() && self.order.len() <= RUNS_MAX);
+    }
+}
+
+impl Run {
+    /// Is another directory to go on with it?
+    fn is_worth_going_on_with(&self) -> bool {
+        let used = self.rest.start - self.first;
+        let least = if used <= FEW { 1 } else { REST_MIN };
+        len(&self.rest) >= least
     }
 }
 
@@ -310,6 +332,7 @@ mod tests {
         let numbers = Numbers::open(at.clone()).unwrap();
         let dirs = 3 * RUNS_MAX as u64;
         let mut taken: Vec<Ino> = (0..20 * dirs).map(|n| numbers.take(n % dirs).unwrap()).collect();
+        assert_eq!(numbers.used(), ROOT + 1 + taken.len() as u64, "none is skipped");
         numbers.give_back().unwrap();
         let again = Numbers::open(at).unwrap();
         taken.extend((0..dirs).map(|dir| again.take(dir).unwrap()));

@@ -10,10 +10,10 @@
 //! removes a directory comes to its files one after the other, and finds together what is kept by number (the table of
 //! inodes, the records that were used last, chunks), even if other directories were filled at the same time.
 //!
-//! So many directories have a run. For one more the run ends that was begun first. If half of it is left, the new
-//! directory goes on with it, else the rest is skipped: a directory in many small pieces would be worse than a number
-//! less, of which there are 2^40. But where its directory has hardly used it, as when more are filled in turn than have
-//! a run, none would get neighbours: then no number is skipped, and those in use are close together at least.
+//! So many directories have a run. For one more the run ends that was begun first. If as much is left of it as its
+//! directory used, the new one goes on with it: one like the other finds room there. Else the rest is skipped: a
+//! directory in many small pieces would be worse than a number less, of which there are 2^40. So less than half of them
+//! is skipped, and none where more directories are filled in turn than have a run.
 
 use crate::fs::attr::{INO_LIMIT, Ino, ROOT};
 use crate::fs::entry::{decode_counter, encode_counter};
@@ -31,12 +31,6 @@ const BLOCK: u64 = 1 << 16;
 
 /// Numbers in a run, at most: it ends before a multiple of this.
 const RUN: u64 = neighbours::BLOCK;
-
-/// Of a run that ends, so many numbers are worth to go on with.
-const REST_MIN: u64 = RUN / 2;
-
-/// A directory has hardly used its run if it took so many numbers, or less.
-const FEW: u64 = 2;
 
 /// Directories that have a run: as many as a hash map of 512 places takes. (Git and compiler caches spread what they
 /// keep over 256.)
@@ -106,7 +100,7 @@ impl Numbers {
 
     /// A run, which is not empty, for a directory that has none or has used it up.
     fn another_run(&self, stock: &mut Stock, dir: Ino) -> Result<Range<Ino>, Cause> {
-        if let Some(run) = stock.make_room(dir).filter(Run::is_worth_going_on_with) {
+        if let Some(run) = stock.make_room(dir).filter(Run::has_room_for_another) {
             return Ok(run.rest);
         }
         if stock.block.is_empty() {
@@ -196,11 +190,9 @@ impl Stock {
 }
 
 impl Run {
-    /// Is another directory to go on with it?
-    fn is_worth_going_on_with(&self) -> bool {
-        let used = self.rest.start - self.first;
-        let least = if used <= FEW { 1 } else { REST_MIN };
-        len(&self.rest) >= least
+    /// Is as much left of it as its directory used? That is not nothing.
+    fn has_room_for_another(&self) -> bool {
+        len(&self.rest) >= self.rest.start - self.first
     }
 }
 
@@ -245,7 +237,7 @@ mod tests {
         taken.sort_unstable();
         taken.dedup();
         assert_eq!(taken.len() as u64, len);
-        let (runs, used_of_each) = (RUNS_MAX as u64 + 1, RUN - REST_MIN + 1);
+        let (runs, used_of_each) = (RUNS_MAX as u64 + 1, RUN / 2 + 1);
         assert!(taken[taken.len() - 1] < len * RUN / used_of_each + runs * RUN, "{len} of {taken:?}");
     }
 

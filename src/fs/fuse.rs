@@ -40,6 +40,7 @@ mod company;
 mod convert;
 mod kept;
 mod late;
+mod list;
 mod listings;
 mod nearby;
 mod notices;
@@ -63,8 +64,7 @@ use crate::fs::fuse::kept::Kept;
 use crate::fs::fuse::listings::Listings;
 use crate::fs::fuse::notices::{Notice, Notices};
 use crate::fs::fuse::readers::Readers;
-use crate::fs::fuse::shown::{Entries, Shown};
-use crate::fs::readdir::DirEntry;
+use crate::fs::fuse::shown::Shown;
 use crate::fs::views::{self, OpenDir, Views};
 use fuser::{Errno, Generation, InitFlags, ReplyEmpty, Request};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -97,9 +97,6 @@ const WANTED: [InitFlags; 5] = [
     InitFlags::FUSE_HANDLE_KILLPRIV_V2,
     InitFlags::FUSE_ASYNC_DIO,
 ];
-
-/// Takes an entry of a listing, or says that it has no room for it.
-type Add<'a> = &'a mut dyn FnMut(DirEntry<'_>) -> bool;
 
 /// What is shown, as fuser calls it.
 #[derive(Debug)]
@@ -189,51 +186,6 @@ impl Face {
         }
         self.readers.leave(turn, false);
         self.notices.look_at(self.fs.referenced());
-    }
-
-    /// Lists a directory from a cookie on, with `list`, until `add` says that it took no more.
-    fn go_on(
-        &self,
-        fs: &Views,
-        (ino, caller): (Ino, u32),
-        cookie: u64,
-        list: impl FnOnce(&Views, &OpenDir, u64, Add<'_>) -> Result<()>,
-        add: Add<'_>,
-    ) -> Result<()> {
-        let (dir, mut kept) = self.listing(fs, (ino, caller), cookie)?;
-        let (mut stopped, mut shown) = (None, Entries::default());
-        list(fs, &dir, cookie, &mut |entry| {
-            let full = add(entry);
-            if !full {
-                stopped = Some(entry.cookie);
-                shown.add(entry.cookie, entry.name);
-                kept.add(entry.name);
-            }
-            full
-        })?;
-        self.shown.note(ino, shown);
-        match stopped {
-            Some(cookie) => self.listings.keep(ino, caller, cookie, (dir, kept)),
-            // Nothing more was taken: that is the end.
-            None if kept.may_fill_its_pages() => self.notices.push(Notice::Inode(ino)),
-            None => {}
-        }
-        Ok(())
-    }
-
-    /// What a caller's listing goes on with, and what the kernel keeps of it.
-    fn listing(&self, fs: &Views, (ino, caller): (Ino, u32), cookie: u64) -> Result<(OpenDir, Kept)> {
-        if cookie == 0 {
-            return Ok((fs.opendir(ino)?, Kept::nothing()));
-        }
-        if let Some(under_way) = self.listings.take(ino, caller, cookie) {
-            return Ok(under_way);
-        }
-        let dir = fs.opendir(ino)?;
-        if let Some(name) = self.shown.name(ino, cookie) {
-            dir.stopped_behind(cookie, &name);
-        }
-        Ok((dir, Kept::unknown()))
     }
 
     /// The kernel gives references back. It does so in batches, of which fuser makes a call each.

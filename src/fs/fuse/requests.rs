@@ -1,15 +1,12 @@
 //! The requests, one function each: translate, ask, answer.
 
 use crate::fs::allocate::Seek;
-use crate::fs::attr::{Attr, Ino, SetAttr};
+use crate::fs::attr::{Attr, SetAttr};
 use crate::fs::error::Result;
-use crate::fs::fuse::answer::Claim;
 use crate::fs::fuse::convert::{
-    allocation, bare_attr, caller, file_attr, file_type, kind_of_mode, maker, refused_attr, rename_mode,
-    requested_time, set_time, xattr_mode,
+    allocation, caller, kind_of_mode, maker, rename_mode, requested_time, set_time, xattr_mode,
 };
-use crate::fs::fuse::{Face, GENERATION, MAX_BACKGROUND, MAX_WRITE, WANTED, ttl};
-use crate::fs::readdir::DirEntry;
+use crate::fs::fuse::{Face, MAX_BACKGROUND, MAX_WRITE, WANTED};
 use crate::fs::views::Views;
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, INodeNo, InitFlags, IoctlFlags,
@@ -302,19 +299,7 @@ impl Filesystem for Face {
         reply: ReplyDirectory,
     ) {
         self.follow(request);
-        let claim = Claim::new("readdir", reply);
-        let mut add = |entry: DirEntry<'_>| {
-            let name = OsStr::from_bytes(entry.name);
-            let (ino, kind) = (INodeNo(entry.ino), file_type(entry.kind));
-            // Where the reply is taken nothing more is wanted.
-            claim.with(|reply| reply.add(ino, entry.cookie, kind, name)).unwrap_or(true)
-        };
-        let list = |fs: &Views| self.go_on(fs, (ino.0, request.pid()), offset, Views::readdir, &mut add);
-        let answer = |reply: ReplyDirectory, listed| match listed {
-            Ok(()) => reply.ok(),
-            Err(e) => reply.error(e),
-        };
-        self.serve_claimed(&claim, "readdir", list, answer, |()| ());
+        self.list_names((ino.0, request.pid()), offset, reply);
     }
 
     fn readdirplus(
@@ -326,33 +311,7 @@ impl Filesystem for Face {
         reply: ReplyDirectoryPlus,
     ) {
         self.follow(request);
-        let claim = Claim::new("readdirplus", reply);
-        let list = |fs: &Views| {
-            // Each counts as looked up, also if the listing comes too late.
-            let mut referenced = Vec::new();
-            let full = self.notices.is_full(fs.referenced());
-            self.go_on(fs, (ino.0, request.pid()), offset, Views::readdir_plus, &mut |entry| {
-                let attr = match &entry.attr {
-                    Some(attr) if full => refused_attr(attr),
-                    Some(attr) => file_attr(attr),
-                    None => bare_attr(entry.ino, entry.kind),
-                };
-                let name = OsStr::from_bytes(entry.name);
-                let (ino, ttl) = (INodeNo(entry.ino), ttl(entry.ino));
-                let left = claim.with(|reply| reply.add(ino, entry.cookie, name, ttl, &attr, GENERATION));
-                if left == Some(false) && entry.attr.is_some() {
-                    referenced.push(entry.ino);
-                }
-                left.unwrap_or(true)
-            })?;
-            Ok(referenced)
-        };
-        let answer = |reply: ReplyDirectoryPlus, listed| match listed {
-            Ok(_) => reply.ok(),
-            Err(e) => reply.error(e),
-        };
-        let late = |referenced: Vec<Ino>| referenced.iter().for_each(|ino| self.fs.forget(*ino, 1));
-        self.serve_claimed(&claim, "readdirplus", list, answer, late);
+        self.list_entries((ino.0, request.pid()), offset, reply);
     }
 
     fn releasedir(

@@ -1,0 +1,116 @@
+//! Answers to READDIR and READDIRPLUS.
+
+use crate::fs::attr::Ino;
+use crate::fs::error::Result;
+use crate::fs::fuse::answer::Claim;
+use crate::fs::fuse::convert::{bare_attr, file_attr, file_type, refused_attr};
+use crate::fs::fuse::kept::Kept;
+use crate::fs::fuse::notices::Notice;
+use crate::fs::fuse::shown::Entries;
+use crate::fs::fuse::{Face, GENERATION, ttl};
+use crate::fs::readdir::DirEntry;
+use crate::fs::views::{OpenDir, Views};
+use fuser::{INodeNo, ReplyDirectory, ReplyDirectoryPlus};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+/// Takes an entry of a listing, or says that it has no room for it.
+type Add<'a> = &'a mut dyn FnMut(DirEntry<'_>) -> bool;
+
+/// A directory, and who lists it.
+type Lister = (Ino, u32);
+
+impl Face {
+    /// Lists names from a cookie on.
+    pub(super) fn list_names(&self, who: Lister, offset: u64, reply: ReplyDirectory) {
+        let claim = Claim::new("readdir", reply);
+        let mut add = |entry: DirEntry<'_>| {
+            let name = OsStr::from_bytes(entry.name);
+            let (ino, kind) = (INodeNo(entry.ino), file_type(entry.kind));
+            // Where the reply is taken nothing more is wanted.
+            claim.with(|reply| reply.add(ino, entry.cookie, kind, name)).unwrap_or(true)
+        };
+        let list = |fs: &Views| self.go_on(fs, who, offset, Views::readdir, &mut add);
+        let answer = |reply: ReplyDirectory, listed| match listed {
+            Ok(()) => reply.ok(),
+            Err(e) => reply.error(e),
+        };
+        self.serve_claimed(&claim, "readdir", list, answer, |()| ());
+    }
+
+    /// Lists entries from a cookie on, which makes the kernel know their inodes.
+    pub(super) fn list_entries(&self, who: Lister, offset: u64, reply: ReplyDirectoryPlus) {
+        let claim = Claim::new("readdirplus", reply);
+        let list = |fs: &Views| {
+            // Each counts as looked up, also if the listing comes too late.
+            let mut referenced = Vec::new();
+            let full = self.notices.is_full(fs.referenced());
+            self.go_on(fs, who, offset, Views::readdir_plus, &mut |entry| {
+                let attr = match &entry.attr {
+                    Some(attr) if full => refused_attr(attr),
+                    Some(attr) => file_attr(attr),
+                    None => bare_attr(entry.ino, entry.kind),
+                };
+                let name = OsStr::from_bytes(entry.name);
+                let (ino, ttl) = (INodeNo(entry.ino), ttl(entry.ino));
+                let left = claim.with(|reply| reply.add(ino, entry.cookie, name, ttl, &attr, GENERATION));
+                if left == Some(false) && entry.attr.is_some() {
+                    referenced.push(entry.ino);
+                }
+                left.unwrap_or(true)
+            })?;
+            Ok(referenced)
+        };
+        let answer = |reply: ReplyDirectoryPlus, listed| match listed {
+            Ok(_) => reply.ok(),
+            Err(e) => reply.error(e),
+        };
+        let late = |referenced: Vec<Ino>| referenced.iter().for_each(|ino| self.fs.forget(*ino, 1));
+        self.serve_claimed(&claim, "readdirplus", list, answer, late);
+    }
+
+    /// Lists a directory from a cookie on, with `list`, until `add` says that it took no more.
+    fn go_on(
+        &self,
+        fs: &Views,
+        (ino, caller): Lister,
+        cookie: u64,
+        list: impl FnOnce(&Views, &OpenDir, u64, Add<'_>) -> Result<()>,
+        add: Add<'_>,
+    ) -> Result<()> {
+        let (dir, mut kept) = self.listing(fs, (ino, caller), cookie)?;
+        let (mut stopped, mut shown) = (None, Entries::default());
+        list(fs, &dir, cookie, &mut |entry| {
+            let full = add(entry);
+            if !full {
+                stopped = Some(entry.cookie);
+                shown.add(entry.cookie, entry.name);
+                kept.add(entry.name);
+            }
+            full
+        })?;
+        self.shown.note(ino, shown);
+        match stopped {
+            Some(cookie) => self.listings.keep(ino, caller, cookie, (dir, kept)),
+            // Nothing more was taken: that is the end.
+            None if kept.may_fill_its_pages() => self.notices.push(Notice::Inode(ino)),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// What a caller's listing goes on with, and what the kernel keeps of it.
+    fn listing(&self, fs: &Views, (ino, caller): Lister, cookie: u64) -> Result<(OpenDir, Kept)> {
+        if cookie == 0 {
+            return Ok((fs.opendir(ino)?, Kept::nothing()));
+        }
+        if let Some(under_way) = self.listings.take(ino, caller, cookie) {
+            return Ok(under_way);
+        }
+        let dir = fs.opendir(ino)?;
+        if let Some(name) = self.shown.name(ino, cookie) {
+            dir.stopped_behind(cookie, &name);
+        }
+        Ok((dir, Kept::unknown()))
+    }
+}

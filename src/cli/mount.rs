@@ -73,6 +73,11 @@ Mount options:
                                   which remembers none, then asks for none, as it does for every new
                                   file that is written or given an owner. Those that are there stay,
                                   but modes alone decide, whatever a list denies
+  uring                           have requests come over io_uring (Linux 6.14 and later), which serves
+                                  each where its caller runs: several programs at once do more. Root
+                                  must have allowed it (echo Y > /sys/module/fuse/parameters/enable_uring);
+                                  where it is not, they come as usual, and daemon.log says so.
+                                  request_timeout= and linger= have no effect then
   volume=NAME, all                the volume, as --volume; all volumes, as --all
   compaction=leveled|tiered|none  how tables are merged, as --compaction
   auto, noauto, user, users, nofail, _netdev, x-..., comment=...

@@ -207,6 +207,11 @@ impl Caller {
         Caller { uid, gid, umask: 0 }
     }
 
+    /// The caller, with a umask.
+    pub(super) fn with_umask(self, umask: u32) -> Caller {
+        Caller { umask: umask & 0o777, ..self }
+    }
+
     /// May the caller change a file and leave its setuid and setgid bits (`CAP_FSETID`)? The kernel does
     /// not say in a change of size, so that root stands for it.
     pub(super) fn keeps_setid(&self) -> bool {

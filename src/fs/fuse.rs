@@ -48,6 +48,7 @@ mod pace;
 mod prune;
 mod readers;
 mod requests;
+mod ring;
 mod session;
 mod shown;
 mod under_way;
@@ -65,6 +66,7 @@ use crate::fs::fuse::listings::Listings;
 use crate::fs::fuse::notices::{Notice, Notices};
 use crate::fs::fuse::readers::Readers;
 use crate::fs::fuse::shown::Shown;
+use crate::fs::rename::RenameMode;
 use crate::fs::views::{self, OpenDir, Views};
 use fuser::{Errno, Generation, InitFlags, ReplyEmpty, Request};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -98,21 +100,57 @@ const WANTED: [InitFlags; 5] = [
     InitFlags::FUSE_ASYNC_DIO,
 ];
 
-/// What is shown, as fuser calls it.
+/// Does what must not end its thread. `None` if it panics, which is logged.
+fn guard<T>(op: &'static str, work: impl FnOnce() -> T) -> Option<T> {
+    let done = catch_unwind(AssertUnwindSafe(work)).inspect_err(|panic| {
+        let said = panic.downcast_ref::<&str>().copied();
+        let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        tracing::error!("{op} panicked: {}", said.unwrap_or("without a word"));
+    });
+    done.ok()
+}
+
+/// What is shown to the kernel.
 #[derive(Debug)]
 struct Face {
     fs: Arc<Views>,
     stopped: Arc<AtomicBool>,
     xattrs: bool,
-    /// Are directories opened and closed without a word?
-    opens_silently: bool,
+    agreed: Agreed,
     listings: Arc<Listings<(OpenDir, Kept)>>,
     shown: Shown,
     readers: Arc<Readers>,
     notices: Arc<Notices>,
 }
 
+/// What was agreed with the kernel at the start.
+#[derive(Debug, Default)]
+struct Agreed {
+    /// Directories are opened and closed without a word.
+    opens_silently: AtomicBool,
+    /// Requests come over io_uring (`ring.rs`): wanted, then so agreed.
+    ring: AtomicBool,
+}
+
 impl Face {
+    /// Are directories opened and closed without a word?
+    fn opens_silently(&self) -> bool {
+        self.agreed.opens_silently.load(Ordering::Relaxed)
+    }
+
+    /// Renames, and has the kernel forget what that makes wrong of what moved.
+    fn move_name(
+        &self,
+        (parent, name): (Ino, &[u8]),
+        (new_parent, new_name): (Ino, &[u8]),
+        mode: RenameMode,
+        fs: &Views,
+    ) -> Result<()> {
+        let moved = fs.rename(parent, name, new_parent, new_name, mode)?;
+        moved.into_iter().for_each(|dir| self.forget_names(&[(dir, b"..")]));
+        Ok(())
+    }
+
     /// Asks the file system; what goes wrong becomes a number.
     fn ask<T>(
         &self,
@@ -122,14 +160,9 @@ impl Face {
         if self.stopped.load(Ordering::Acquire) {
             return Err(Errno::EIO);
         }
-        match catch_unwind(AssertUnwindSafe(|| question(&self.fs))) {
-            Ok(answer) => answer.map_err(|e| Errno::from_i32(errno_logged(&e))),
-            Err(panic) => {
-                let said = panic.downcast_ref::<&str>().copied();
-                let said = said.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-                tracing::error!("{op} panicked: {}", said.unwrap_or("without a word"));
-                Err(Errno::EIO)
-            }
+        match guard(op, || question(&self.fs)) {
+            Some(answer) => answer.map_err(|e| Errno::from_i32(errno_logged(&e))),
+            None => Err(Errno::EIO),
         }
     }
 

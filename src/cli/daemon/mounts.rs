@@ -271,6 +271,7 @@ fn serve_options(options: &MountOptions) -> ServeOptions {
         timeout: options.request_timeout.unwrap_or(defaults.timeout),
         linger: options.linger.unwrap_or(defaults.linger),
         xattrs: options.xattrs,
+        ring: options.uring,
         ..defaults
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::fs::attr::{Attr, FileKind};
 use crate::fs::filesystem::StatFs;
-use crate::fs::fuse::convert::{bare_attr, file_attr};
+use crate::fs::fuse::convert::{file_attr, nothing};
 use crate::fs::fuse::{GENERATION, TTL, ttl};
 use bytes::Bytes;
 use fuser::{
@@ -46,7 +46,7 @@ impl Reply for ReplyEntry {
     fn give(self, found: Option<Attr>) {
         match found {
             Some(attr) => self.entry(ttl(attr.ino), &file_attr(&attr), GENERATION),
-            None => self.entry(&TTL, &bare_attr(0, FileKind::File), GENERATION),
+            None => self.entry(&TTL, &file_attr(&nothing(0, FileKind::File)), GENERATION),
         }
     }
 }

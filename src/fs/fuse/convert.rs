@@ -1,6 +1,6 @@
 //! The kernel's words and ours: kinds, times, attributes, flags.
 
-use crate::fs::allocate::Allocate;
+use crate::fs::allocate::{Allocate, Seek};
 use crate::fs::attr::{Attr, Caller, FileKind, Ino, MODE_BITS, SetTime, Timestamp};
 use crate::fs::filesystem::BLOCK_SIZE;
 use crate::fs::rename::RenameMode;
@@ -15,7 +15,7 @@ pub(super) fn caller(request: &Request) -> Caller {
 
 /// Who asks for something to be made.
 pub(super) fn maker(request: &Request, umask: u32) -> Caller {
-    Caller { umask: umask & 0o777, ..caller(request) }
+    caller(request).with_umask(umask)
 }
 
 /// A kind in the kernel's words.
@@ -93,15 +93,15 @@ pub(super) fn file_attr(attr: &Attr) -> FileAttr {
 
 /// Attributes that the kernel does not take from a listing, for there is no such size: it shows the name, and gives
 /// the reference back at once (FORGET). Who wants to know more of the file has it looked up.
-pub(super) fn refused_attr(attr: &Attr) -> FileAttr {
-    FileAttr { size: u64::MAX, ..file_attr(attr) }
+pub(super) fn refused(attr: Attr) -> Attr {
+    Attr { size: u64::MAX, ..attr }
 }
 
 /// Attributes that say no more than an inode number and a kind: with number 0 an absent name, else `.`
 /// or `..`, whose attributes the kernel does not take from a listing.
-pub(super) fn bare_attr(ino: Ino, kind: FileKind) -> FileAttr {
+pub(super) fn nothing(ino: Ino, kind: FileKind) -> Attr {
     let zero = Timestamp::default();
-    file_attr(&Attr {
+    Attr {
         ino,
         kind,
         mode: 0,
@@ -114,7 +114,7 @@ pub(super) fn bare_attr(ino: Ino, kind: FileKind) -> FileAttr {
         atime: zero,
         mtime: zero,
         ctime: zero,
-    })
+    }
 }
 
 /// What a rename does where the new name is taken; `None` for flags that are not known.
@@ -137,6 +137,15 @@ pub(super) fn allocation(mode: i32) -> Option<(Allocate, bool)> {
         _ => return None,
     };
     Some((what, keep_size))
+}
+
+/// What to look for. The kernel asks for nothing else.
+pub(super) fn seek(whence: i32) -> Option<Seek> {
+    match whence {
+        libc::SEEK_DATA => Some(Seek::Data),
+        libc::SEEK_HOLE => Some(Seek::Hole),
+        _ => None,
+    }
 }
 
 /// Whether an attribute must be there to be set; `None` for flags that are not known.

@@ -1,16 +1,17 @@
-//! Answers to READDIR and READDIRPLUS.
+//! Answers to READDIR and READDIRPLUS, over the device and over a ring.
 
-use crate::fs::attr::Ino;
+use crate::fs::attr::{Attr, Ino};
 use crate::fs::error::Result;
 use crate::fs::fuse::answer::Claim;
-use crate::fs::fuse::convert::{bare_attr, file_attr, file_type, refused_attr};
+use crate::fs::fuse::convert::{file_attr, file_type, nothing, refused};
 use crate::fs::fuse::kept::Kept;
 use crate::fs::fuse::notices::Notice;
+use crate::fs::fuse::ring::{Answer, valid};
 use crate::fs::fuse::shown::Entries;
 use crate::fs::fuse::{Face, GENERATION, ttl};
 use crate::fs::readdir::DirEntry;
 use crate::fs::views::{OpenDir, Views};
-use fuser::{INodeNo, ReplyDirectory, ReplyDirectoryPlus};
+use fuser::{Errno, INodeNo, ReplyDirectory, ReplyDirectoryPlus};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
@@ -19,6 +20,18 @@ type Add<'a> = &'a mut dyn FnMut(DirEntry<'_>) -> bool;
 
 /// A directory, and who lists it.
 type Lister = (Ino, u32);
+
+/// Whether an answer was put down.
+type Put = std::result::Result<(), Errno>;
+
+/// The attributes that are told of an entry, where the kernel knows too many inodes (`full`) or not.
+fn told(entry: &DirEntry<'_>, full: bool) -> Attr {
+    match entry.attr {
+        Some(attr) if full => refused(attr),
+        Some(attr) => attr,
+        None => nothing(entry.ino, entry.kind),
+    }
+}
 
 impl Face {
     /// Lists names from a cookie on.
@@ -46,11 +59,7 @@ impl Face {
             let mut referenced = Vec::new();
             let full = self.notices.is_full(fs.referenced());
             self.go_on(fs, who, offset, Views::readdir_plus, &mut |entry| {
-                let attr = match &entry.attr {
-                    Some(attr) if full => refused_attr(attr),
-                    Some(attr) => file_attr(attr),
-                    None => bare_attr(entry.ino, entry.kind),
-                };
+                let attr = file_attr(&told(&entry, full));
                 let name = OsStr::from_bytes(entry.name);
                 let (ino, ttl) = (INodeNo(entry.ino), ttl(entry.ino));
                 let left = claim.with(|reply| reply.add(ino, entry.cookie, name, ttl, &attr, GENERATION));
@@ -67,6 +76,24 @@ impl Face {
         };
         let late = |referenced: Vec<Ino>| referenced.iter().for_each(|ino| self.fs.forget(*ino, 1));
         self.serve_claimed(&claim, "readdirplus", list, answer, late);
+    }
+
+    /// As [`Face::list_names`], into a ring's answer of at most `most` bytes.
+    pub(super) fn put_names(&self, who: Lister, cookie: u64, most: usize, answer: &mut Answer<'_>) -> Put {
+        let mut add =
+            |entry: DirEntry<'_>| !answer.dirent(most, entry.name, (entry.ino, entry.kind), entry.cookie);
+        self.ask("readdir", |fs| self.go_on(fs, who, cookie, Views::readdir, &mut add))
+    }
+
+    /// As [`Face::list_entries`], into a ring's answer of at most `most` bytes.
+    pub(super) fn put_entries(&self, who: Lister, cookie: u64, most: usize, answer: &mut Answer<'_>) -> Put {
+        self.ask("readdirplus", |fs| {
+            let full = self.notices.is_full(fs.referenced());
+            self.go_on(fs, who, cookie, Views::readdir_plus, &mut |entry| {
+                let attr = (&told(&entry, full), valid(entry.ino));
+                !answer.direntplus(most, entry.name, attr, (entry.ino, entry.cookie))
+            })
+        })
     }
 
     /// Lists a directory from a cookie on, with `list`, until `add` says that it took no more.

@@ -1,10 +1,9 @@
 //! The requests, one function each: translate, ask, answer.
 
-use crate::fs::allocate::Seek;
 use crate::fs::attr::{Attr, SetAttr};
 use crate::fs::error::Result;
 use crate::fs::fuse::convert::{
-    allocation, caller, kind_of_mode, maker, rename_mode, requested_time, set_time, xattr_mode,
+    allocation, caller, kind_of_mode, maker, rename_mode, requested_time, seek, set_time, xattr_mode,
 };
 use crate::fs::fuse::{Face, MAX_BACKGROUND, MAX_WRITE, WANTED};
 use crate::fs::views::Views;
@@ -16,11 +15,27 @@ use fuser::{
 };
 use std::ffi::OsStr;
 use std::io;
+use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 impl Face {
+    /// Agrees with the kernel that requests come over io_uring, where that is wanted and offered.
+    fn agree_on_ring(&self, config: &mut KernelConfig) {
+        let wanted = self.agreed.ring.load(Ordering::Relaxed);
+        let agreed = wanted && config.add_capabilities(InitFlags::FUSE_OVER_IO_URING).is_ok();
+        self.agreed.ring.store(agreed, Ordering::Relaxed);
+        if wanted && !agreed {
+            tracing::warn!(
+                "the kernel offers no io_uring: requests come over the device (Linux 6.14 and later can, if root writes Y \
+                 into /sys/module/fuse/parameters/enable_uring)"
+            );
+        }
+    }
+
     /// Handles a request that gives a file a name.
     fn make(
         &self,
@@ -35,13 +50,27 @@ impl Face {
     }
 }
 
-impl Filesystem for Face {
+/// The face, as fuser calls it.
+#[derive(Debug)]
+pub(super) struct Requests(pub Arc<Face>);
+
+impl Deref for Requests {
+    type Target = Face;
+
+    fn deref(&self) -> &Face {
+        &self.0
+    }
+}
+
+impl Filesystem for Requests {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
         if !config.capabilities().contains(InitFlags::FUSE_NO_OPEN_SUPPORT) {
             return Err(io::Error::from_raw_os_error(libc::EPROTONOSUPPORT));
         }
         let may_be_silent = config.capabilities().contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
-        self.opens_silently = may_be_silent && self.fs.keeps_listings();
+        let silent = may_be_silent && self.fs.keeps_listings();
+        self.agreed.opens_silently.store(silent, Ordering::Relaxed);
+        self.agree_on_ring(config);
         for flag in WANTED {
             if config.add_capabilities(flag).is_err() {
                 tracing::info!("the kernel does not know {flag:?}");
@@ -179,11 +208,7 @@ impl Filesystem for Face {
         let Some(mode) = rename_mode(flags) else { return reply.error(Errno::EINVAL) };
         let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
         let late = |()| self.forget_names(&[(parent.0, name), (new_parent.0, new_name)]);
-        let rename = |fs: &Views| {
-            let moved = fs.rename(parent.0, name, new_parent.0, new_name, mode)?;
-            moved.into_iter().for_each(|dir| self.forget_names(&[(dir, b"..")]));
-            Ok(())
-        };
+        let rename = |fs: &Views| self.move_name((parent.0, name), (new_parent.0, new_name), mode, fs);
         self.serve_or("rename", reply, rename, late);
     }
 
@@ -279,7 +304,7 @@ impl Filesystem for Face {
     }
 
     fn opendir(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        if self.opens_silently {
+        if self.opens_silently() {
             return reply.error(Errno::ENOSYS);
         }
         self.follow(request);
@@ -427,12 +452,7 @@ impl Filesystem for Face {
         reply: ReplyLseek,
     ) {
         self.follow(request);
-        // The kernel asks for nothing else.
-        let what = match whence {
-            libc::SEEK_DATA => Seek::Data,
-            libc::SEEK_HOLE => Seek::Hole,
-            _ => return reply.error(Errno::EINVAL),
-        };
+        let Some(what) = seek(whence) else { return reply.error(Errno::EINVAL) };
         let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
         self.serve("lseek", reply, |fs| fs.seek(ino.0, offset, what));
     }

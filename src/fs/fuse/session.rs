@@ -5,12 +5,14 @@
 //! ([`notices`](super::notices)); and one that drops listings that nobody goes on with ([`listings`](super::listings)).
 //! All of them sleep while there is nothing to do.
 
-use super::Face;
+use super::{Agreed, Face};
 use super::kept::Kept;
 use super::listings::{Listings, PATIENCE};
 use super::notices::Notices;
 use super::prune::Pruner;
 use super::readers::Readers;
+use super::requests::Requests;
+use super::ring::{self, Ring};
 use super::shown::Shown;
 use crate::fs::error::{Cause, Error, Result, Subject};
 use crate::fs::views::{OpenDir, Views};
@@ -31,6 +33,8 @@ pub struct ServeOptions {
     /// Serve extended attributes and access control lists. Without them the kernel is told, once, that
     /// there are none: it then stops asking for them, which it does before first writes.
     pub xattrs: bool,
+    /// Have requests come over io_uring, where the kernel offers that.
+    pub ring: bool,
     /// How long a request may take before it is answered with an error. Longer than disks try by
     /// themselves (Linux gives up on a command of a disk after 30 s, and may try it again); shorter than
     /// people wait before they pull the plug.
@@ -51,6 +55,7 @@ impl Default for ServeOptions {
             threads: 32,
             clone_fd: true,
             xattrs: true,
+            ring: false,
             timeout: Duration::from_secs(90),
             linger: Duration::from_micros(100),
             inodes: 1 << 20,
@@ -62,7 +67,9 @@ impl Default for ServeOptions {
 /// A mount that is being served.
 #[derive(Debug)]
 pub struct Session {
-    session: fuser::Session<Face>,
+    session: fuser::Session<Requests>,
+    face: Arc<Face>,
+    ring: Option<Ring>,
     stopped: Arc<AtomicBool>,
     readers: Arc<Readers>,
     notices: Arc<Notices>,
@@ -84,28 +91,33 @@ impl Session {
         let audience: Weak<Notices> = Arc::downgrade(&notices);
         fs.set_audience(audience);
         let listings = Arc::new(Listings::new(PATIENCE));
-        let face = Face {
+        let face = Arc::new(Face {
             fs: fs.clone(),
             stopped: stopped.clone(),
             xattrs: options.xattrs,
-            opens_silently: false,
+            agreed: Agreed { ring: AtomicBool::new(options.ring && may_have_ring()), ..Agreed::default() },
             listings: listings.clone(),
             shown: Shown::default(),
             readers: readers.clone(),
             notices: notices.clone(),
-        };
+        });
+        let (ring_device, requests) = (duplicate()?, Requests(face.clone()));
         let mut config = Config::default();
         config.n_threads = Some(threads);
         config.clone_fd = options.clone_fd;
         // Who may use the mount is the kernel's to decide, by `allow_other`.
-        let session = fuser::Session::from_fd(face, device, SessionACL::All, config);
+        let session = fuser::Session::from_fd(requests, device, SessionACL::All, config);
         let session = session.map_err(|e| failed("start serving", &e))?;
-        Ok(Session { session, stopped, readers, notices, listings, pruner, fs })
+        let ring = match face.agreed.ring.load(Ordering::Relaxed) {
+            true => Some(Ring::new(ring_device, threads).map_err(|e| failed("start serving", &e))?),
+            false => None,
+        };
+        Ok(Session { session, face, ring, stopped, readers, notices, listings, pruner, fs })
     }
 
     /// Answers requests until the mount is gone.
     pub fn run(self) -> Result<()> {
-        let Session { session, readers, notices, listings, mut pruner, fs, .. } = self;
+        let Session { session, face, ring, readers, notices, listings, mut pruner, fs, .. } = self;
         let kernel = session.notifier();
         std::thread::scope(|scope| {
             let watch = || readers.watch();
@@ -113,7 +125,14 @@ impl Session {
             let named = |name: &str| std::thread::Builder::new().name(name.to_string());
             let keep = || readers.nearby.keep();
             let drop_unused = || listings.run();
-            let started = named("watch").spawn_scoped(scope, watch).map(drop);
+            // First, since the kernel holds every request back until all queues are served.
+            let started = ring.iter().flat_map(|ring| ring.threads().map(move |queue| (ring, queue)));
+            let started = started.map(|(ring, queue)| {
+                let face = &face;
+                named("ring").spawn_scoped(scope, move || ring.serve(face, queue)).map(drop)
+            });
+            let started = started.collect::<io::Result<()>>();
+            let started = started.and_then(|()| named("watch").spawn_scoped(scope, watch).map(drop));
             let started = started.and_then(|()| named("keeper").spawn_scoped(scope, keep).map(drop));
             let started = started.and_then(|()| named("notices").spawn_scoped(scope, post).map(drop));
             let started = started.and_then(|()| named("listings").spawn_scoped(scope, drop_unused).map(drop));
@@ -140,6 +159,15 @@ impl Stopper {
     pub fn stop(&self) {
         self.0.store(true, Ordering::Release);
     }
+}
+
+/// May this process have an io_uring?
+fn may_have_ring() -> bool {
+    let may = ring::probe();
+    if let Err(e) = &may {
+        tracing::warn!("no io_uring, so that requests come over the device: {e}");
+    }
+    may.is_ok()
 }
 
 fn failed(what: &'static str, e: &io::Error) -> Error {

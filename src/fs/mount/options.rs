@@ -25,6 +25,8 @@ pub struct MountOptions {
     pub linger: Option<Duration>,
     /// Extended attributes and access control lists are served.
     pub xattrs: bool,
+    /// Requests come over io_uring, where the kernel offers that.
+    pub uring: bool,
     /// The volume, or a snapshot; `None` leaves it to the daemon.
     pub volume: Option<String>,
     /// Show all volumes.
@@ -99,6 +101,7 @@ impl MountOptions {
             request_timeout: None,
             linger: None,
             xattrs: true,
+            uring: false,
             volume: None,
             all: false,
             compaction: None,
@@ -173,6 +176,8 @@ impl MountOptions {
             None if word == "allow_other" => self.allow_other = true,
             None if word == "xattr" => self.xattrs = true,
             None if word == "noxattr" => self.xattrs = false,
+            None if word == "uring" => self.uring = true,
+            None if word == "nouring" => self.uring = false,
             // What `mount(8)` documents that these imply.
             None if matches!(word, "user" | "users") => self.flags |= TAME,
             Some(("user", _)) => self.flags |= TAME,
@@ -247,6 +252,8 @@ mod tests {
     fn extended_attributes_can_be_left_out() {
         assert!(parse("rw").unwrap().xattrs && parse("noxattr,xattr").unwrap().xattrs);
         assert!(!parse("noxattr").unwrap().xattrs);
+        assert!(!parse("rw").unwrap().uring && !parse("uring,nouring").unwrap().uring);
+        assert!(parse("uring").unwrap().uring);
     }
 
     #[test]

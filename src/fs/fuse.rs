@@ -229,6 +229,9 @@ impl Face {
             false => self.notices.push(Notice::Forget(ino, count)),
         }
         self.readers.go_on(turn);
+        if self.agreed.ring.load(Ordering::Relaxed) {
+            ring::gather_forgets();
+        }
     }
 
     /// Has the kernel forget what it believes of an inode.

@@ -3,7 +3,7 @@
 
 use lsmfs::disk::lock::StoreLock;
 use lsmfs::fs::mount::table;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -107,6 +107,12 @@ pub fn has(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
+/// Options of every mount: those in `LSMFS_MOUNT_OPTIONS`.
+fn more_options() -> Vec<OsString> {
+    let options = std::env::var_os("LSMFS_MOUNT_OPTIONS").filter(|options| !options.is_empty());
+    options.map_or_else(Vec::new, |options| vec!["-o".into(), options])
+}
+
 /// A place for a store and a mount point, gone at the end of the test.
 #[derive(Debug)]
 pub struct Place {
@@ -142,7 +148,8 @@ impl Place {
         require_fuse();
         let (store, dir) = (self.store(), self.dir());
         let paths = [store.as_os_str(), dir.as_os_str()];
-        lsmfs([OsStr::new("mount")].into_iter().chain(options.iter().map(OsStr::new)).chain(paths))
+        let options = more_options().into_iter().chain(options.iter().map(OsString::from));
+        lsmfs([OsString::from("mount")].into_iter().chain(options).chain(paths.map(OsString::from)))
     }
 
     /// `lsmfs umount`.
@@ -182,7 +189,7 @@ impl Place {
     pub fn mount_in_foreground(&self) -> Foreground {
         require_fuse();
         let mut command = Command::new(LSMFS);
-        command.args(["mount", "-f"]).arg(self.store()).arg(self.dir());
+        command.args(["mount", "-f"]).args(more_options()).arg(self.store()).arg(self.dir());
         let process = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         wait_until("the mount is there", || self.is_mounted());
         Foreground { process }

@@ -100,6 +100,11 @@ impl Company {
         self.calls.load(Relaxed)
     }
 
+    /// How often another one called than had called before.
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Relaxed)
+    }
+
     /// Has nobody but this caller called of late, and he many times?
     pub fn is_alone(&self, caller: u32) -> bool {
         self.is_alone.load(Relaxed) && self.caller.load(Relaxed) == caller

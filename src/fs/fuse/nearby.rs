@@ -22,7 +22,7 @@
 //! The keeper runs while requests come, and no longer than the time given to [`Nearby::new`] after the last.
 //!
 //! # Locks
-//! The keeper's, a leaf.
+//! The keeper's and the window's, both leaves.
 
 use crate::fs::fuse::company::{Company, MANY, NOBODY, Seen};
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -44,6 +44,12 @@ const LARGE_ONE_IN: u64 = 8;
 
 /// The caller is looked for once in so many ticks.
 const TICKS: u64 = 4;
+
+/// Requests served by bound threads after which it is looked how they came: in how short a time many are, and how many
+/// of them another caller than the one before may have made.
+const WINDOW: u64 = 16;
+const WINDOW_MAX: Duration = Duration::from_millis(2);
+const TURNS_MAX: u64 = 2;
 
 /// The lowest priority.
 const LOWEST: i32 = 19;
@@ -80,8 +86,16 @@ pub(super) struct Nearby {
     large: AtomicU64,
     /// Where the serving thread is to run: a processor's number and one, or [`ANYWHERE`].
     place: AtomicUsize,
+    window: Mutex<Window>,
     keeper: Mutex<Keeper>,
     wake: Condvar,
+}
+
+/// When it was last looked how requests come, and how often the caller had changed until then.
+#[derive(Debug, Default)]
+struct Window {
+    since: Option<Instant>,
+    turns: u64,
 }
 
 #[derive(Debug, Default)]
@@ -112,6 +126,7 @@ impl Nearby {
             caller: AtomicU32::new(NOBODY),
             large: AtomicU64::new(0),
             place: AtomicUsize::new(ANYWHERE),
+            window: Mutex::default(),
             keeper: Mutex::default(),
             wake: Condvar::new(),
         }
@@ -139,6 +154,31 @@ impl Nearby {
                 Bound { beside: true, .. } => bind(&without(processors, place)),
                 Bound { beside: false, .. } => bind(&only(place)),
             }
+        }
+    }
+
+    /// This thread, which is bound to a processor, serves a request for `len` bytes made there by `caller`.
+    ///
+    /// There is no serving thread to follow. But a caller who makes many requests would be moved to the other processor
+    /// at each answer, if that were idle.
+    pub fn note_at(&self, processor: usize, caller: u32, len: usize) {
+        self.company.note(caller, len);
+        let Some(processors) = &self.processors else { return };
+        if caller == NOBODY || !self.company.calls().is_multiple_of(WINDOW) {
+            return;
+        }
+        let (now, turns) = (Instant::now(), self.company.turns());
+        let mut window = self.window.lock();
+        let before = std::mem::replace(&mut *window, Window { since: Some(now), turns });
+        drop(window);
+        let quick = before.since.is_some_and(|since| now.saturating_duration_since(since) < WINDOW_MAX);
+        let one_after_another = turns - before.turns <= TURNS_MAX;
+        if quick && one_after_another && processors.is_set(processor) {
+            self.place.store(processor + 1, Relaxed);
+            self.keeper.lock().wanted = true;
+            self.wake.notify_one();
+        } else {
+            self.place.store(ANYWHERE, Relaxed);
         }
     }
 

@@ -30,8 +30,7 @@ impl Face {
         self.agreed.ring.store(agreed, Ordering::Relaxed);
         if wanted && !agreed {
             tracing::warn!(
-                "the kernel offers no io_uring: requests come over the device (Linux 6.14 and later can, if root writes Y \
-                 into /sys/module/fuse/parameters/enable_uring)"
+                "the kernel does not take up io_uring: requests come over the device, to one thread"
             );
         }
     }

@@ -19,20 +19,36 @@ mod wire;
 
 use crate::fs::fuse::{Face, MAX_WRITE, guard};
 use entry::Entry;
-pub use entry::probe;
 use fuser::Errno;
 use rustix::fd::AsFd;
 use rustix::io::Errno as SystemErrno;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 pub(super) use serve::valid;
 pub use wire::Answer;
 
 /// Threads of a queue, at least: one of them may be held up.
 const THREADS_MIN: usize = 2;
+
+/// Where the kernel says whether it offers io_uring for requests, and where root says whether it may.
+const OFFERED: &str = "/sys/module/fuse/parameters/enable_uring";
+
+/// How often what the kernel forgets is taken from it: what comes in between is taken together.
+const FORGETTING: Duration = Duration::from_millis(1);
+
+/// Does the kernel offer rings, and may this process have one?
+pub fn probe() -> io::Result<()> {
+    match fs::read_to_string(OFFERED).map(|said| said.trim() == "Y") {
+        Ok(true) => entry::probe(),
+        Ok(false) => Err(io::Error::other(format!("root has not allowed it (echo Y > {OFFERED})"))),
+        Err(_) => Err(io::Error::other("this kernel does not offer it (Linux 6.14 and later do)")),
+    }
+}
 
 /// The queues of a mount, and what serves them.
 #[derive(Debug)]
@@ -44,6 +60,20 @@ pub struct Ring {
     processors: Option<CpuSet>,
 }
 
+thread_local! {
+    /// When this thread last waited for more to be forgotten.
+    static WAITED: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// The thread that reads from the device waits for more of what the kernel forgets: each time it is woken for one
+/// inode it would take a processor from those who call.
+pub fn gather_forgets() {
+    if WAITED.get().is_none_or(|waited| waited.elapsed() >= FORGETTING) {
+        std::thread::sleep(FORGETTING);
+        WAITED.set(Some(Instant::now()));
+    }
+}
+
 impl Ring {
     /// For a mount whose device this is a duplicate of, with `threads` threads in all, if they are enough.
     pub fn new(device: OwnedFd, threads: usize) -> io::Result<Ring> {
@@ -53,9 +83,9 @@ impl Ring {
         Ok(Ring { device, queues, threads, processors: sched_getaffinity(None).ok() })
     }
 
-    /// The queue of each thread that it takes.
+    /// The queue of each thread that it takes. The kernel holds every request back until each queue has one.
     pub fn threads(&self) -> impl Iterator<Item = u16> {
-        (0..self.queues).flat_map(|queue| std::iter::repeat_n(queue, self.threads))
+        (0..self.threads).flat_map(|_| 0..self.queues)
     }
 
     /// A thread, until the mount is gone.
@@ -73,7 +103,12 @@ impl Ring {
         entry.register()?;
         loop {
             let (who, reply) = match entry.request() {
-                Some(request) => ((request.header.ino, request.header.pid), face.serve_ring(&request)),
+                Some(request) => {
+                    let (ino, pid) = (request.header.ino, request.header.pid);
+                    face.readers.nearby.note_at(queue.into(), pid, request.payload.0.len());
+                    let reply = guard("a request", || face.serve_ring(&request));
+                    ((ino, pid), reply.unwrap_or(Err(Errno::EIO)))
+                }
                 None => ((0, 0), Err(Errno::EINVAL)),
             };
             entry.put(|answer| {

@@ -3,9 +3,9 @@
 //! Beside those that serve requests ([`readers`](super::readers)) there are four: the watch, which sees to it that each
 //! request is answered in time; the keeper ([`nearby`](super::nearby)); one that tells the kernel what others changed
 //! ([`notices`](super::notices)); and one that drops listings that nobody goes on with ([`listings`](super::listings)).
-//! All of them sleep while there is nothing to do.
+//! All of them sleep while there is nothing to do. Where requests come over io_uring ([`ring`](super::ring)) threads of its
+//! own serve them, no watch is needed, and one thread takes from the device what the kernel forgets.
 
-use super::{Agreed, Face};
 use super::kept::Kept;
 use super::listings::{Listings, PATIENCE};
 use super::notices::Notices;
@@ -14,6 +14,7 @@ use super::readers::Readers;
 use super::requests::Requests;
 use super::ring::{self, Ring};
 use super::shown::Shown;
+use super::{Agreed, Face};
 use crate::fs::error::{Cause, Error, Result, Subject};
 use crate::fs::views::{OpenDir, Views};
 use fuser::{Config, SessionACL};
@@ -21,6 +22,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::thread::Scope;
 use std::time::Duration;
 
 /// How a mount is served.
@@ -83,7 +85,10 @@ impl Session {
     /// When this returns, requests are queued by the kernel; [`Session::run`] answers them.
     pub fn start(fs: Arc<Views>, device: OwnedFd, options: &ServeOptions) -> Result<Session> {
         let stopped = Arc::new(AtomicBool::new(false));
-        let threads = options.threads.max(1);
+        let wants_ring = options.ring && may_have_ring();
+        let ring_threads = options.threads;
+        // Over the device comes what the kernel forgets, then.
+        let threads = if wants_ring { 1 } else { options.threads.max(1) };
         let duplicate = || device.try_clone().map_err(|e| failed("start serving", &e));
         let (watched, pruner) = (duplicate()?, Pruner::new(duplicate()?, options.prune));
         let readers = Readers::new(watched, threads, options.timeout, options.linger);
@@ -95,7 +100,7 @@ impl Session {
             fs: fs.clone(),
             stopped: stopped.clone(),
             xattrs: options.xattrs,
-            agreed: Agreed { ring: AtomicBool::new(options.ring && may_have_ring()), ..Agreed::default() },
+            agreed: Agreed { ring: AtomicBool::new(wants_ring), ..Agreed::default() },
             listings: listings.clone(),
             shown: Shown::default(),
             readers: readers.clone(),
@@ -109,7 +114,7 @@ impl Session {
         let session = fuser::Session::from_fd(requests, device, SessionACL::All, config);
         let session = session.map_err(|e| failed("start serving", &e))?;
         let ring = match face.agreed.ring.load(Ordering::Relaxed) {
-            true => Some(Ring::new(ring_device, threads).map_err(|e| failed("start serving", &e))?),
+            true => Some(Ring::new(ring_device, ring_threads).map_err(|e| failed("start serving", &e))?),
             false => None,
         };
         Ok(Session { session, face, ring, stopped, readers, notices, listings, pruner, fs })
@@ -120,23 +125,20 @@ impl Session {
         let Session { session, face, ring, readers, notices, listings, mut pruner, fs, .. } = self;
         let kernel = session.notifier();
         std::thread::scope(|scope| {
-            let watch = || readers.watch();
             let post = || notices.run(&fs, &kernel, &mut pruner);
-            let named = |name: &str| std::thread::Builder::new().name(name.to_string());
-            let keep = || readers.nearby.keep();
-            let drop_unused = || listings.run();
-            // First, since the kernel holds every request back until all queues are served.
-            let started = ring.iter().flat_map(|ring| ring.threads().map(move |queue| (ring, queue)));
-            let started = started.map(|(ring, queue)| {
-                let face = &face;
-                named("ring").spawn_scoped(scope, move || ring.serve(face, queue)).map(drop)
-            });
-            let started = started.collect::<io::Result<()>>();
-            let started = started.and_then(|()| named("watch").spawn_scoped(scope, watch).map(drop));
-            let started = started.and_then(|()| named("keeper").spawn_scoped(scope, keep).map(drop));
-            let started = started.and_then(|()| named("notices").spawn_scoped(scope, post).map(drop));
-            let started = started.and_then(|()| named("listings").spawn_scoped(scope, drop_unused).map(drop));
-            let served = started.and_then(|()| session.run());
+            let start_all = || {
+                match &ring {
+                    None => start(scope, "watch", || readers.watch())?,
+                    Some(ring) => ring.threads().try_for_each(|queue| {
+                        let face = &face;
+                        start(scope, "ring", move || ring.serve(face, queue))
+                    })?,
+                }
+                start(scope, "keeper", || readers.nearby.keep())?;
+                start(scope, "notices", post)?;
+                start(scope, "listings", || listings.run())
+            };
+            let served = start_all().and_then(|()| session.run());
             readers.end();
             notices.end();
             listings.end();
@@ -161,11 +163,16 @@ impl Stopper {
     }
 }
 
-/// May this process have an io_uring?
+fn start<'s>(scope: &'s Scope<'s, '_>, name: &str, work: impl FnOnce() + Send + 's) -> io::Result<()> {
+    let thread = std::thread::Builder::new().name(name.to_string());
+    thread.spawn_scoped(scope, work).map(drop)
+}
+
+/// Does the kernel offer io_uring for requests, and may this process have one? If not it is said why.
 fn may_have_ring() -> bool {
     let may = ring::probe();
     if let Err(e) = &may {
-        tracing::warn!("no io_uring, so that requests come over the device: {e}");
+        tracing::warn!("requests come over the device, not over io_uring: {e}");
     }
     may.is_ok()
 }

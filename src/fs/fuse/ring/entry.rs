@@ -67,7 +67,8 @@ impl<'d> Entry<'d> {
         let nothing = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
         let payload = vec![0; payload_max].into_boxed_slice();
         let mut memory = Box::new(Memory { headers: [0; HEADERS_LEN], payload, pieces: [nothing; PIECES] });
-        let piece = |piece: &mut [u8]| libc::iovec { iov_base: piece.as_mut_ptr().cast(), iov_len: piece.len() };
+        let piece =
+            |piece: &mut [u8]| libc::iovec { iov_base: piece.as_mut_ptr().cast(), iov_len: piece.len() };
         memory.pieces = [piece(&mut memory.headers), piece(&mut memory.payload)];
         let (ring, memory) = (ManuallyDrop::new(submissions()?), ManuallyDrop::new(memory));
         Ok(Entry { device, queue, ring, memory, is_over: false })

@@ -163,9 +163,9 @@ impl Face {
                 let (_handle, offset, len) = (argument.u64()?, argument.u64()?, argument.u64()?);
                 match allocation(argument.u32()?.cast_signed()) {
                     None => Err(Errno::EOPNOTSUPP),
-                    Some((what, keep_size)) => self.done("fallocate", |fs| {
-                        fs.allocate(ino, offset, len, what, keep_size, caller)
-                    }),
+                    Some((what, keep_size)) => {
+                        self.done("fallocate", |fs| fs.allocate(ino, offset, len, what, keep_size, caller))
+                    }
                 }
             }
             LSEEK => {

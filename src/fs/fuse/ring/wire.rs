@@ -202,7 +202,8 @@ impl<'a> Answer<'a> {
         head[20..].copy_from_slice(&(kind_bits(kind) >> 12).to_ne_bytes());
         let start = self.len;
         let padding = [0; DIRENT_ALIGNMENT];
-        let padding = &padding[..(head.len() + name.len()).next_multiple_of(DIRENT_ALIGNMENT) - head.len() - name.len()];
+        let padding = &padding
+            [..(head.len() + name.len()).next_multiple_of(DIRENT_ALIGNMENT) - head.len() - name.len()];
         let put = [&head, name, padding].into_iter().all(|bytes| self.put_within(most, bytes));
         if !put {
             self.len = start;
@@ -233,7 +234,9 @@ impl<'a> Answer<'a> {
 
     /// `fuse_statfs_out`.
     pub fn statfs(&mut self, s: &StatFs) {
-        [s.blocks, s.free, s.available, s.files, s.files_free].into_iter().for_each(|number| self.u64(number));
+        [s.blocks, s.free, s.available, s.files, s.files_free]
+            .into_iter()
+            .for_each(|number| self.u64(number));
         [s.block_size, s.name_max, s.block_size, 0].into_iter().for_each(|number| self.u32(number));
         self.put(&[0; 24]);
     }

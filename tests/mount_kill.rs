@@ -91,7 +91,8 @@ impl Writer {
             let op = self.next_op();
             self.in_doubt = Some(op.clone());
             if let Err(error) = self.run(&op) {
-                let died = [libc::ENOTCONN, libc::ECONNABORTED, libc::EIO];
+                // The last one over io_uring.
+                let died = [libc::ENOTCONN, libc::ECONNABORTED, libc::EIO, libc::ECANCELED];
                 assert!(error.raw_os_error().is_some_and(|n| died.contains(&n)), "{op:?}: {error}");
                 return;
             }

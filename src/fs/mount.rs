@@ -334,7 +334,8 @@ pub fn answers(dir: &Path) -> Result<bool> {
         Ok(Ok(())) => Ok(true),
         // Another user's mount, which that user's daemon serves.
         Ok(Err(Errno::ACCESS)) => Ok(true),
-        Ok(Err(Errno::NOTCONN | Errno::CONNABORTED)) => Ok(false),
+        // The last one over io_uring, while the daemon is dying.
+        Ok(Err(Errno::NOTCONN | Errno::CONNABORTED | Errno::CANCELED)) => Ok(false),
         Ok(Err(error)) => Err(MountError::system("look at", dir, error)),
         Err(_) => Err(MountError::Unresponsive { dir: dir.to_path_buf() }),
     }

@@ -1,32 +1,49 @@
-//! The requests' numbers (`enum fuse_opcode`). What is not here is answered with `ENOSYS`.
+//! The requests' numbers (`enum fuse_opcode`), and their names. What is not here is answered with `ENOSYS`.
 
-pub const LOOKUP: u32 = 1;
-pub const GETATTR: u32 = 3;
-pub const SETATTR: u32 = 4;
-pub const READLINK: u32 = 5;
-pub const SYMLINK: u32 = 6;
-pub const MKNOD: u32 = 8;
-pub const MKDIR: u32 = 9;
-pub const UNLINK: u32 = 10;
-pub const RMDIR: u32 = 11;
-pub const RENAME: u32 = 12;
-pub const LINK: u32 = 13;
-pub const READ: u32 = 15;
-pub const WRITE: u32 = 16;
-pub const STATFS: u32 = 17;
-pub const RELEASE: u32 = 18;
-pub const FSYNC: u32 = 20;
-pub const SETXATTR: u32 = 21;
-pub const GETXATTR: u32 = 22;
-pub const LISTXATTR: u32 = 23;
-pub const REMOVEXATTR: u32 = 24;
-pub const OPENDIR: u32 = 27;
-pub const READDIR: u32 = 28;
-pub const RELEASEDIR: u32 = 29;
-pub const FSYNCDIR: u32 = 30;
-pub const IOCTL: u32 = 39;
-pub const FALLOCATE: u32 = 43;
-pub const READDIRPLUS: u32 = 44;
-pub const RENAME2: u32 = 45;
-pub const LSEEK: u32 = 46;
-pub const COPY_FILE_RANGE: u32 = 47;
+/// Makes a constant of each, and [`name`].
+macro_rules! opcodes {
+    ($($name:ident = $number:literal)*) => {
+        $(pub const $name: u32 = $number;)*
+
+        /// A request's name; that of what is not known says so.
+        pub fn name(opcode: u32) -> &'static str {
+            match opcode {
+                $($name => stringify!($name),)*
+                _ => "UNKNOWN",
+            }
+        }
+    };
+}
+
+opcodes! {
+    LOOKUP = 1
+    GETATTR = 3
+    SETATTR = 4
+    READLINK = 5
+    SYMLINK = 6
+    MKNOD = 8
+    MKDIR = 9
+    UNLINK = 10
+    RMDIR = 11
+    RENAME = 12
+    LINK = 13
+    READ = 15
+    WRITE = 16
+    STATFS = 17
+    RELEASE = 18
+    FSYNC = 20
+    SETXATTR = 21
+    GETXATTR = 22
+    LISTXATTR = 23
+    REMOVEXATTR = 24
+    OPENDIR = 27
+    READDIR = 28
+    RELEASEDIR = 29
+    FSYNCDIR = 30
+    IOCTL = 39
+    FALLOCATE = 43
+    READDIRPLUS = 44
+    RENAME2 = 45
+    LSEEK = 46
+    COPY_FILE_RANGE = 47
+}

@@ -58,6 +58,14 @@ type Answered = std::result::Result<Reply, Errno>;
 impl Face {
     /// Handles a request.
     pub(in crate::fs::fuse) fn serve_ring(&self, request: &Request<'_>) -> Answered {
+        let header = &request.header;
+        tracing::debug!(
+            "{} {}, inode {}, process {}",
+            name(header.opcode),
+            header.unique,
+            header.ino,
+            header.pid
+        );
         self.served(request).unwrap_or(Err(Errno::EINVAL))
     }
 

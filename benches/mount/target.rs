@@ -88,10 +88,11 @@ impl Place {
         Ok(rustix::fs::minor(fs::metadata(self.dir())?.dev()))
     }
 
-    /// Mounts the store; returns how long that took.
+    /// Mounts the store, with the options in `$LSMFS_MOUNT_OPTIONS`; returns how long that took.
     pub fn mount_timed(&self) -> Result<Duration> {
         let started = Instant::now();
-        run(lsmfs().arg("mount").arg(self.store()).arg(self.dir()))?;
+        let options = std::env::var("LSMFS_MOUNT_OPTIONS").unwrap_or_default();
+        run(lsmfs().args(["mount", "-o", &options]).arg(self.store()).arg(self.dir()))?;
         Ok(started.elapsed())
     }
 

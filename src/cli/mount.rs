@@ -77,7 +77,8 @@ Mount options:
                                   each where its caller runs: several programs at once do more. Root
                                   must have allowed it (echo Y > /sys/module/fuse/parameters/enable_uring);
                                   where it is not, they come as usual, and daemon.log says so.
-                                  request_timeout= and linger= have no effect then
+                                  Each processor has its part of the threads then, and
+                                  request_timeout= has no effect
   volume=NAME, all                the volume, as --volume; all volumes, as --all
   compaction=leveled|tiered|none  how tables are merged, as --compaction
   auto, noauto, user, users, nofail, _netdev, x-..., comment=...

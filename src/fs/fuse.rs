@@ -25,6 +25,8 @@
 //! - Locks stay in the kernel; its write-back cache is not used, for it would lose answered writes when
 //!   this process is killed.
 //!
+//! Where that was asked for, requests come over io_uring instead of the device (`ring.rs`). What follows is of the device.
+//!
 //! A handler answers on the thread that read the request, except for syncs of several callers: their replies move to
 //! the store, which answers many at once. Who reads while handlers are held up, and how every request gets
 //! its answer in time, is in `readers.rs`. A panic in a handler is logged and answered with `EIO`.
@@ -65,6 +67,7 @@ use crate::fs::fuse::kept::Kept;
 use crate::fs::fuse::listings::Listings;
 use crate::fs::fuse::notices::{Notice, Notices};
 use crate::fs::fuse::readers::Readers;
+use crate::fs::fuse::ring::Forgetting;
 use crate::fs::fuse::shown::Shown;
 use crate::fs::rename::RenameMode;
 use crate::fs::views::{self, OpenDir, Views};
@@ -117,6 +120,7 @@ struct Face {
     stopped: Arc<AtomicBool>,
     xattrs: bool,
     agreed: Agreed,
+    forgetting: Arc<Forgetting>,
     listings: Arc<Listings<(OpenDir, Kept)>>,
     shown: Shown,
     readers: Arc<Readers>,
@@ -230,7 +234,7 @@ impl Face {
         }
         self.readers.go_on(turn);
         if self.agreed.ring.load(Ordering::Relaxed) {
-            ring::gather_forgets();
+            self.forgetting.gather(&self.agreed.ring);
         }
     }
 

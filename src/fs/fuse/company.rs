@@ -62,12 +62,12 @@ struct Sort {
 }
 
 impl Company {
-    /// A request for `len` bytes was made by `caller`, a thread's number.
-    pub fn note(&self, caller: u32, len: usize) {
+    /// A request for `len` bytes was made by `caller`, a thread's number. Returns the call's number, unless nobody made it.
+    pub fn note(&self, caller: u32, len: usize) -> Option<u64> {
         if caller == NOBODY {
-            return;
+            return None;
         }
-        self.calls.fetch_add(1, Relaxed);
+        let number = self.calls.fetch_add(1, Relaxed);
         if self.caller.load(Relaxed) != caller {
             self.caller.store(caller, Relaxed);
             self.turns.fetch_add(1, Relaxed);
@@ -80,6 +80,7 @@ impl Company {
         } else if ![caller, NOBODY].contains(&self.streamer.load(Relaxed)) {
             self.others.fetch_add(1, Relaxed);
         }
+        Some(number)
     }
 
     /// Looks what has come since the last tick. Called every millisecond or so while there is work.
@@ -148,7 +149,7 @@ mod tests {
     impl Told {
         /// The company after these requests and so many ticks.
         fn after(&mut self, requests: &[(u32, usize)], ticks: u32) -> &Company {
-            requests.iter().for_each(|(caller, len)| self.company.note(*caller, *len));
+            requests.iter().for_each(|(caller, len)| _ = self.company.note(*caller, *len));
             (0..ticks).for_each(|_| self.company.tick(&mut self.seen));
             &self.company
         }

@@ -30,7 +30,7 @@ use rustix::process::{Pid, setpriority_process};
 use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
 use std::cell::Cell;
 use std::fs;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Processors between which a caller can be kept from moving.
@@ -86,16 +86,29 @@ pub(super) struct Nearby {
     large: AtomicU64,
     /// Where the serving thread is to run: a processor's number and one, or [`ANYWHERE`].
     place: AtomicUsize,
+    /// Are requests served by threads that are bound already?
+    is_bound: AtomicBool,
     window: Mutex<Window>,
     keeper: Mutex<Keeper>,
     wake: Condvar,
 }
 
-/// When it was last looked how requests come, and how often the caller had changed until then.
+/// When it was looked how requests come, how often the caller had changed until then, and how many large ones there were.
 #[derive(Debug, Default)]
 struct Window {
     since: Option<Instant>,
     turns: u64,
+    large: u64,
+}
+
+impl Window {
+    /// Did one caller make many small requests, one soon after another, since an earlier look?
+    fn is_of_one_caller(&self, earlier: &Window) -> bool {
+        let quick = |since, now: Instant| now.saturating_duration_since(since) < WINDOW_MAX;
+        let quick = matches!((earlier.since, self.since), (Some(since), Some(now)) if quick(since, now));
+        let few_large = (self.large.saturating_sub(earlier.large)) * LARGE_ONE_IN <= WINDOW;
+        quick && few_large && self.turns.saturating_sub(earlier.turns) <= TURNS_MAX
+    }
 }
 
 #[derive(Debug, Default)]
@@ -126,6 +139,7 @@ impl Nearby {
             caller: AtomicU32::new(NOBODY),
             large: AtomicU64::new(0),
             place: AtomicUsize::new(ANYWHERE),
+            is_bound: AtomicBool::new(false),
             window: Mutex::default(),
             keeper: Mutex::default(),
             wake: Condvar::new(),
@@ -162,23 +176,30 @@ impl Nearby {
     /// There is no serving thread to follow. But a caller who makes many requests would be moved to the other processor
     /// at each answer, if that were idle.
     pub fn note_at(&self, processor: usize, caller: u32, len: usize) {
-        self.company.note(caller, len);
+        let number = self.company.note(caller, len);
         let Some(processors) = &self.processors else { return };
-        if caller == NOBODY || !self.company.calls().is_multiple_of(WINDOW) {
+        if !self.is_bound.load(Relaxed) {
+            self.is_bound.store(true, Relaxed);
+        }
+        if len > SMALL {
+            self.large.fetch_add(1, Relaxed);
+        }
+        if !number.is_some_and(|number| number.is_multiple_of(WINDOW)) {
             return;
         }
-        let (now, turns) = (Instant::now(), self.company.turns());
         let mut window = self.window.lock();
-        let before = std::mem::replace(&mut *window, Window { since: Some(now), turns });
+        let now = Window {
+            since: Some(Instant::now()),
+            turns: self.company.turns(),
+            large: self.large.load(Relaxed),
+        };
+        let is_wanted = now.is_of_one_caller(&window) && processors.is_set(processor);
+        *window = now;
         drop(window);
-        let quick = before.since.is_some_and(|since| now.saturating_duration_since(since) < WINDOW_MAX);
-        let one_after_another = turns - before.turns <= TURNS_MAX;
-        if quick && one_after_another && processors.is_set(processor) {
-            self.place.store(processor + 1, Relaxed);
+        self.place.store(if is_wanted { processor + 1 } else { ANYWHERE }, Relaxed);
+        if is_wanted {
             self.keeper.lock().wanted = true;
             self.wake.notify_one();
-        } else {
-            self.place.store(ANYWHERE, Relaxed);
         }
     }
 
@@ -200,7 +221,9 @@ impl Nearby {
     /// Looks who has called since the last tick. Called every millisecond or so while there is work.
     pub fn tick(&self, last: &mut Tick) {
         self.company.tick(&mut last.company);
-        let Some(processors) = &self.processors else { return };
+        let Some(processors) = self.processors.as_ref().filter(|_| !self.is_bound.load(Relaxed)) else {
+            return;
+        };
         let (count, large) = (self.company.calls(), self.large.load(Relaxed));
         let (came, came_large) = (count - last.count, large - last.large);
         let caller = self.caller.load(Relaxed);

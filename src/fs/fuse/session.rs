@@ -3,8 +3,8 @@
 //! Beside those that serve requests ([`readers`](super::readers)) there are four: the watch, which sees to it that each
 //! request is answered in time; the keeper ([`nearby`](super::nearby)); one that tells the kernel what others changed
 //! ([`notices`](super::notices)); and one that drops listings that nobody goes on with ([`listings`](super::listings)).
-//! All of them sleep while there is nothing to do. Where requests come over io_uring ([`ring`](super::ring)) threads of its
-//! own serve them, no watch is needed, and one thread takes from the device what the kernel forgets.
+//! All of them sleep while there is nothing to do. Where requests come over io_uring, there are those that serve them
+//! ([`ring`](super::ring)), and the others have what still comes over the device.
 
 use super::kept::Kept;
 use super::listings::{Listings, PATIENCE};
@@ -12,7 +12,7 @@ use super::notices::Notices;
 use super::prune::Pruner;
 use super::readers::Readers;
 use super::requests::Requests;
-use super::ring::{self, Ring};
+use super::ring::{Forgetting, Gate, Ring};
 use super::shown::Shown;
 use super::{Agreed, Face};
 use crate::fs::error::{Cause, Error, Result, Subject};
@@ -28,7 +28,8 @@ use std::time::Duration;
 /// How a mount is served.
 #[derive(Debug, Clone)]
 pub struct ServeOptions {
-    /// Threads for requests: so many may be held up at once. Few of them run (see `readers.rs`).
+    /// Threads for requests: so many may be held up at once. Few of them run (see `readers.rs`). Over io_uring each processor
+    /// has its part of them.
     pub threads: usize,
     /// Give each thread a device descriptor of its own.
     pub clone_fd: bool,
@@ -67,7 +68,6 @@ impl Default for ServeOptions {
 }
 
 /// A mount that is being served.
-#[derive(Debug)]
 pub struct Session {
     session: fuser::Session<Requests>,
     face: Arc<Face>,
@@ -85,12 +85,10 @@ impl Session {
     /// When this returns, requests are queued by the kernel; [`Session::run`] answers them.
     pub fn start(fs: Arc<Views>, device: OwnedFd, options: &ServeOptions) -> Result<Session> {
         let stopped = Arc::new(AtomicBool::new(false));
-        let wants_ring = options.ring && may_have_ring();
-        let ring_threads = options.threads;
-        // Over the device comes what the kernel forgets, then.
-        let threads = if wants_ring { 1 } else { options.threads.max(1) };
+        let threads = options.threads.max(1);
         let duplicate = || device.try_clone().map_err(|e| failed("start serving", &e));
         let (watched, pruner) = (duplicate()?, Pruner::new(duplicate()?, options.prune));
+        let ring = if options.ring { ring(duplicate()?, threads) } else { None };
         let readers = Readers::new(watched, threads, options.timeout, options.linger);
         let notices = Arc::new(Notices::new(options.inodes));
         let audience: Weak<Notices> = Arc::downgrade(&notices);
@@ -100,45 +98,40 @@ impl Session {
             fs: fs.clone(),
             stopped: stopped.clone(),
             xattrs: options.xattrs,
-            agreed: Agreed { ring: AtomicBool::new(wants_ring), ..Agreed::default() },
+            agreed: Agreed { ring: AtomicBool::new(ring.is_some()), ..Agreed::default() },
+            forgetting: Arc::new(Forgetting::default()),
             listings: listings.clone(),
             shown: Shown::default(),
             readers: readers.clone(),
             notices: notices.clone(),
         });
-        let (ring_device, requests) = (duplicate()?, Requests(face.clone()));
         let mut config = Config::default();
         config.n_threads = Some(threads);
         config.clone_fd = options.clone_fd;
         // Who may use the mount is the kernel's to decide, by `allow_other`.
-        let session = fuser::Session::from_fd(requests, device, SessionACL::All, config);
+        let session = fuser::Session::from_fd(Requests(face.clone()), device, SessionACL::All, config);
         let session = session.map_err(|e| failed("start serving", &e))?;
-        let ring = match face.agreed.ring.load(Ordering::Relaxed) {
-            true => Some(Ring::new(ring_device, ring_threads).map_err(|e| failed("start serving", &e))?),
-            false => None,
-        };
+        let ring = ring.filter(|_| face.agreed.ring.load(Ordering::Relaxed));
         Ok(Session { session, face, ring, stopped, readers, notices, listings, pruner, fs })
     }
 
     /// Answers requests until the mount is gone.
     pub fn run(self) -> Result<()> {
         let Session { session, face, ring, readers, notices, listings, mut pruner, fs, .. } = self;
-        let kernel = session.notifier();
+        let (kernel, gate) = (session.notifier(), Gate::default());
         std::thread::scope(|scope| {
             let post = || notices.run(&fs, &kernel, &mut pruner);
             let start_all = || {
-                match &ring {
-                    None => start(scope, "watch", || readers.watch())?,
-                    Some(ring) => ring.threads().try_for_each(|queue| {
-                        let face = &face;
-                        start(scope, "ring", move || ring.serve(face, queue))
-                    })?,
-                }
+                start(scope, "watch", || readers.watch())?;
                 start(scope, "keeper", || readers.nearby.keep())?;
                 start(scope, "notices", post)?;
-                start(scope, "listings", || listings.run())
+                start(scope, "listings", || listings.run())?;
+                let mut served = ring.into_iter().flat_map(|ring| ring.threads(&face, &gate));
+                served.try_for_each(|serve| start(scope, "ring", serve))
             };
-            let served = start_all().and_then(|()| session.run());
+            let started = start_all();
+            gate.open(started.is_ok());
+            let served = started.and_then(|()| session.run());
             readers.end();
             notices.end();
             listings.end();
@@ -168,13 +161,10 @@ fn start<'s>(scope: &'s Scope<'s, '_>, name: &str, work: impl FnOnce() + Send + 
     thread.spawn_scoped(scope, work).map(drop)
 }
 
-/// Does the kernel offer io_uring for requests, and may this process have one? If not it is said why.
-fn may_have_ring() -> bool {
-    let may = ring::probe();
-    if let Err(e) = &may {
-        tracing::warn!("requests come over the device, not over io_uring: {e}");
-    }
-    may.is_ok()
+/// The ring of a mount, if there can be one; else it is said why not.
+fn ring(device: OwnedFd, threads: usize) -> Option<Ring> {
+    let ring = Ring::new(device, threads);
+    ring.inspect_err(|e| tracing::warn!("requests come over the device, not over io_uring: {e}")).ok()
 }
 
 fn failed(what: &'static str, e: &io::Error) -> Error {

@@ -1,7 +1,7 @@
 //! An entry: room for one request at a time that the kernel shares with one thread of this process, and the io_uring by
-//! which the thread asks for the next one.
+//! which that one asks for the next one.
 //!
-//! The thread that has made an entry asks, and sleeps in the kernel until a request is there. While it handles that, the
+//! The thread asks, and sleeps in the kernel until a request is there. While it handles that, the
 //! entry is its own; its answer and the question for the next one are one system call.
 //!
 //! # Memory
@@ -10,12 +10,14 @@
 //! between calls they belong to this thread alone. They must live as long as the kernel may do so: until it has said that
 //! it is done with the entry. Where an entry ends in another way they are not freed.
 
+use crate::fs::fuse::ring::memory::Memory;
 use crate::fs::fuse::ring::wire::{self, Answer, HEADERS_LEN, Request};
 use io_uring::squeue::Entry128;
-use io_uring::{IoUring, cqueue, opcode, types};
-use rustix::fd::{AsRawFd, BorrowedFd};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, types};
+use rustix::fd::{AsRawFd, OwnedFd};
 use std::io;
 use std::mem::ManuallyDrop;
+use std::sync::Arc;
 
 /// What the kernel is told (`enum fuse_uring_cmd`).
 const REGISTER: u32 = 1;
@@ -27,51 +29,50 @@ const PIECES: usize = 2;
 /// Where a submission has its length, in bytes.
 const LEN_AT: usize = 24;
 
-type Headers = [u8; HEADERS_LEN];
-
 /// An io_uring with long submissions.
 type Submissions = IoUring<Entry128, cqueue::Entry>;
 
 /// An entry of a processor's queue.
-pub struct Entry<'d> {
-    device: BorrowedFd<'d>,
+pub struct Entry {
+    device: Arc<OwnedFd>,
     queue: u16,
     ring: ManuallyDrop<Submissions>,
-    memory: ManuallyDrop<Box<Memory>>,
-    /// The kernel is done with the memory.
+    shared: ManuallyDrop<Box<Shared>>,
+    /// The kernel knows nothing of what is shared, or is done with it.
     is_over: bool,
 }
 
-struct Memory {
-    headers: Headers,
-    payload: Box<[u8]>,
-    pieces: [libc::iovec; PIECES],
+struct Shared {
+    headers: [u8; HEADERS_LEN],
+    payload: Memory,
+    /// Where the two are, and how long: as two of `struct iovec`.
+    pieces: [usize; 2 * PIECES],
 }
 
-/// Can this process have such an io_uring?
-pub fn probe() -> io::Result<()> {
-    submissions().map(drop)
-}
+impl Entry {
+    /// An entry for the requests of a processor; the largest one has `payload_max` bytes beside its first argument. The
+    /// kernel knows of it when the first request is asked for.
+    pub fn new(device: Arc<OwnedFd>, queue: u16, payload_max: usize) -> io::Result<Entry> {
+        let mut builder = IoUring::<Entry128, cqueue::Entry>::builder();
+        builder.setup_coop_taskrun();
+        // One submission at a time.
+        let ring = builder.build(2)?;
+        let payload = Memory::new(payload_max)?;
+        let mut shared = Box::new(Shared { headers: [0; HEADERS_LEN], payload, pieces: [0; 2 * PIECES] });
+        let (headers, payload) = (shared.headers.as_ptr().expose_provenance(), shared.payload.bytes());
+        shared.pieces = [headers, HEADERS_LEN, payload.as_ptr().expose_provenance(), payload.len()];
+        Ok(Entry {
+            device,
+            queue,
+            ring: ManuallyDrop::new(ring),
+            shared: ManuallyDrop::new(shared),
+            is_over: true,
+        })
+    }
 
-fn submissions() -> io::Result<Submissions> {
-    let mut builder = IoUring::<Entry128, cqueue::Entry>::builder();
-    builder.setup_single_issuer().setup_coop_taskrun();
-    // One submission at a time.
-    builder.build(2)
-}
-
-impl<'d> Entry<'d> {
-    /// An entry of the calling thread, for the requests of a processor; the largest one has `payload_max` bytes beside its
-    /// first argument. The kernel knows of it when the first request is asked for.
-    pub fn new(device: BorrowedFd<'d>, queue: u16, payload_max: usize) -> io::Result<Entry<'d>> {
-        let nothing = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        let payload = vec![0; payload_max].into_boxed_slice();
-        let mut memory = Box::new(Memory { headers: [0; HEADERS_LEN], payload, pieces: [nothing; PIECES] });
-        let piece =
-            |piece: &mut [u8]| libc::iovec { iov_base: piece.as_mut_ptr().cast(), iov_len: piece.len() };
-        memory.pieces = [piece(&mut memory.headers), piece(&mut memory.payload)];
-        let (ring, memory) = (ManuallyDrop::new(submissions()?), ManuallyDrop::new(memory));
-        Ok(Entry { device, queue, ring, memory, is_over: false })
+    /// The number of its processor.
+    pub fn queue(&self) -> u16 {
+        self.queue
     }
 
     /// Makes the entry known, and waits for its first request.
@@ -82,7 +83,7 @@ impl<'d> Entry<'d> {
         let command = self.command(0);
         let submission = opcode::UringCmd80::new(types::Fd(self.device.as_raw_fd()), REGISTER)
             .cmd(command)
-            .addr(Some((&raw const self.memory.pieces) as u64))
+            .addr(Some((&raw const self.shared.pieces).expose_provenance() as u64))
             .build();
         self.submit(with_len(submission, PIECES as u32))
     }
@@ -92,20 +93,20 @@ impl<'d> Entry<'d> {
     /// # Errors
     /// `ENOTCONN` if the mount is gone. In any case the entry is over.
     pub fn answer(&mut self) -> io::Result<()> {
-        let command = self.command(wire::commit_id(&self.memory.headers));
+        let command = self.command(wire::commit_id(&self.shared.headers));
         let device = types::Fd(self.device.as_raw_fd());
         self.submit(opcode::UringCmd80::new(device, COMMIT_AND_FETCH).cmd(command).build())
     }
 
     /// The request that is there. `None` if it breaks the kernel's own rules.
     pub fn request(&self) -> Option<Request<'_>> {
-        Request::decode(&self.memory.headers, &self.memory.payload)
+        Request::decode(&self.shared.headers, self.shared.payload.bytes())
     }
 
     /// Puts down an error's number as the answer; or 0, after `put` has put down what belongs to it.
     pub fn put(&mut self, put: impl FnOnce(&mut Answer<'_>) -> i32) {
-        let Memory { headers, payload, .. } = &mut **self.memory;
-        let mut answer = Answer::new(payload);
+        let Shared { headers, payload, .. } = &mut **self.shared;
+        let mut answer = Answer::new(payload.bytes_mut());
         let error = put(&mut answer);
         let len = if error == 0 { answer.len() } else { 0 };
         wire::put_answer(headers, error, len);
@@ -121,13 +122,19 @@ impl<'d> Entry<'d> {
 
     /// Submits a command and waits for what comes of it.
     fn submit(&mut self, submission: Entry128) -> io::Result<()> {
-        // SAFETY: what the submission points to is in `self.memory`, which lives until the kernel is done with the entry,
+        self.is_over = false;
+        // SAFETY: what the submission points to is in `self.shared`, which lives until the kernel is done with the entry,
         // and `self.device` is open as long as `self` lives.
         let pushed = unsafe { self.ring.submission().push(&submission) };
-        assert!(pushed.is_ok(), "the one before has been taken");
+        pushed.map_err(io::Error::other)?;
+        // Else the system would take whoever waits for a request for one that waits for a disk.
+        let flags = match self.ring.params().is_feature_no_iowait() {
+            true => EnterFlags::NO_IOWAIT,
+            false => EnterFlags::empty(),
+        };
         loop {
-            match self.ring.submit_and_wait(1) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            match self.ring.submitter().submit_with_args_and_flags(1, &types::SubmitArgs::new(), flags) {
+                Err(e) if is_passing(&e) => {}
                 Err(e) => return Err(e),
                 Ok(_) => {}
             }
@@ -136,20 +143,25 @@ impl<'d> Entry<'d> {
             if result >= 0 {
                 return Ok(());
             }
-            // It has given the command back, and taken the entry down.
+            // The mount is gone, and the entry taken down. Otherwise it may be there yet.
             self.is_over = result == -libc::ENOTCONN;
             return Err(io::Error::from_raw_os_error(-result));
         }
     }
 }
 
-impl Drop for Entry<'_> {
+/// May it work when it is tried again?
+fn is_passing(e: &io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
+}
+
+impl Drop for Entry {
     fn drop(&mut self) {
         // SAFETY: it is not used any more, here or later.
         unsafe { ManuallyDrop::drop(&mut self.ring) };
         if self.is_over {
             // SAFETY: as above, and the kernel is done with it.
-            unsafe { ManuallyDrop::drop(&mut self.memory) };
+            unsafe { ManuallyDrop::drop(&mut self.shared) };
         }
     }
 }

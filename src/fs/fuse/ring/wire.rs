@@ -14,6 +14,7 @@
 
 use crate::fs::attr::{Attr, FileKind, MODE_BITS, Timestamp};
 use crate::fs::filesystem::{BLOCK_SIZE, StatFs};
+use crate::fs::fuse::ring::opcode::READ;
 
 /// The first piece's length.
 pub const HEADERS_LEN: usize = 288;
@@ -95,6 +96,13 @@ impl<'a> Request<'a> {
         let len = Words(headers.get(PAYLOAD_LEN..)?).u32()?;
         let payload = Words(payload.get(..usize::try_from(len).ok()?)?);
         Some(Request { header, argument: Words(headers.get(OP_IN..RING)?), payload })
+    }
+
+    /// For how many bytes it is: that it brings, or that a READ asks for.
+    pub fn len(&self) -> usize {
+        let mut read = self.argument;
+        let asked = if self.header.opcode == READ { (read.u64(), read.u64(), read.u32()).2 } else { None };
+        asked.map_or(self.payload.0.len(), |len| len as usize)
     }
 }
 

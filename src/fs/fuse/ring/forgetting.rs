@@ -1,0 +1,99 @@
+//! Letting the kernel gather what it forgets, which comes over the device also where all else comes over rings.
+//!
+//! It tells of an inode as soon as it has forgotten it, and wakes a thread for that, which takes a processor from those who
+//! call. So one thread takes all there is and then leaves the device alone for a moment. Others that were woken before wait
+//! until that one ends, as all do when the mount is gone; or until requests come over the device after all.
+//!
+//! Lock: who takes; a leaf.
+
+use parking_lot::{Condvar, Mutex};
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How long the device is left alone.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// How often those who wait look whether they are needed.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What threads that forget have in common.
+#[derive(Debug, Default)]
+pub struct Forgetting {
+    is_taken: Mutex<bool>,
+    freed: Condvar,
+}
+
+/// The one that takes all there is; the next one may when its thread ends.
+struct Taker(Arc<Forgetting>);
+
+impl Drop for Taker {
+    fn drop(&mut self) {
+        *self.0.is_taken.lock() = false;
+        self.0.freed.notify_one();
+    }
+}
+
+thread_local! {
+    static TAKER: RefCell<Option<Taker>> = const { RefCell::new(None) };
+}
+
+impl Forgetting {
+    /// This thread has taken something. It may take more when this returns.
+    pub fn gather(self: &Arc<Self>, over_ring: &AtomicBool) {
+        let goes = TAKER.with_borrow_mut(|taker| {
+            if taker.is_none() && self.becomes_taker(over_ring) {
+                *taker = Some(Taker(self.clone()));
+            }
+            taker.is_some()
+        });
+        if goes {
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn becomes_taker(&self, over_ring: &AtomicBool) -> bool {
+        let mut is_taken = self.is_taken.lock();
+        while *is_taken && over_ring.load(Ordering::Relaxed) {
+            self.freed.wait_for(&mut is_taken, LOOK);
+        }
+        !std::mem::replace(&mut *is_taken, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn one_takes_all_until_its_thread_ends_or_none_is_needed() {
+        let (forgetting, over_ring) = (Arc::new(Forgetting::default()), AtomicBool::new(true));
+        let (gathered, said) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let (end, ended) = mpsc::channel::<()>();
+            let (forgetting, over_ring, told) = (&forgetting, &over_ring, gathered.clone());
+            scope.spawn(move || {
+                (0..3).for_each(|_| forgetting.gather(over_ring));
+                told.send("first").unwrap();
+                ended.recv().unwrap();
+            });
+            assert_eq!(said.recv().unwrap(), "first");
+            let told = gathered.clone();
+            scope.spawn(move || {
+                forgetting.gather(over_ring);
+                told.send("second").unwrap();
+            });
+            assert!(said.recv_timeout(2 * LOOK).is_err());
+            end.send(()).unwrap();
+            assert_eq!(said.recv().unwrap(), "second");
+        });
+        // Over the device all are needed.
+        let taker = Taker(forgetting.clone());
+        *forgetting.is_taken.lock() = true;
+        over_ring.store(false, Ordering::Relaxed);
+        forgetting.gather(&over_ring);
+        drop(taker);
+    }
+}

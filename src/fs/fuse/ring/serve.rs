@@ -285,3 +285,57 @@ fn set_attr(mut words: Words<'_>) -> Option<SetAttr> {
         ctime: is_set(CTIME).then(|| time(2)),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A request to set what `valid` says.
+    fn setattr(valid: u32) -> Vec<u8> {
+        let mut bytes = [valid, 0].map(u32::to_ne_bytes).concat();
+        // Handle, size, lock owner, times.
+        [1, 4096, 2, 10, u64::MAX, 30].into_iter().for_each(|n: u64| bytes.extend(n.to_ne_bytes()));
+        [11, 21, 31, 0o644, 0, 1000, 1001, 0].into_iter().for_each(|n: u32| bytes.extend(n.to_ne_bytes()));
+        bytes
+    }
+
+    #[test]
+    fn what_a_request_does_not_say_is_not_set() {
+        let at = |secs, nanos| Some(SetTime::At(Timestamp { secs, nanos }));
+        assert_eq!(set_attr(Words(&setattr(0))), Some(SetAttr::default()));
+        let all = SetAttr {
+            mode: Some(0o644),
+            uid: Some(1000),
+            gid: Some(1001),
+            size: Some(4096),
+            atime: at(10, 11),
+            mtime: at(-1, 21),
+            ctime: Some(Timestamp { secs: 30, nanos: 31 }),
+        };
+        let every = MODE | UID | GID | SIZE | ATIME | MTIME | CTIME;
+        assert_eq!(set_attr(Words(&setattr(every))), Some(all));
+        let now = SetAttr { atime: Some(SetTime::Now), mtime: at(-1, 21), ..SetAttr::default() };
+        assert_eq!(set_attr(Words(&setattr(ATIME | ATIME_NOW | MTIME))), Some(now));
+        assert_eq!(set_attr(Words(&setattr(every)[..80])), None);
+    }
+
+    #[test]
+    fn answers_have_the_payload_that_belongs_to_them() {
+        let mut room = [0; 256];
+        let mut len = |reply| {
+            let mut answer = Answer::new(&mut room);
+            put(reply, &mut answer).map(|()| answer.len())
+        };
+        assert_eq!(len(Reply::Nothing), Ok(0));
+        assert_eq!(len(Reply::Entry(None)), Ok(128));
+        assert_eq!(len(Reply::Data(Bytes::from_static(b"abc"))), Ok(3));
+        assert_eq!(len(Reply::Written(7)), Ok(8));
+        assert_eq!(len(Reply::Offset(7)), Ok(8));
+        assert_eq!(len(Reply::Opened { keeps_listing: true }), Ok(16));
+        // The length of a value, the value, and one that there is no room for.
+        let value = Bytes::from_static(b"value");
+        assert_eq!(len(Reply::Xattr(value.clone(), 0)), Ok(8));
+        assert_eq!(len(Reply::Xattr(value.clone(), 5)), Ok(5));
+        assert_eq!(len(Reply::Xattr(value, 4)), Err(Errno::ERANGE));
+    }
+}

@@ -262,3 +262,108 @@ fn kind_bits(kind: FileKind) -> u32 {
         FileKind::BlockDevice => libc::S_IFBLK,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attr(ino: u64) -> Attr {
+        let at = |secs| Timestamp { secs, nanos: 5 };
+        let (kind, mode, nlink, size, blocks) = (FileKind::Symlink, 0o7777, 3, 4097, 16);
+        Attr {
+            ino,
+            kind,
+            mode,
+            uid: 1,
+            gid: 2,
+            nlink,
+            size,
+            blocks,
+            rdev: 6,
+            atime: at(-1),
+            mtime: at(7),
+            ctime: at(8),
+        }
+    }
+
+    fn put(put: impl FnOnce(&mut Answer<'_>)) -> Vec<u8> {
+        let mut room = [0xaa; 4096];
+        let mut answer = Answer::new(&mut room);
+        put(&mut answer);
+        let len = answer.len();
+        room[..len].to_vec()
+    }
+
+    #[test]
+    fn a_request_is_read_where_the_kernel_puts_it() {
+        let mut headers = [0; HEADERS_LEN];
+        headers[4..8].copy_from_slice(&READ.to_ne_bytes());
+        headers[8..16].copy_from_slice(&77u64.to_ne_bytes());
+        headers[16..24].copy_from_slice(&5u64.to_ne_bytes());
+        for (at, number) in [(24, 1000u32), (28, 1001), (32, 1002), (OP_IN + 16, 4096), (PAYLOAD_LEN, 7)] {
+            headers[at..at + 4].copy_from_slice(&number.to_ne_bytes());
+        }
+        headers[COMMIT_ID..COMMIT_ID + 8].copy_from_slice(&99u64.to_ne_bytes());
+        let request = Request::decode(&headers, b"ab\0cd\0x-").unwrap();
+        let header = Header { opcode: READ, unique: 77, ino: 5, uid: 1000, gid: 1001, pid: 1002 };
+        assert_eq!((request.header, request.len()), (header, 4096));
+        let mut payload = request.payload;
+        assert_eq!((payload.name(), payload.name()), (Some(&b"ab"[..]), Some(&b"cd"[..])));
+        assert_eq!((payload.0, payload.name()), (&b"x"[..], None));
+        assert_eq!(commit_id(&headers), 99);
+        // A payload that is longer than its room is none.
+        assert!(Request::decode(&headers, b"short").is_none());
+        put_answer(&mut headers, libc::ENOENT, 0);
+        assert_eq!(
+            headers[..16],
+            [&16u32.to_ne_bytes()[..], &(-2i32).to_ne_bytes(), &77u64.to_ne_bytes()].concat()
+        );
+        assert_eq!(commit_id(&headers), 99);
+    }
+
+    #[test]
+    fn answers_are_as_long_as_the_kernel_insists() {
+        let statfs = StatFs {
+            block_size: 4096,
+            blocks: 1,
+            free: 2,
+            available: 3,
+            files: 4,
+            files_free: 5,
+            name_max: 255,
+        };
+        assert_eq!(put(|answer| answer.attr(&attr(9), 1)).len(), 104);
+        assert_eq!(put(|answer| answer.entry(&attr(9), 1)).len(), 128);
+        assert_eq!(put(|answer| answer.statfs(&statfs)).len(), 80);
+        assert_eq!(put(|answer| answer.length(1)).len(), 8);
+    }
+
+    #[test]
+    fn attributes_stand_where_the_kernel_reads_them() {
+        let bytes = put(|answer| answer.attr(&attr(9), validity(true)));
+        let mut words = Words(&bytes);
+        let long: Vec<u64> = (0..8).map(|_| words.u64().unwrap()).collect();
+        assert_eq!(long, [FOR_EVER, 0, 9, 4097, 16, u64::MAX, 7, 8]);
+        let short: Vec<u32> = (0..10).map(|_| words.u32().unwrap()).collect();
+        assert_eq!(short, [5, 5, 5, libc::S_IFLNK | 0o7777, 3, 1, 2, 6, BLOCK_SIZE, 0]);
+        assert!(words.0.is_empty());
+    }
+
+    #[test]
+    fn a_listing_has_whole_entries_only() {
+        let mut room = [0; 1024];
+        let mut answer = Answer::new(&mut room);
+        // 24 bytes and the name, up to a multiple of 8.
+        assert!(answer.dirent(1024, b"12345678", (3, FileKind::File), 7) && answer.len() == 32);
+        assert!(answer.dirent(1024, b"123456789", (3, FileKind::File), 8) && answer.len() == 72);
+        assert!(!answer.dirent(103, b"1", (3, FileKind::File), 9) && answer.len() == 72);
+        assert!(answer.dirent(104, b"1", (3, FileKind::File), 9) && answer.len() == 104);
+        assert!(!answer.direntplus(255, b"", (&attr(4), 0), (4, 10)) && answer.len() == 104);
+        assert!(answer.direntplus(256, b"", (&attr(4), 0), (4, 10)) && answer.len() == 256);
+        // What is wanted may be more than there is room for.
+        while answer.direntplus(usize::MAX, b"name", (&attr(4), 0), (4, 10)) {}
+        assert_eq!(answer.len(), 256 + 4 * 160);
+        assert_eq!(room[24..32], *b"12345678");
+        assert_eq!(room[64..72], [b'9', 0, 0, 0, 0, 0, 0, 0]);
+    }
+}

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Mount, Place, lsmfs, lsmfs_fed, sh, wait_until};
+use common::{Mount, Place, change_and_list_together, lsmfs, lsmfs_fed, sh, wait_until};
 use rustix::fs::{
     Advice, CWD, Mode, OFlags, RawDir, RenameFlags, SeekFrom, fadvise, open, renameat_with, seek,
 };
@@ -497,4 +497,11 @@ fn files_of_a_directory_have_neighbouring_numbers_and_none_is_used_in_vain() {
         assert!(numbers.iter().copied().eq(numbers[0]..numbers[0] + 16), "{dir}: {numbers:?}");
     }
     assert_eq!(used() - before, 3 + 3 * 16);
+}
+
+/// What the kernel keeps of a listing that somebody began before a change is not shown as what is there after it.
+#[test]
+fn those_who_change_a_directory_and_list_it_at_once_see_their_own_changes() {
+    let mount = Mount::new();
+    (0..5).for_each(|round| change_and_list_together(&mount.dir().join(round.to_string())));
 }

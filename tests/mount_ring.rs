@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Mount, Place, has, names, sh};
+use common::{Mount, Place, change_and_list_together, has, names, sh};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -69,37 +69,6 @@ fn use_it(dir: &Path) {
     assert_eq!(getxattr(&file, "user.long", &mut read[..10]), Err(rustix::io::Errno::RANGE));
 }
 
-/// Several at once, each with names of its own in one directory, and what all of them left.
-fn use_it_together(dir: &Path) {
-    const CLIENTS: usize = 6;
-    fs::create_dir(dir).unwrap();
-    std::thread::scope(|scope| {
-        for client in 0..CLIENTS {
-            scope.spawn(move || {
-                for number in 0..300 {
-                    let (name, moved) = (format!("{client}-{number}"), format!("{client}-{number}-moved"));
-                    let contents = name.repeat(1 + number % 2000);
-                    fs::write(dir.join(&name), &contents).unwrap();
-                    assert_eq!(fs::read_to_string(dir.join(&name)).unwrap(), contents);
-                    fs::rename(dir.join(&name), dir.join(&moved)).unwrap();
-                    assert!(fs::metadata(dir.join(&name)).is_err());
-                    match number % 3 {
-                        0 => fs::remove_file(dir.join(&moved)).unwrap(),
-                        _ => assert_eq!(fs::metadata(dir.join(&moved)).unwrap().len(), contents.len() as u64),
-                    }
-                    if number % 50 == 0 {
-                        // What the others do meanwhile neither hides a name nor shows one twice.
-                        let mine = format!("{client}-");
-                        let listed = names(dir).iter().filter(|name| name.starts_with(&mine)).count();
-                        assert_eq!(listed, (0..=number).filter(|number| number % 3 != 0).count());
-                    }
-                }
-            });
-        }
-    });
-    assert_eq!(names(dir).len(), CLIENTS * 200);
-}
-
 #[test]
 fn requests_come_over_io_uring_where_root_allows_it() {
     if let Some(_off) = Switch::set("N") {
@@ -116,7 +85,7 @@ fn requests_come_over_io_uring_where_root_allows_it() {
         if options != "uring,noxattr" {
             use_it(&mount.dir());
         }
-        use_it_together(&mount.dir().join("together"));
+        change_and_list_together(&mount.dir().join("together"));
         if has("git") {
             sh(
                 &mount.dir(),

@@ -71,10 +71,10 @@ use crate::fs::fuse::ring::Forgetting;
 use crate::fs::fuse::shown::Shown;
 use crate::fs::rename::RenameMode;
 use crate::fs::views::{self, OpenDir, Views};
-use fuser::{Errno, Generation, InitFlags, ReplyEmpty, Request};
+use fuser::{Errno, Generation, InitFlags, Notifier, ReplyEmpty, Request};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How long the kernel may keep what it was told: for ever (136 years).
@@ -125,6 +125,8 @@ struct Face {
     shown: Shown,
     readers: Arc<Readers>,
     notices: Arc<Notices>,
+    /// To tell the kernel something at once. Set before requests are answered.
+    kernel: OnceLock<Notifier>,
 }
 
 /// What was agreed with the kernel at the start.

@@ -31,6 +31,7 @@ use crate::lsm::{Scan, Snapshot};
 use parking_lot::Mutex;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Names between two that are kept to find a cookie.
 const MARK_EVERY: u64 = 1024;
@@ -40,6 +41,8 @@ const MARK_EVERY: u64 = 1024;
 pub struct DirHandle {
     ino: Ino,
     listing: Mutex<Listing>,
+    /// The sequence number of the moment that is shown; 0 before it was taken.
+    moment: AtomicU64,
 }
 
 impl DirHandle {
@@ -97,7 +100,12 @@ impl FileSystem {
             _ => Err(Cause::NotDirectory),
         });
         record.context("opendir", || Subject::Inode(ino))?;
-        Ok(DirHandle { ino, listing: Mutex::default() })
+        Ok(DirHandle { ino, listing: Mutex::default(), moment: AtomicU64::new(0) })
+    }
+
+    /// May the directory have changed since the moment that a listing of it shows?
+    pub fn has_changed(&self, dir: &DirHandle) -> bool {
+        self.written.since(dir.ino, dir.moment.load(Ordering::Acquire))
     }
 
     /// Lists a directory from a cookie on, until `add` says that it took no more. Names and attributes
@@ -152,19 +160,20 @@ impl FileSystem {
         }
         // Names do not change their inode while entries are shown and counted.
         let _names = self.locks.names.shared(dir.ino);
-        self.list_names(dir.ino, &mut listing, from, show, add)
+        let (snapshot, cursor) = self.go_on(dir.ino, &mut listing, from)?;
+        dir.moment.store(snapshot.seq(), Ordering::Release);
+        self.list_names(dir.ino, &mut listing, (snapshot, cursor), show, add)
     }
 
-    /// Shows the names behind a cookie.
+    /// Shows the names behind a cursor in a snapshot.
     fn list_names(
         &self,
         dir: Ino,
         listing: &mut Listing,
-        from: Cookie,
+        (snapshot, mut cursor): (Arc<Snapshot>, Cursor),
         show: Show,
         add: &mut dyn FnMut(DirEntry<'_>) -> bool,
     ) -> Outcome<()> {
-        let (snapshot, mut cursor) = self.go_on(dir, listing, from)?;
         let mut taken = 0u64;
         loop {
             let next = cursor.next(listing).and_then(|number| match number {

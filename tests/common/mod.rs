@@ -92,6 +92,41 @@ pub fn names(dir: &Path) -> Vec<String> {
     names
 }
 
+/// Several at once make, read, rename and remove files, each with names of its own in one directory that is made, and list
+/// it: each finds just what it has left there itself.
+#[track_caller]
+pub fn change_and_list_together(dir: &Path) {
+    const CLIENTS: usize = 6;
+    const FILES: usize = 300;
+    let work = |client: usize| {
+        for number in 0..FILES {
+            let (name, moved) = (format!("{client}-{number}"), format!("{client}-{number}-moved"));
+            let contents = name.repeat(1 + number % 2000);
+            fs::write(dir.join(&name), &contents).unwrap();
+            assert_eq!(fs::read_to_string(dir.join(&name)).unwrap(), contents);
+            fs::rename(dir.join(&name), dir.join(&moved)).unwrap();
+            assert!(fs::metadata(dir.join(&name)).is_err());
+            match number % 3 {
+                0 => fs::remove_file(dir.join(&moved)).unwrap(),
+                _ => assert_eq!(fs::metadata(dir.join(&moved)).unwrap().len(), contents.len() as u64),
+            }
+            if number % 10 == 0 {
+                let mine = format!("{client}-");
+                let listed: Vec<_> = names(dir).into_iter().filter(|name| name.starts_with(&mine)).collect();
+                let left = (0..=number).filter(|number| number % 3 != 0);
+                let mut left: Vec<_> = left.map(|number| format!("{client}-{number}-moved")).collect();
+                left.sort();
+                assert_eq!(listed, left);
+            }
+        }
+    };
+    fs::create_dir(dir).unwrap();
+    std::thread::scope(|scope| {
+        (0..CLIENTS).for_each(|client| _ = scope.spawn(move || work(client)));
+    });
+    assert_eq!(names(dir).len(), CLIENTS * (FILES - FILES.div_ceil(3)));
+}
+
 /// Waits until `condition` holds: for what other processes do there is nothing to wait on.
 #[track_caller]
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {

@@ -5,7 +5,6 @@ use crate::fs::error::Result;
 use crate::fs::fuse::answer::Claim;
 use crate::fs::fuse::convert::{file_attr, file_type, nothing, refused};
 use crate::fs::fuse::kept::Kept;
-use crate::fs::fuse::notices::Notice;
 use crate::fs::fuse::ring::{Answer, valid};
 use crate::fs::fuse::shown::Entries;
 use crate::fs::fuse::{Face, GENERATION, ttl};
@@ -105,7 +104,12 @@ impl Face {
         list: impl FnOnce(&Views, &OpenDir, u64, Add<'_>) -> Result<()>,
         add: Add<'_>,
     ) -> Result<()> {
+        let start = (cookie == 0).then(|| self.listings.start(ino, |(dir, _)| fs.has_changed(dir)));
+        let beside_older = start.as_ref().is_some_and(|(_, beside_older)| *beside_older);
         let (dir, mut kept) = self.listing(fs, (ino, caller), cookie)?;
+        if beside_older {
+            kept = Kept::unknown();
+        }
         let (mut stopped, mut shown) = (None, Entries::default());
         list(fs, &dir, cookie, &mut |entry| {
             let full = add(entry);
@@ -119,11 +123,20 @@ impl Face {
         self.shown.note(ino, shown);
         match stopped {
             Some(cookie) => self.listings.keep(ino, caller, cookie, (dir, kept)),
-            // Nothing more was taken: that is the end.
-            None if kept.may_fill_its_pages() => self.notices.push(Notice::Inode(ino)),
+            // Nothing more was taken: that is the end, by which the kernel takes what it was told as whole.
+            None if kept.may_fill_its_pages() || fs.has_changed(&dir) => self.drop_kept(ino),
             None => {}
         }
         Ok(())
+    }
+
+    /// Has the kernel drop the entries that it was told of. It does so before this returns, and takes no lock that who
+    /// lists the directory holds.
+    fn drop_kept(&self, ino: Ino) {
+        let dropped = self.kernel.get().map(|kernel| kernel.inval_inode(INodeNo(ino), 0, 0));
+        if let Some(Err(e)) = dropped {
+            tracing::debug!("the kernel was not told to drop the entries of {ino}: {e}");
+        }
     }
 
     /// What a caller's listing goes on with, and what the kernel keeps of it.

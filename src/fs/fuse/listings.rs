@@ -8,6 +8,13 @@
 //!
 //! A thread of its own drops them. It sleeps until one is due, and for ever where there is none.
 //!
+//! # Listings that get mixed
+//! The kernel keeps the first entries that come to it of a directory of which it has nothing, and takes them to be as new
+//! as the directory was when somebody last *started* to list it (`fuse_readdir_cached` in Linux 6.18). So of two who start
+//! at the same time, one before a change and one after it, the older one's names may be kept, and shown as if they were the
+//! newer ones'. Hence each that starts is noted ([`Listings::start`]): who starts beside an older moment does not leave a
+//! listing with the kernel, nor does whoever comes to the end of one that is not the present any more (`list.rs`).
+//!
 //! # Bounds
 //! So many listings; one more, and the one not used for longest is dropped.
 //!
@@ -37,6 +44,8 @@ pub(super) struct Listings<D> {
 struct Queue<D> {
     /// The one not used for longest first.
     waiting: VecDeque<Listing<D>>,
+    /// Directories of which somebody is being given the first entries.
+    starting: Vec<Ino>,
     /// Does the thread wait for one to come?
     thread_waits: bool,
     ended: bool,
@@ -54,8 +63,19 @@ struct Listing<D> {
 impl<D> Listings<D> {
     /// None are under way. Each waits for `patience`.
     pub fn new(patience: Duration) -> Listings<D> {
-        let queue = Queue { waiting: VecDeque::new(), thread_waits: false, ended: false };
+        let queue =
+            Queue { waiting: VecDeque::new(), starting: Vec::new(), thread_waits: false, ended: false };
         Listings { patience, queue: Mutex::new(queue), wake: Condvar::new() }
+    }
+
+    /// Somebody starts to list a directory, and has shown the first entries when what is returned is dropped. Also returned
+    /// is whether others show older ones: who is starting too, or shows what `is_older`.
+    pub fn start(&self, dir: Ino, is_older: impl Fn(&D) -> bool) -> (Start<'_, D>, bool) {
+        let mut queue = self.queue.lock();
+        let mut others = queue.waiting.iter().filter(|listing| listing.dir == dir);
+        let beside = queue.starting.contains(&dir) || others.any(|listing| is_older(&listing.rest));
+        queue.starting.push(dir);
+        (Start { listings: self, dir }, beside)
     }
 
     /// A caller's listing of a directory, if it goes on behind a cookie. It is kept again when it has gone on.
@@ -107,6 +127,21 @@ impl<D> Listings<D> {
     }
 }
 
+/// Somebody is being given a directory's first entries.
+pub(super) struct Start<'a, D> {
+    listings: &'a Listings<D>,
+    dir: Ino,
+}
+
+impl<D> Drop for Start<'_, D> {
+    fn drop(&mut self) {
+        let starting = &mut self.listings.queue.lock().starting;
+        if let Some(at) = starting.iter().position(|dir| *dir == self.dir) {
+            starting.swap_remove(at);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +160,21 @@ mod tests {
         );
         assert_eq!((listings.take(7, 1, 10), listings.take(7, 1, 10)), (Some("mine"), None));
         assert_eq!((listings.take(7, 2, 10), listings.take(8, 1, 10)), (Some("other's"), Some("elsewhere")));
+    }
+
+    #[test]
+    fn whoever_starts_beside_an_older_listing_is_told() {
+        let listings = Listings::new(PATIENCE);
+        let beside = |dir, is_older: bool| listings.start(dir, |_: &i32| is_older).1;
+        assert!(!beside(7, true), "alone");
+        let (first, other) = listings.start(7, |_| true);
+        assert!(!other && beside(7, false), "both start");
+        assert!(!beside(8, true), "elsewhere");
+        listings.keep(7, 1, 10, 0);
+        drop(first);
+        assert!(beside(7, true) && !beside(7, false));
+        assert_eq!(listings.take(7, 1, 10), Some(0));
+        assert!(!beside(7, true), "it has come to its end");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use fuser::{Config, SessionACL};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::Scope;
 use std::time::Duration;
 
@@ -104,6 +104,7 @@ impl Session {
             shown: Shown::default(),
             readers: readers.clone(),
             notices: notices.clone(),
+            kernel: OnceLock::new(),
         });
         let mut config = Config::default();
         config.n_threads = Some(threads);
@@ -119,6 +120,7 @@ impl Session {
     pub fn run(self) -> Result<()> {
         let Session { session, face, ring, readers, notices, listings, mut pruner, fs, .. } = self;
         let (kernel, gate) = (session.notifier(), Gate::default());
+        let _ = face.kernel.set(kernel.clone());
         std::thread::scope(|scope| {
             let post = || notices.run(&fs, &kernel, &mut pruner);
             let start_all = || {

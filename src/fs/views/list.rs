@@ -59,6 +59,32 @@ impl Views {
         Ok(OpenDir { ino, kind })
     }
 
+    /// May the directory have changed since the moment that a listing of it shows? Of volumes it is known whether some
+    /// have come or gone.
+    pub fn has_changed(&self, dir: &OpenDir) -> bool {
+        let changed = || {
+            let present = match (self.place(dir.ino)?, &dir.kind) {
+                (Place::File(view, _), Kind::Files(listed)) => {
+                    return Ok(self.files(&view)?.has_changed(listed));
+                }
+                (Place::Top(_), _) => self.host.store().volumes(),
+                (Place::Snapshots(view), Kind::Volumes(..)) => self.host.store().snapshots(&view.volume),
+                (Place::Snapshots(_), Kind::Files(_)) | (Place::File(..), Kind::Volumes(..)) => {
+                    return Ok(true);
+                }
+            };
+            let mut present = present.map_err(Cause::from).context("readdir", || Subject::Inode(dir.ino))?;
+            present.sort_by_key(|volume| volume.id());
+            let ids = |volumes: &[Arc<Volume>]| volumes.iter().map(|volume| volume.id()).collect::<Vec<_>>();
+            Ok(match &dir.kind {
+                Kind::Volumes(_, listed) => ids(listed) != ids(&present),
+                Kind::Files(_) => true,
+            })
+        };
+        // Where it can't be told it may.
+        changed().unwrap_or_else(|_: crate::fs::Error| true)
+    }
+
     /// As [`FileSystem::readdir`](crate::fs::FileSystem::readdir).
     pub fn readdir(
         &self,

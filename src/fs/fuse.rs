@@ -72,6 +72,7 @@ use crate::fs::fuse::shown::Shown;
 use crate::fs::rename::RenameMode;
 use crate::fs::views::{self, OpenDir, Views};
 use fuser::{Errno, Generation, InitFlags, Notifier, ReplyEmpty, Request};
+use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -127,6 +128,8 @@ struct Face {
     notices: Arc<Notices>,
     /// To tell the kernel something at once. Set before requests are answered.
     kernel: OnceLock<Notifier>,
+    /// Held by the handler that has the kernel drop entries.
+    dropping: Mutex<()>,
 }
 
 /// What was agreed with the kernel at the start.
@@ -238,6 +241,13 @@ impl Face {
         if self.agreed.ring.load(Ordering::Relaxed) {
             self.forgetting.gather(&self.agreed.ring);
         }
+    }
+
+    /// Requests come over the device after all.
+    fn leave_ring(&self) {
+        self.agreed.ring.store(false, Ordering::Relaxed);
+        self.forgetting.end();
+        self.readers.nearby.free();
     }
 
     /// Has the kernel forget what it believes of an inode.

@@ -5,6 +5,7 @@ use crate::fs::error::Result;
 use crate::fs::fuse::answer::Claim;
 use crate::fs::fuse::convert::{file_attr, file_type, nothing, refused};
 use crate::fs::fuse::kept::Kept;
+use crate::fs::fuse::notices::Notice;
 use crate::fs::fuse::ring::{Answer, valid};
 use crate::fs::fuse::shown::Entries;
 use crate::fs::fuse::{Face, GENERATION, ttl};
@@ -104,12 +105,7 @@ impl Face {
         list: impl FnOnce(&Views, &OpenDir, u64, Add<'_>) -> Result<()>,
         add: Add<'_>,
     ) -> Result<()> {
-        let start = (cookie == 0).then(|| self.listings.start(ino, |(dir, _)| fs.has_changed(dir)));
-        let beside_older = start.as_ref().is_some_and(|(_, beside_older)| *beside_older);
         let (dir, mut kept) = self.listing(fs, (ino, caller), cookie)?;
-        if beside_older {
-            kept = Kept::unknown();
-        }
         let (mut stopped, mut shown) = (None, Entries::default());
         list(fs, &dir, cookie, &mut |entry| {
             let full = add(entry);
@@ -124,18 +120,26 @@ impl Face {
         match stopped {
             Some(cookie) => self.listings.keep(ino, caller, cookie, (dir, kept)),
             // Nothing more was taken: that is the end, by which the kernel takes what it was told as whole.
-            None if kept.may_fill_its_pages() || fs.has_changed(&dir) => self.drop_kept(ino),
-            None => {}
+            None => {
+                let is_mixed = self.listings.complete(ino, |(dir, _)| fs.has_changed(dir));
+                if is_mixed || kept.may_fill_its_pages() {
+                    self.drop_kept(ino);
+                }
+            }
         }
         Ok(())
     }
 
-    /// Has the kernel drop the entries that it was told of. It does so before this returns, and takes no lock that who
-    /// lists the directory holds.
+    /// Has the kernel drop the entries that it was told of, before this returns. It may wait for somebody who is just being
+    /// shown some, and he for a page of a file: so one handler does it at a time, at most, and for others it is done soon.
     fn drop_kept(&self, ino: Ino) {
-        let dropped = self.kernel.get().map(|kernel| kernel.inval_inode(INodeNo(ino), 0, 0));
-        if let Some(Err(e)) = dropped {
-            tracing::debug!("the kernel was not told to drop the entries of {ino}: {e}");
+        match (self.kernel.get(), self.dropping.try_lock()) {
+            (Some(kernel), Some(_turn)) => {
+                if let Err(e) = kernel.inval_inode(INodeNo(ino), 0, 0) {
+                    tracing::debug!("the kernel was not told to drop the entries of {ino}: {e}");
+                }
+            }
+            _ => self.notices.push(Notice::Inode(ino)),
         }
     }
 
@@ -144,7 +148,8 @@ impl Face {
         if cookie == 0 {
             return Ok((fs.opendir(ino)?, Kept::nothing()));
         }
-        if let Some(under_way) = self.listings.take(ino, caller, cookie) {
+        let is_older = |(dir, _): &(OpenDir, Kept)| fs.has_changed(dir);
+        if let Some(under_way) = self.listings.take(ino, caller, cookie, is_older) {
             return Ok(under_way);
         }
         let dir = fs.opendir(ino)?;

@@ -9,21 +9,27 @@
 //! A thread of its own drops them. It sleeps until one is due, and for ever where there is none.
 //!
 //! # Listings that get mixed
-//! The kernel keeps the first entries that come to it of a directory of which it has nothing, and takes them to be as new
-//! as the directory was when somebody last *started* to list it (`fuse_readdir_cached` in Linux 6.18). So of two who start
-//! at the same time, one before a change and one after it, the older one's names may be kept, and shown as if they were the
-//! newer ones'. Hence each that starts is noted ([`Listings::start`]): who starts beside an older moment does not leave a
-//! listing with the kernel, nor does whoever comes to the end of one that is not the present any more (`list.rs`).
+//! Linux 6.18 appends what a lister is told to what it has kept of the directory, if that ends where his part begins, whoever
+//! told it the rest; with the end of any it takes the whole to be complete. Whether that is of the present it asks for those
+//! only who start; who is half-way goes on in it (`fs/fuse/readdir.c`). So names of an older moment could be shown to who has
+//! started after it, as one who does not find a file that he has just renamed. Hence a directory is *mixed*, of which
+//! somebody was shown older entries than the present ones, or gave up half-way. What the kernel has of a mixed directory it
+//! is made to drop, before it is told of the end of any listing ([`Listings::complete`]).
+//!
+//! Nothing changes between an answer and its being kept, for the kernel holds the directory's lock; of what commands change
+//! it is told.
 //!
 //! # Bounds
-//! So many listings; one more, and the one not used for longest is dropped.
+//! So many listings; one more, and the one not used for longest is dropped. So many mixed directories: one more, and
+//! all are taken to be.
 //!
 //! # Locks
-//! One mutex, held to look and to change; a leaf.
+//! One mutex, held to look and to change. Under it those of [`Views`](crate::fs::views::Views) are taken, where it is asked
+//! whether a directory has changed; nothing else.
 
 use crate::fs::attr::Ino;
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// How long a listing waits for whoever asks for the rest.
@@ -31,6 +37,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// So many wait.
 const LISTINGS_MAX: usize = 256;
+
+/// So many directories are known to be mixed.
+const MIXED_MAX: usize = 4096;
 
 /// Listings, by their callers and where they go on.
 #[derive(Debug)]
@@ -44,8 +53,9 @@ pub(super) struct Listings<D> {
 struct Queue<D> {
     /// The one not used for longest first.
     waiting: VecDeque<Listing<D>>,
-    /// Directories of which somebody is being given the first entries.
-    starting: Vec<Ino>,
+    mixed: HashSet<Ino>,
+    /// More were mixed than fit.
+    all_mixed: bool,
     /// Does the thread wait for one to come?
     thread_waits: bool,
     ended: bool,
@@ -63,27 +73,37 @@ struct Listing<D> {
 impl<D> Listings<D> {
     /// None are under way. Each waits for `patience`.
     pub fn new(patience: Duration) -> Listings<D> {
-        let queue =
-            Queue { waiting: VecDeque::new(), starting: Vec::new(), thread_waits: false, ended: false };
+        let queue = Queue {
+            waiting: VecDeque::new(),
+            mixed: HashSet::new(),
+            all_mixed: false,
+            thread_waits: false,
+            ended: false,
+        };
         Listings { patience, queue: Mutex::new(queue), wake: Condvar::new() }
     }
 
-    /// Somebody starts to list a directory, and has shown the first entries when what is returned is dropped. Also returned
-    /// is whether others show older ones: who is starting too, or shows what `is_older`.
-    pub fn start(&self, dir: Ino, is_older: impl Fn(&D) -> bool) -> (Start<'_, D>, bool) {
-        let mut queue = self.queue.lock();
-        let mut others = queue.waiting.iter().filter(|listing| listing.dir == dir);
-        let beside = queue.starting.contains(&dir) || others.any(|listing| is_older(&listing.rest));
-        queue.starting.push(dir);
-        (Start { listings: self, dir }, beside)
-    }
-
-    /// A caller's listing of a directory, if it goes on behind a cookie. It is kept again when it has gone on.
-    pub fn take(&self, dir: Ino, caller: u32, cookie: u64) -> Option<D> {
-        let waiting = &mut self.queue.lock().waiting;
+    /// A caller's listing of a directory, if it goes on behind a cookie. It is kept again when it has gone on. If it
+    /// `is_older` than the present the directory is mixed.
+    pub fn take(&self, dir: Ino, caller: u32, cookie: u64, is_older: impl Fn(&D) -> bool) -> Option<D> {
+        let queue = &mut *self.queue.lock();
         let is_it =
             |listing: &Listing<D>| (listing.dir, listing.caller, listing.cookie) == (dir, caller, cookie);
-        waiting.iter().rposition(is_it).and_then(|at| waiting.remove(at)).map(|listing| listing.rest)
+        let at = queue.waiting.iter().rposition(is_it)?;
+        let rest = queue.waiting.remove(at)?.rest;
+        if is_older(&rest) {
+            queue.mix(dir);
+        }
+        Some(rest)
+    }
+
+    /// Somebody comes to the end of a directory. Is it mixed, so that the kernel must drop what it has of it? It is not any
+    /// more, then.
+    pub fn complete(&self, dir: Ino, is_older: impl Fn(&D) -> bool) -> bool {
+        let queue = &mut *self.queue.lock();
+        let mut others = queue.waiting.iter().filter(|listing| listing.dir == dir);
+        let beside_older = others.any(|listing| is_older(&listing.rest));
+        queue.mixed.remove(&dir) || queue.all_mixed || beside_older
     }
 
     /// Keeps a caller's listing that goes on behind a cookie, in place of an earlier one of the same directory: that may
@@ -94,6 +114,7 @@ impl<D> Listings<D> {
         let earlier = queue.waiting.iter().position(is_earlier).and_then(|at| queue.waiting.remove(at));
         queue.waiting.push_back(Listing { dir, caller, cookie, due: Instant::now() + self.patience, rest });
         let dropped = if queue.waiting.len() > LISTINGS_MAX { queue.waiting.pop_front() } else { None };
+        earlier.iter().chain(&dropped).for_each(|given_up| queue.mix(given_up.dir));
         if std::mem::take(&mut queue.thread_waits) {
             self.wake.notify_one();
         }
@@ -120,6 +141,7 @@ impl<D> Listings<D> {
                 Some(due) if due > Instant::now() => _ = self.wake.wait_until(&mut queue, due),
                 Some(_) => {
                     let dropped = queue.waiting.pop_front();
+                    dropped.iter().for_each(|given_up| queue.mix(given_up.dir));
                     MutexGuard::unlocked(&mut queue, || drop(dropped));
                 }
             }
@@ -127,17 +149,13 @@ impl<D> Listings<D> {
     }
 }
 
-/// Somebody is being given a directory's first entries.
-pub(super) struct Start<'a, D> {
-    listings: &'a Listings<D>,
-    dir: Ino,
-}
-
-impl<D> Drop for Start<'_, D> {
-    fn drop(&mut self) {
-        let starting = &mut self.listings.queue.lock().starting;
-        if let Some(at) = starting.iter().position(|dir| *dir == self.dir) {
-            starting.swap_remove(at);
+impl<D> Queue<D> {
+    /// The kernel may have entries of a directory that are not of one moment.
+    fn mix(&mut self, dir: Ino) {
+        if self.mixed.len() < MIXED_MAX {
+            self.mixed.insert(dir);
+        } else {
+            self.all_mixed = true;
         }
     }
 }
@@ -155,33 +173,46 @@ mod tests {
         listings.keep(7, 2, 10, "other's");
         listings.keep(7, 1, 10, "mine");
         assert_eq!(
-            (listings.take(7, 3, 10), listings.take(9, 1, 10), listings.take(7, 1, 20)),
+            (
+                listings.take(7, 3, 10, |_| false),
+                listings.take(9, 1, 10, |_| false),
+                listings.take(7, 1, 20, |_| false)
+            ),
             (None, None, None)
         );
-        assert_eq!((listings.take(7, 1, 10), listings.take(7, 1, 10)), (Some("mine"), None));
-        assert_eq!((listings.take(7, 2, 10), listings.take(8, 1, 10)), (Some("other's"), Some("elsewhere")));
+        assert_eq!(
+            (listings.take(7, 1, 10, |_| false), listings.take(7, 1, 10, |_| false)),
+            (Some("mine"), None)
+        );
+        assert_eq!(
+            (listings.take(7, 2, 10, |_| false), listings.take(8, 1, 10, |_| false)),
+            (Some("other's"), Some("elsewhere"))
+        );
     }
 
     #[test]
-    fn whoever_starts_beside_an_older_listing_is_told() {
+    fn a_directory_is_mixed_once_older_entries_of_it_were_shown_or_somebody_gave_up() {
         let listings = Listings::new(PATIENCE);
-        let beside = |dir, is_older: bool| listings.start(dir, |_: &i32| is_older).1;
-        assert!(!beside(7, true), "alone");
-        let (first, other) = listings.start(7, |_| true);
-        assert!(!other && beside(7, false), "both start");
-        assert!(!beside(8, true), "elsewhere");
-        listings.keep(7, 1, 10, 0);
-        drop(first);
-        assert!(beside(7, true) && !beside(7, false));
-        assert_eq!(listings.take(7, 1, 10), Some(0));
-        assert!(!beside(7, true), "it has come to its end");
+        let (older, present) = (|older: &bool| *older, |_: &bool| false);
+        assert!(!listings.complete(7, older), "nobody is under way");
+        listings.keep(7, 1, 10, false);
+        assert!(!listings.complete(7, older) && !listings.complete(8, older), "of the present");
+        listings.keep(7, 2, 10, true);
+        assert!(listings.complete(7, older) && listings.complete(7, older), "an older one may go on");
+        assert_eq!(listings.take(7, 2, 10, older), Some(true));
+        assert!(listings.complete(7, older), "it has gone on");
+        assert!(!listings.complete(7, older), "what it has left is dropped");
+        listings.keep(7, 1, 20, false);
+        assert!(listings.complete(7, present), "his earlier one was given up");
+        (0..=MIXED_MAX as u64).for_each(|dir| (0..2).for_each(|_| listings.keep(dir, 1, 10, false)));
+        assert!(listings.complete(5, present) && listings.complete(1 << 40, present), "more than are known");
     }
 
     #[test]
     fn the_one_not_used_for_longest_makes_room() {
         let listings = Listings::new(PATIENCE);
         (0..=LISTINGS_MAX as u64).for_each(|dir| listings.keep(dir, 1, 3, dir));
-        assert_eq!((listings.take(0, 1, 3), listings.take(1, 1, 3)), (None, Some(1)));
+        assert_eq!((listings.take(0, 1, 3, |_| false), listings.take(1, 1, 3, |_| false)), (None, Some(1)));
     }
 
     /// Says when it is dropped.

@@ -203,6 +203,12 @@ impl Nearby {
         }
     }
 
+    /// Requests are served by threads that are not bound, after all.
+    pub fn free(&self) {
+        self.is_bound.store(false, Relaxed);
+        self.place.store(ANYWHERE, Relaxed);
+    }
+
     /// Does the serving thread follow a caller?
     pub fn follows(&self) -> bool {
         self.place.load(Relaxed) != ANYWHERE

@@ -17,7 +17,6 @@
 //! When it was agreed that requests come over rings, the kernel holds all of them back until each queue has an entry. So
 //! the entries are made before, and none is shown to the kernel before all threads are there ([`Gate`]). Should the kernel
 //! not take one, requests come over the device after all, where as many threads as ever are ready for them.
-
 //!
 //! # Locks
 //! The gate's, a leaf.
@@ -39,7 +38,6 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 pub use forgetting::Forgetting;
 pub(super) use serve::valid;
@@ -151,8 +149,8 @@ fn serve(face: &Face, mut entry: Entry) {
         && e.raw_os_error() != Some(SystemErrno::NOTCONN.raw_os_error())
     {
         tracing::error!("the requests of processor {queue} have a thread less: {e}");
-        // It may be that nothing comes over rings now.
-        face.agreed.ring.store(false, Ordering::Relaxed);
+        // If it was the first one, nothing comes over rings.
+        face.leave_ring();
     }
 }
 

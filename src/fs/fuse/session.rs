@@ -18,6 +18,7 @@ use super::{Agreed, Face};
 use crate::fs::error::{Cause, Error, Result, Subject};
 use crate::fs::views::{OpenDir, Views};
 use fuser::{Config, SessionACL};
+use parking_lot::Mutex;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -105,6 +106,7 @@ impl Session {
             readers: readers.clone(),
             notices: notices.clone(),
             kernel: OnceLock::new(),
+            dropping: Mutex::default(),
         });
         let mut config = Config::default();
         config.n_threads = Some(threads);
@@ -134,6 +136,10 @@ impl Session {
             let started = start_all();
             gate.open(started.is_ok());
             let served = started.and_then(|()| session.run());
+            // Those that serve rings go on until it is unmounted.
+            let _ = served
+                .as_ref()
+                .inspect_err(|e| tracing::error!("requests over the device are not served: {e}"));
             readers.end();
             notices.end();
             listings.end();

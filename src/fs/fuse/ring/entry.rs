@@ -59,8 +59,9 @@ impl Entry {
         let ring = builder.build(2)?;
         let payload = Memory::new(payload_max)?;
         let mut shared = Box::new(Shared { headers: [0; HEADERS_LEN], payload, pieces: [0; 2 * PIECES] });
-        let (headers, payload) = (shared.headers.as_ptr().expose_provenance(), shared.payload.bytes());
-        shared.pieces = [headers, HEADERS_LEN, payload.as_ptr().expose_provenance(), payload.len()];
+        let (headers, payload) =
+            (shared.headers.as_mut_ptr().expose_provenance(), shared.payload.bytes_mut());
+        shared.pieces = [headers, HEADERS_LEN, payload.as_mut_ptr().expose_provenance(), payload.len()];
         Ok(Entry {
             device,
             queue,
@@ -143,7 +144,7 @@ impl Entry {
             if result >= 0 {
                 return Ok(());
             }
-            // The mount is gone, and the entry taken down. Otherwise it may be there yet.
+            // The mount is gone. Otherwise the entry may be there yet.
             self.is_over = result == -libc::ENOTCONN;
             return Err(io::Error::from_raw_os_error(-result));
         }
@@ -152,7 +153,7 @@ impl Entry {
 
 /// May it work when it is tried again?
 fn is_passing(e: &io::Error) -> bool {
-    matches!(e.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
+    matches!(e.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY | libc::ENOMEM))
 }
 
 impl Drop for Entry {

@@ -15,9 +15,6 @@ use std::time::Duration;
 /// How long the device is left alone.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// How often those who wait look whether they are needed.
-const LOOK: Duration = Duration::from_millis(100);
-
 /// What threads that forget have in common.
 #[derive(Debug, Default)]
 pub struct Forgetting {
@@ -53,10 +50,17 @@ impl Forgetting {
         }
     }
 
+    /// `over_ring` has become false.
+    pub fn end(&self) {
+        // Whoever is about to wait has looked at it before, under the lock.
+        drop(self.is_taken.lock());
+        self.freed.notify_all();
+    }
+
     fn becomes_taker(&self, over_ring: &AtomicBool) -> bool {
         let mut is_taken = self.is_taken.lock();
         while *is_taken && over_ring.load(Ordering::Relaxed) {
-            self.freed.wait_for(&mut is_taken, LOOK);
+            self.freed.wait(&mut is_taken);
         }
         !std::mem::replace(&mut *is_taken, true)
     }
@@ -85,15 +89,18 @@ mod tests {
                 forgetting.gather(over_ring);
                 told.send("second").unwrap();
             });
-            assert!(said.recv_timeout(2 * LOOK).is_err());
+            assert!(said.try_recv().is_err());
             end.send(()).unwrap();
             assert_eq!(said.recv().unwrap(), "second");
         });
         // Over the device all are needed.
         let taker = Taker(forgetting.clone());
         *forgetting.is_taken.lock() = true;
-        over_ring.store(false, Ordering::Relaxed);
-        forgetting.gather(&over_ring);
+        std::thread::scope(|scope| {
+            scope.spawn(|| forgetting.gather(&over_ring));
+            over_ring.store(false, Ordering::Relaxed);
+            forgetting.end();
+        });
         drop(taker);
     }
 }

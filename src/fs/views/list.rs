@@ -1,6 +1,6 @@
 //! Listing: directories of files, and those of volumes and of snapshots.
 //!
-//! The names of volumes and snapshots are those of the moment when reading began, or was taken up again; what was deleted
+//! Volumes and snapshots are those of the moment when reading began, or was taken up again; what was deleted
 //! since is left out. They come in the order of the volumes' numbers, which are never used again, and cookies are those: so who
 //! is to go on behind one finds his place, whatever was deleted.
 

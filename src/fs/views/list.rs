@@ -62,7 +62,7 @@ impl Views {
     /// May the directory have changed since the moment that a listing of it shows? Of volumes it is known whether some
     /// have come or gone.
     pub fn has_changed(&self, dir: &OpenDir) -> bool {
-        let changed = || {
+        let changed = || -> Result<bool> {
             let present = match (self.place(dir.ino)?, &dir.kind) {
                 (Place::File(view, _), Kind::Files(listed)) => {
                     return Ok(self.files(&view)?.has_changed(listed));
@@ -82,7 +82,7 @@ impl Views {
             })
         };
         // Where it can't be told it may.
-        changed().unwrap_or_else(|_: crate::fs::Error| true)
+        changed().unwrap_or(true)
     }
 
     /// As [`FileSystem::readdir`](crate::fs::FileSystem::readdir).

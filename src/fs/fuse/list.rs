@@ -6,7 +6,7 @@ use crate::fs::fuse::answer::Claim;
 use crate::fs::fuse::convert::{file_attr, file_type, nothing, refused};
 use crate::fs::fuse::kept::Kept;
 use crate::fs::fuse::notices::Notice;
-use crate::fs::fuse::ring::{Answer, valid};
+use crate::fs::fuse::ring::Answer;
 use crate::fs::fuse::shown::Entries;
 use crate::fs::fuse::{Face, GENERATION, ttl};
 use crate::fs::readdir::DirEntry;
@@ -90,7 +90,7 @@ impl Face {
         self.ask("readdirplus", |fs| {
             let full = self.notices.is_full(fs.referenced());
             self.go_on(fs, who, cookie, Views::readdir_plus, &mut |entry| {
-                let attr = (&told(&entry, full), valid(entry.ino));
+                let attr = (&told(&entry, full), ttl(entry.ino));
                 !answer.direntplus(most, entry.name, attr, (entry.ino, entry.cookie))
             })
         })

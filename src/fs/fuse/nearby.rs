@@ -166,7 +166,7 @@ impl Nearby {
             match bound {
                 Bound { place: ANYWHERE, .. } => bind(processors),
                 Bound { beside: true, .. } => bind(&without(processors, place)),
-                Bound { beside: false, .. } => bind(&only(place)),
+                Bound { beside: false, .. } => bind(&only(place - 1)),
             }
         }
     }
@@ -298,15 +298,16 @@ impl Nearby {
 }
 
 /// Binds this thread. Should it fail it runs where it does.
-fn bind(processors: &CpuSet) {
+pub(super) fn bind(processors: &CpuSet) {
     if let Err(e) = sched_setaffinity(None, processors) {
         tracing::debug!("a thread stays where it is: {e}");
     }
 }
 
-fn only(place: usize) -> CpuSet {
+/// One processor alone.
+pub(super) fn only(processor: usize) -> CpuSet {
     let mut set = CpuSet::new();
-    set.set(place - 1);
+    set.set(processor);
     set
 }
 

@@ -28,19 +28,18 @@ mod opcode;
 mod serve;
 mod wire;
 
-use crate::fs::fuse::{Face, MAX_WRITE, guard};
+use crate::fs::fuse::{Face, MAX_WRITE, guard, nearby};
 use entry::Entry;
 use fuser::Errno;
 use parking_lot::{Condvar, Mutex};
 use rustix::io::Errno as SystemErrno;
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 pub use forgetting::Forgetting;
-pub(super) use serve::valid;
 pub use wire::Answer;
 
 /// Threads of a processor that this process may use, at least: some of them may be held up.
@@ -90,7 +89,7 @@ impl Ring {
         self.entries.into_iter().map(move |entry| {
             move || {
                 if gate.pass() {
-                    bind(&processors, entry.queue());
+                    bind_to(&processors, entry.queue());
                     serve(face, entry);
                 }
             }
@@ -155,14 +154,10 @@ fn serve(face: &Face, mut entry: Entry) {
 }
 
 /// Has this thread run on the processor whose requests it serves. Not where this process may not run there.
-fn bind(processors: &CpuSet, queue: u16) {
+fn bind_to(processors: &CpuSet, queue: u16) {
     let processor = usize::from(queue);
     if processors.is_set(processor) {
-        let mut only = CpuSet::new();
-        only.set(processor);
-        if let Err(e) = sched_setaffinity(None, &only) {
-            tracing::debug!("a thread stays where it is: {e}");
-        }
+        nearby::bind(&nearby::only(processor));
     }
 }
 

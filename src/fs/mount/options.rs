@@ -252,6 +252,10 @@ mod tests {
     fn extended_attributes_can_be_left_out() {
         assert!(parse("rw").unwrap().xattrs && parse("noxattr,xattr").unwrap().xattrs);
         assert!(!parse("noxattr").unwrap().xattrs);
+    }
+
+    #[test]
+    fn requests_over_io_uring_are_asked_for() {
         assert!(!parse("rw").unwrap().uring && !parse("uring,nouring").unwrap().uring);
         assert!(parse("uring").unwrap().uring);
     }

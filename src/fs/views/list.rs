@@ -63,22 +63,14 @@ impl Views {
     /// have come or gone.
     pub fn has_changed(&self, dir: &OpenDir) -> bool {
         let changed = || -> Result<bool> {
-            let present = match (self.place(dir.ino)?, &dir.kind) {
-                (Place::File(view, _), Kind::Files(listed)) => {
-                    return Ok(self.files(&view)?.has_changed(listed));
-                }
-                (Place::Top(_), _) => self.host.store().volumes(),
-                (Place::Snapshots(view), Kind::Volumes(..)) => self.host.store().snapshots(&view.volume),
-                (Place::Snapshots(_), Kind::Files(_)) | (Place::File(..), Kind::Volumes(..)) => {
-                    return Ok(true);
-                }
-            };
-            let mut present = present.map_err(Cause::from).context("readdir", || Subject::Inode(dir.ino))?;
-            present.sort_by_key(|volume| volume.id());
             let ids = |volumes: &[Arc<Volume>]| volumes.iter().map(|volume| volume.id()).collect::<Vec<_>>();
-            Ok(match &dir.kind {
-                Kind::Volumes(_, listed) => ids(listed) != ids(&present),
-                Kind::Files(_) => true,
+            Ok(match (&dir.kind, self.place(dir.ino)?) {
+                (Kind::Files(listed), Place::File(view, _)) => self.files(&view)?.has_changed(listed),
+                (Kind::Files(_), _) => true,
+                (Kind::Volumes(_, listed), _) => match self.opendir(dir.ino)?.kind {
+                    Kind::Volumes(_, present) => ids(listed) != ids(&present),
+                    Kind::Files(_) => true,
+                },
             })
         };
         // Where it can't be told it may.

@@ -1,14 +1,13 @@
 //! A ring's requests: each becomes one call of [`Views`], as those that come over the device do (`requests.rs`).
 
 use crate::fs::attr::{Attr, Caller, FileKind, SetAttr, SetTime, Timestamp};
-use crate::fs::control;
 use crate::fs::error::Result;
 use crate::fs::filesystem::StatFs;
-use crate::fs::fuse::Face;
 use crate::fs::fuse::convert::{allocation, kind_of_mode, nothing, rename_mode, seek, xattr_mode};
 use crate::fs::fuse::ring::opcode::*;
-use crate::fs::fuse::ring::wire::{Answer, Request, Words, validity};
-use crate::fs::views::{self, Views};
+use crate::fs::fuse::ring::wire::{Answer, Request, Words};
+use crate::fs::fuse::{Face, TTL, ttl};
+use crate::fs::views::Views;
 use bytes::Bytes;
 use fuser::{Errno, RenameFlags};
 
@@ -234,9 +233,9 @@ impl Face {
 fn put(reply: Reply, answer: &mut Answer<'_>) -> std::result::Result<(), Errno> {
     match reply {
         Reply::Nothing | Reply::Listing { .. } => {}
-        Reply::Entry(Some(attr)) => answer.entry(&attr, valid(attr.ino)),
-        Reply::Entry(None) => answer.entry(&nothing(0, FileKind::File), validity(true)),
-        Reply::Attr(attr) => answer.attr(&attr, valid(attr.ino)),
+        Reply::Entry(Some(attr)) => answer.entry(&attr, ttl(attr.ino)),
+        Reply::Entry(None) => answer.entry(&nothing(0, FileKind::File), &TTL),
+        Reply::Attr(attr) => answer.attr(&attr, ttl(attr.ino)),
         Reply::Data(data) => answer.put(&data),
         Reply::Xattr(value, room) => match u32::try_from(value.len()) {
             Ok(len) if room == 0 => answer.length(len),
@@ -254,11 +253,6 @@ fn put(reply: Reply, answer: &mut Answer<'_>) -> std::result::Result<(), Errno> 
         Reply::Offset(at) => answer.u64(at),
     }
     Ok(())
-}
-
-/// How long the kernel may keep what it is told of an inode.
-pub(in crate::fs::fuse) fn valid(ino: u64) -> u64 {
-    validity(!control::is_rendering(views::inner(ino)))
 }
 
 /// `fuse_setattr_in`.

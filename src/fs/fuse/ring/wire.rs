@@ -15,6 +15,7 @@
 use crate::fs::attr::{Attr, FileKind, MODE_BITS, Timestamp};
 use crate::fs::filesystem::{BLOCK_SIZE, StatFs};
 use crate::fs::fuse::ring::opcode::READ;
+use std::time::Duration;
 
 /// The first piece's length.
 pub const HEADERS_LEN: usize = 288;
@@ -27,14 +28,6 @@ const PAYLOAD_LEN: usize = RING + 16;
 
 /// Entries of a listing begin at multiples of this.
 const DIRENT_ALIGNMENT: usize = 8;
-
-/// How long the kernel may keep what it was told, in seconds: for ever.
-const FOR_EVER: u64 = u32::MAX as u64;
-
-/// What the kernel may keep of an answer, and for how long.
-pub fn validity(for_ever: bool) -> u64 {
-    if for_ever { FOR_EVER } else { 0 }
-}
 
 /// Numbers and names that follow each other.
 #[derive(Debug, Clone, Copy)]
@@ -187,15 +180,16 @@ impl<'a> Answer<'a> {
             .for_each(|number| self.u32(number));
     }
 
-    /// `fuse_attr_out`.
-    pub fn attr(&mut self, attr: &Attr, valid: u64) {
-        self.u64(valid);
+    /// `fuse_attr_out`; how long the kernel may keep it is told in whole seconds.
+    pub fn attr(&mut self, attr: &Attr, ttl: &Duration) {
+        self.u64(ttl.as_secs());
         self.u64(0);
         self.fields(attr);
     }
 
     /// `fuse_entry_out`. An inode number of 0: there is no such name.
-    pub fn entry(&mut self, attr: &Attr, valid: u64) {
+    pub fn entry(&mut self, attr: &Attr, ttl: &Duration) {
+        let valid = ttl.as_secs();
         // The generation is always 0, the nanoseconds of both times too.
         [attr.ino, 0, valid, valid, 0].into_iter().for_each(|number| self.u64(number));
         self.fields(attr);
@@ -224,7 +218,7 @@ impl<'a> Answer<'a> {
         &mut self,
         most: usize,
         name: &[u8],
-        (attr, valid): (&Attr, u64),
+        (attr, ttl): (&Attr, &Duration),
         (ino, cookie): (u64, u64),
     ) -> bool {
         let start = self.len;
@@ -232,7 +226,7 @@ impl<'a> Answer<'a> {
         if most.min(self.room.len()) < start + ENTRY_LEN {
             return false;
         }
-        self.entry(attr, valid);
+        self.entry(attr, ttl);
         let put = self.dirent(most, name, (ino, attr.kind), cookie);
         if !put {
             self.len = start;
@@ -266,6 +260,7 @@ fn kind_bits(kind: FileKind) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs::fuse::TTL;
 
     fn attr(ino: u64) -> Attr {
         let at = |secs| Timestamp { secs, nanos: 5 };
@@ -332,18 +327,18 @@ mod tests {
             files_free: 5,
             name_max: 255,
         };
-        assert_eq!(put(|answer| answer.attr(&attr(9), 1)).len(), 104);
-        assert_eq!(put(|answer| answer.entry(&attr(9), 1)).len(), 128);
+        assert_eq!(put(|answer| answer.attr(&attr(9), &TTL)).len(), 104);
+        assert_eq!(put(|answer| answer.entry(&attr(9), &TTL)).len(), 128);
         assert_eq!(put(|answer| answer.statfs(&statfs)).len(), 80);
         assert_eq!(put(|answer| answer.length(1)).len(), 8);
     }
 
     #[test]
     fn attributes_stand_where_the_kernel_reads_them() {
-        let bytes = put(|answer| answer.attr(&attr(9), validity(true)));
+        let bytes = put(|answer| answer.attr(&attr(9), &TTL));
         let mut words = Words(&bytes);
         let long: Vec<u64> = (0..8).map(|_| words.u64().unwrap()).collect();
-        assert_eq!(long, [FOR_EVER, 0, 9, 4097, 16, u64::MAX, 7, 8]);
+        assert_eq!(long, [u64::from(u32::MAX), 0, 9, 4097, 16, u64::MAX, 7, 8]);
         let short: Vec<u32> = (0..10).map(|_| words.u32().unwrap()).collect();
         assert_eq!(short, [5, 5, 5, libc::S_IFLNK | 0o7777, 3, 1, 2, 6, BLOCK_SIZE, 0]);
         assert!(words.0.is_empty());
@@ -358,10 +353,10 @@ mod tests {
         assert!(answer.dirent(1024, b"123456789", (3, FileKind::File), 8) && answer.len() == 72);
         assert!(!answer.dirent(103, b"1", (3, FileKind::File), 9) && answer.len() == 72);
         assert!(answer.dirent(104, b"1", (3, FileKind::File), 9) && answer.len() == 104);
-        assert!(!answer.direntplus(255, b"", (&attr(4), 0), (4, 10)) && answer.len() == 104);
-        assert!(answer.direntplus(256, b"", (&attr(4), 0), (4, 10)) && answer.len() == 256);
+        assert!(!answer.direntplus(255, b"", (&attr(4), &TTL), (4, 10)) && answer.len() == 104);
+        assert!(answer.direntplus(256, b"", (&attr(4), &TTL), (4, 10)) && answer.len() == 256);
         // What is wanted may be more than there is room for.
-        while answer.direntplus(usize::MAX, b"name", (&attr(4), 0), (4, 10)) {}
+        while answer.direntplus(usize::MAX, b"name", (&attr(4), &TTL), (4, 10)) {}
         assert_eq!(answer.len(), 256 + 4 * 160);
         assert_eq!(room[24..32], *b"12345678");
         assert_eq!(room[64..72], [b'9', 0, 0, 0, 0, 0, 0, 0]);

@@ -3,6 +3,7 @@
 
 use crate::client::Client;
 use crate::report::{Goal, Line, Unit};
+use crate::requests;
 use crate::target::{Place, Target, run, sync};
 use crate::work::{Step, WorkArgs, sample_len};
 use crate::{Bench, Result};
@@ -48,9 +49,14 @@ impl Work {
         }
     }
 
-    /// The files a second.
-    fn measure(self, tree: &Path, archive: &Path, client: &WorkArgs) -> Result<f64> {
-        let files = client.files;
+    /// Of a tree's files these are worked on.
+    fn files(self, tree: &WorkArgs) -> usize {
+        if matches!(self, Work::Read) { sample_len(tree.files) } else { tree.files }
+    }
+
+    /// Does it; returns the files a second.
+    fn measure(self, args: &WorkArgs, archive: &Path) -> Result<f64> {
+        let tree = &args.dir.join("files");
         let mut find = Command::new("find");
         find.arg(tree).args(["-size", "+100k"]);
         // Into a file: tar reads no contents if it writes to /dev/null.
@@ -62,10 +68,10 @@ impl Work {
         match self {
             Work::Find => run(&mut find)?,
             Work::Tar => run(&mut tar)?,
-            Work::Read => return Ok(sample_len(files) as f64 / Client::start(client)?.step(Step::Sample)?),
+            Work::Read => return Ok(self.files(args) as f64 / Client::start(args)?.step(Step::Sample)?),
             Work::Remove => run(&mut remove)?,
         }
-        Ok(files as f64 / started.elapsed().as_secs_f64())
+        Ok(self.files(args) as f64 / started.elapsed().as_secs_f64())
     }
 }
 
@@ -74,10 +80,21 @@ pub fn run_lines(bench: &Bench) -> Result<Vec<Line>> {
     let mut measured: Vec<(Work, Line)> = Work::ALL.map(|work| (work, work.line(bench.cold_files))).into();
     measured.retain(|(_, line)| bench.wants("cold", &line.name));
     if !measured.is_empty() {
+        for target in Target::MOUNTED {
+            bench.say(&format!("cold, counting requests: {}", target.name()));
+            each(&bench.counting(), target, &mut measured, |work, place, tree, archive, line| {
+                requests::count(line, place, work.files(tree), || work.measure(tree, archive))
+            })?;
+        }
         for round in 0..bench.rounds {
             for target in bench.in_turn(round) {
                 bench.say(&format!("cold, round {round}: {}", target.name()));
-                bench.try_out(target, || measure(bench, target, &mut measured))?;
+                bench.try_out(target, || {
+                    each(bench, target, &mut measured, |work, _, tree, archive, line| {
+                        line.add(target, work.measure(tree, archive)?);
+                        Ok(())
+                    })
+                })?;
             }
         }
     }
@@ -92,15 +109,22 @@ fn tree(bench: &Bench, place: &Place, size: usize) -> WorkArgs {
     WorkArgs { dir: place.dir(), files, dirs, size, clients: 1, sync: false }
 }
 
-fn measure(bench: &Bench, target: Target, lines: &mut [(Work, Line)]) -> Result<()> {
+/// Calls `measure` for each work, all in the same tree and each when that is cold: with the tree and where an archive of it
+/// is to be.
+fn each(
+    bench: &Bench,
+    target: Target,
+    lines: &mut [(Work, Line)],
+    mut measure: impl FnMut(Work, &Place, &WorkArgs, &Path, &mut Line) -> Result<()>,
+) -> Result<()> {
     let place = Place::start(target, bench.dir.join("cold"), 1)?;
-    let args = tree(bench, &place, 1024);
+    let tree = tree(bench, &place, 1024);
     let archive = bench.dir.join("archive.tar");
     fs::write(&archive, "")?;
-    Client::start(&args)?.step(Step::Create)?;
+    Client::start(&tree)?.step(Step::Create)?;
     for (work, line) in lines {
         place.chill()?;
-        line.add(target, work.measure(&args.dir.join("files"), &archive, &args)?);
+        measure(*work, &place, &tree, &archive, line)?;
     }
     Ok(fs::remove_file(&archive)?)
 }

@@ -2,6 +2,7 @@
 
 use crate::client::Client;
 use crate::report::{Goal, Line, Unit};
+use crate::requests;
 use crate::target::{Place, Target, sync};
 use crate::work::{Step, WorkArgs};
 use crate::{Bench, Result};
@@ -20,17 +21,16 @@ pub fn run(bench: &Bench) -> Result<Vec<Line>> {
         if !bench.wants("fsync", &line.name) {
             continue;
         }
-        let files = (bench.files / SPARSER).max(10) * clients.min(4);
+        for target in [Target::Lsmfs, Target::Floor] {
+            let (place, mut client, files) = start(&bench.counting(), target, clients)?;
+            requests::count(&mut line, &place, files, || client.step(Step::Create))?;
+        }
         for round in 0..bench.rounds {
             for target in bench.in_turn(round).filter(|target| *target != Target::Plain) {
                 bench.say(&format!("{}, round {round}: {}", line.name, target.name()));
                 bench.try_out(target, || {
-                    sync(&bench.dir)?;
-                    let place = Place::start(target, bench.dir.join("fsync"), clients.min(2))?;
-                    let args =
-                        WorkArgs { dir: place.dir(), files, dirs: 10, size: 1024, clients, sync: true };
-                    let seconds = Client::start(&args)?.step(Step::Create)?;
-                    line.add(target, files as f64 / seconds);
+                    let (_place, mut client, files) = start(bench, target, clients)?;
+                    line.add(target, files as f64 / client.step(Step::Create)?);
                     Ok(())
                 })?;
             }
@@ -38,4 +38,14 @@ pub fn run(bench: &Bench) -> Result<Vec<Line>> {
         lines.push(line);
     }
     Ok(lines)
+}
+
+/// A target, its clients, and how many files they are to make.
+fn start(bench: &Bench, target: Target, clients: usize) -> Result<(Place, Client, usize)> {
+    let files = (bench.files / SPARSER).max(10) * clients.min(4);
+    sync(&bench.dir)?;
+    let place = Place::start(target, bench.dir.join("fsync"), clients.min(2))?;
+    let args = WorkArgs { dir: place.dir(), files, dirs: 10, size: 1024, clients, sync: true };
+    let client = Client::start(&args)?;
+    Ok((place, client, files))
 }

@@ -2,6 +2,7 @@
 //! lsmfs writes to the disk for each that it is given.
 
 use crate::report::{Goal, Line, Unit};
+use crate::requests;
 use crate::target::{Place, Target, sync};
 use crate::{Bench, Result};
 use std::path::Path;
@@ -14,7 +15,7 @@ const GOAL: [Goal; 1] = [Goal::Times(0.8, Target::Floor)];
 struct Job {
     name: &'static str,
     mode: &'static str,
-    block: &'static str,
+    block_bytes: u64,
     unit: Unit,
     goals: &'static [Goal],
     /// This part of the file's bytes is read or written.
@@ -27,7 +28,7 @@ const JOBS: [Job; 4] = [
     Job {
         name: "large: sequential write",
         mode: "write",
-        block: "1M",
+        block_bytes: 1 << 20,
         unit: Unit::MIB_PER_SECOND,
         goals: &GOAL,
         part: 1,
@@ -36,7 +37,7 @@ const JOBS: [Job; 4] = [
     Job {
         name: "large: sequential read",
         mode: "read",
-        block: "1M",
+        block_bytes: 1 << 20,
         unit: Unit::MIB_PER_SECOND,
         goals: &GOAL,
         part: 1,
@@ -45,7 +46,7 @@ const JOBS: [Job; 4] = [
     Job {
         name: "large: random reads of 4 KiB",
         mode: "randread",
-        block: "4k",
+        block_bytes: 4096,
         unit: Unit::PER_SECOND,
         goals: &GOAL,
         part: 8,
@@ -54,7 +55,7 @@ const JOBS: [Job; 4] = [
     Job {
         name: "large: random overwrites of 4 KiB",
         mode: "randwrite",
-        block: "4k",
+        block_bytes: 4096,
         unit: Unit::PER_SECOND,
         goals: &GOAL,
         part: 8,
@@ -74,6 +75,9 @@ pub fn run(bench: &Bench) -> Result<Vec<Line>> {
     let mut lines = JOBS.map(|job| Line::new(job.name, job.unit, job.goals));
     let mut amplified =
         JOBS.map(|job| job.amplification.map(|(name, goals)| Line::new(name, Unit::TIMES, goals)));
+    for target in [Target::Lsmfs, Target::Floor] {
+        count(&bench.counting(), target, &mut lines)?;
+    }
     for round in 0..bench.rounds {
         for target in bench.in_turn(round).filter(|target| *target != Target::Plain) {
             bench.say(&format!("large, round {round}: {}", target.name()));
@@ -81,6 +85,16 @@ pub fn run(bench: &Bench) -> Result<Vec<Line>> {
         }
     }
     Ok(lines.into_iter().chain(amplified.into_iter().flatten()).collect())
+}
+
+/// Counts the requests, for each block that a job reads or writes.
+fn count(bench: &Bench, target: Target, lines: &mut [Line]) -> Result<()> {
+    let place = Place::start(target, bench.dir.join("large"), 1)?;
+    for (job, line) in JOBS.iter().zip(lines) {
+        let blocks = bench.large_bytes / job.part / job.block_bytes;
+        requests::count(line, &place, blocks as usize, || fio(job, &place.dir(), bench.large_bytes))?;
+    }
+    Ok(())
 }
 
 fn measure(bench: &Bench, target: Target, lines: &mut [Line], amplified: &mut [Option<Line>]) -> Result<()> {
@@ -109,7 +123,7 @@ fn fio(job: &Job, dir: &Path, bytes: u64) -> Result<f64> {
         ])
         .arg(format!("--filename={}", dir.join("large").display()))
         .arg(format!("--rw={}", job.mode))
-        .arg(format!("--bs={}", job.block))
+        .arg(format!("--bs={}", job.block_bytes))
         .arg(format!("--size={bytes}"))
         .arg(format!("--io_size={}", bytes / job.part))
         .output()?;

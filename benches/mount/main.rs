@@ -146,6 +146,19 @@ impl Bench {
         }
     }
 
+    /// The same with no more than is needed to count requests.
+    fn counting(&self) -> Bench {
+        Bench {
+            dir: self.dir.clone(),
+            only: self.only.clone(),
+            files: self.files.min(requests::FILES_MAX),
+            cold_files: self.cold_files.min(requests::FILES_MAX),
+            large_bytes: self.large_bytes.min(requests::LARGE_MAX),
+            targets: self.targets.clone(),
+            ..*self
+        }
+    }
+
     /// Directories for so many files.
     fn dirs(&self, files: usize) -> usize {
         (files / 200).clamp(1, 100)

@@ -1,12 +1,17 @@
 //! Real programs at real work: warm, as they come one after the other, and cold, when neither the kernel nor
 //! the daemon has anything in memory.
 //!
+//! Each twice, as the small-file lines: *pinned* to one processor, where the floor's own time is what the requests cost
+//! at least, and free, as a user does it.
+//!
 //! The floor, which has no disk, is never quite cold: only the kernel forgets.
 //!
 //! The source tree is that of the crates that this project is built from. What is not installed, or needs a
 //! network that is not there, is left out.
 
+use crate::pin::pinned;
 use crate::report::{Goal, Line, Unit};
+use crate::requests;
 use crate::target::{Place, Target, run, sync};
 use crate::{Bench, Result};
 use std::collections::BTreeSet;
@@ -77,60 +82,94 @@ END
 "#;
 
 impl Work {
-    fn line(&self) -> Line {
+    fn line(&self, pinned: bool) -> Line {
+        if pinned {
+            return Line::new(format!("{}, pinned", self.name), Unit::SECONDS, &[]);
+        }
         // No slower than 1.5 times, or faster.
         let goal = if self.cold { 1.0 } else { 1.0 / 1.5 };
         Line::new(self.name, Unit::SECONDS, &[Goal::Times(goal, Target::Disk)])
     }
 
-    fn seconds(&self, place: &Path, inputs: &Path) -> Result<f64> {
-        let shell =
-            |script| run(Command::new("sh").args(["-euc", script, "sh"]).arg(inputs).current_dir(place));
-        if !self.before.is_empty() {
-            shell(self.before)?;
-        }
+    /// Does what comes before it.
+    fn lead_in(&self, place: &Place, inputs: &Path) -> Result<()> {
+        if self.before.is_empty() { Ok(()) } else { shell(self.before, place, inputs) }
+    }
+
+    /// Does it; returns the seconds that it took.
+    fn seconds(&self, place: &Place, inputs: &Path) -> Result<f64> {
         let started = Instant::now();
-        shell(self.script)?;
+        shell(self.script, place, inputs)?;
         Ok(started.elapsed().as_secs_f64())
     }
 }
 
+/// Runs a script in the directory that is measured.
+fn shell(script: &str, place: &Place, inputs: &Path) -> Result<()> {
+    let mut shell = Command::new("sh");
+    // Else cargo would write elsewhere, and find there what another target's turn has built.
+    shell.env_remove("CARGO_TARGET_DIR").env_remove("CARGO_BUILD_TARGET_DIR");
+    run(shell.args(["-euc", script, "sh"]).arg(inputs).current_dir(place.dir()))
+}
+
 /// Measures the lines, if any of them is wanted: all works are done, as they need each other.
 pub fn run_lines(bench: &Bench) -> Result<Vec<Line>> {
-    if !WORKS.iter().any(|work| bench.wants("real", work.name)) {
+    let settings = [false, true];
+    let wants = |line: &Line| bench.wants("real", &line.name);
+    if !WORKS.iter().any(|work| settings.iter().any(|pinned| wants(&work.line(*pinned)))) {
         return Ok(Vec::new());
     }
     let inputs = bench.dir.join("inputs");
     bench.say("real work: making a source tree");
     prepare(&inputs)?;
-    let possible = rehearse(bench, &inputs)?;
-    let mut measured: Vec<_> = possible.into_iter().map(|work| (work, work.line())).collect();
+    let possible = rehearse(bench, &inputs, WORKS.iter())?;
+    let [mut free, mut on_one] =
+        settings.map(|pinned| -> Vec<_> { possible.iter().map(|work| (*work, work.line(pinned))).collect() });
+    for target in [Target::Lsmfs, Target::Floor] {
+        each(bench, "counting requests", target, &inputs, &mut free, |work, place, line| {
+            requests::count(line, place, 1, || work.seconds(place, &inputs))
+        })?;
+    }
     for round in 0..bench.rounds {
         for target in bench.in_turn(round).filter(|target| *target != Target::Plain) {
-            bench.try_out(target, || measure(bench, round, target, &inputs, &mut measured))?;
+            for (lines, pin) in [(&mut free, false), (&mut on_one, true)] {
+                let turn = format!("round {round}{}", if pin { ", pinned" } else { "" });
+                let measure = |work: &Work, place: &Place, line: &mut Line| {
+                    line.add(target, work.seconds(place, &inputs)?);
+                    Ok(())
+                };
+                let all = || each(bench, &turn, target, &inputs, lines, measure);
+                pinned(pin, || bench.try_out(target, all))??;
+            }
         }
     }
     fs::remove_dir_all(&inputs)?;
-    Ok(measured.into_iter().map(|(_, line)| line).filter(|line| bench.wants("real", &line.name)).collect())
+    Ok(free.into_iter().chain(on_one).map(|(_, line)| line).filter(wants).collect())
 }
 
-fn measure(
+/// Calls `measure` for each work when everything is ready for it. A peer may fail at any of them.
+///
+/// Before, all of it is done on the disk: else whoever comes after another's cold works would read the inputs and the
+/// programs from there, and who comes first would not.
+fn each(
     bench: &Bench,
-    round: usize,
+    turn: &str,
     target: Target,
     inputs: &Path,
-    lines: &mut [(&Work, Line)],
+    lines: &mut [(&'static Work, Line)],
+    mut measure: impl FnMut(&Work, &Place, &mut Line) -> Result<()>,
 ) -> Result<()> {
+    rehearse(bench, inputs, lines.iter().map(|(work, _)| *work))?;
     let place = Place::start(target, bench.dir.join("real"), 2)?;
     for (work, line) in lines {
-        bench.say(&format!("{}, round {round}: {}", work.name, target.name()));
-        match work.cold {
-            true => place.chill()?,
-            false => sync(&bench.dir)?,
-        }
+        bench.say(&format!("{}, {turn}: {}", work.name, target.name()));
         bench.try_out(target, || {
-            line.add(target, work.seconds(&place.dir(), inputs)?);
-            Ok(())
+            match work.cold {
+                true => place.chill()?,
+                false => sync(&bench.dir)?,
+            }
+            work.lead_in(&place, inputs)?;
+            measure(work, &place, line)
         })?;
     }
     Ok(())
@@ -160,12 +199,16 @@ fn packages() -> Result<BTreeSet<PathBuf>> {
     Ok(packages.iter().filter_map(dir).collect())
 }
 
-/// Does all works once on the disk, where their inputs get warm; returns those that succeeded.
-fn rehearse(bench: &Bench, inputs: &Path) -> Result<Vec<&'static Work>> {
+/// Does works on the disk, and has their inputs and programs in memory then; returns those that succeeded.
+fn rehearse(
+    bench: &Bench,
+    inputs: &Path,
+    works: impl Iterator<Item = &'static Work>,
+) -> Result<Vec<&'static Work>> {
     let place = Place::start(Target::Disk, bench.dir.join("rehearsal"), 1)?;
     let mut possible = Vec::new();
-    for work in &WORKS {
-        match work.seconds(&place.dir(), inputs) {
+    for work in works {
+        match work.lead_in(&place, inputs).and_then(|()| work.seconds(&place, inputs)) {
             Ok(_) => possible.push(work),
             Err(e) => bench.say(&format!("leaving out {}: {e}", work.name)),
         }

@@ -192,12 +192,15 @@ impl Display for Report {
                 let ratio = text(line.ratio(other), |ratio| format!("{ratio:.2}"));
                 write!(f, " {ratio:>0$}", column(other) + 2)?;
             }
-            let requests = |target| line.requests.get(target).map(|requests| format!("{requests:.2}"));
+            let requests = |target| line.requests.get(target).map(|requests| number(*requests));
             let requests: Vec<_> = self.targets.iter().filter_map(requests).collect();
             let log = text(median(line.log_share.clone()), |share| format!("{:.0} %", share * 100.0));
             writeln!(f, "  {:<15} {log:>5}  {}", requests.join(" "), line.goals_text())?;
         }
-        writeln!(f, "requests: that the kernel sends for each operation, to lsmfs, floor, plain floor")?;
+        writeln!(
+            f,
+            "requests: that the kernel sends for each operation (real work: for all of it), to lsmfs, floor, plain floor"
+        )?;
         writeln!(f, "log: the part of the time in which lsmfs writes its log's file")
     }
 }

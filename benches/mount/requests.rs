@@ -2,20 +2,47 @@
 //! where the kernel has the event (6.11 or later); else there are no counts.
 
 use crate::Result;
+use crate::report::Line;
+use crate::target::Place;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 const TRACING: &str = "/sys/kernel/tracing";
 const EVENT: &str = "events/fuse/fuse_request_send";
 
+/// Requests are counted with at most so many files: counting takes some of the time of each, so it has runs of its own.
+pub const FILES_MAX: usize = 10_000;
+
+/// Bytes of a large file, at most, when requests are counted.
+pub const LARGE_MAX: u64 = 64 << 20;
+
+/// Does `work`. How many requests the kernel sent to a mount meanwhile; `None` where they can't be counted.
+pub fn during<T>(place: &Place, work: impl FnOnce() -> Result<T>) -> Result<Option<u64>> {
+    let requests = Requests::of(place.connection()?);
+    work()?;
+    requests.map(|requests| requests.sum()).transpose()
+}
+
+/// Does `work`, which is so many operations, and notes how many requests each of them took.
+pub fn count<T>(
+    line: &mut Line,
+    place: &Place,
+    operations: usize,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<()> {
+    let sent = during(place, work)?;
+    sent.into_iter().for_each(|sent| line.set_requests(place.target(), sent as f64 / operations as f64));
+    Ok(())
+}
+
 /// A count under way. Gone from the kernel when it is dropped.
-pub struct Requests {
+struct Requests {
     instance: PathBuf,
 }
 
 impl Requests {
     /// Counts the requests of a FUSE connection from now on; `None` where that can't be done.
-    pub fn of(connection: u32) -> Option<Requests> {
+    fn of(connection: u32) -> Option<Requests> {
         let tracing = Path::new(TRACING);
         if !tracing.join("instances").exists() {
             let data = None::<&std::ffi::CStr>;
@@ -31,14 +58,13 @@ impl Requests {
         Some(requests)
     }
 
-    /// The requests since the last call, or since the beginning.
-    pub fn take(&self) -> Result<u64> {
+    /// The requests so far.
+    fn sum(&self) -> Result<u64> {
         let mut sum = 0;
         for processor in fs::read_dir(self.instance.join("per_cpu"))? {
             let stats = fs::read_to_string(processor?.path().join("stats"))?;
             sum += stats.lines().filter_map(events).sum::<u64>();
         }
-        fs::write(self.instance.join("trace"), "")?;
         Ok(sum)
     }
 }

@@ -6,13 +6,10 @@
 use crate::client::Client;
 use crate::pin::pinned;
 use crate::report::{Goal, Line, Unit};
-use crate::requests::Requests;
+use crate::requests;
 use crate::target::{Place, Target, sync};
 use crate::work::{Step, WorkArgs};
 use crate::{Bench, Result};
-
-/// Requests are counted with at most so many files.
-const COUNTED: usize = 10_000;
 
 /// How client and daemon run.
 #[derive(Debug, Clone, Copy)]
@@ -69,7 +66,7 @@ pub fn run(bench: &Bench) -> Result<Vec<Line>> {
         }
         let counts = match &counted {
             Some(counts) => counts,
-            None => counted.insert(count(bench)?),
+            None => counted.insert(count(&bench.counting())?),
         };
         let line = |step: &Step| {
             let mut line = Line::new(name(*step), Unit::PER_SECOND, &setting.goals(*step));
@@ -128,15 +125,13 @@ fn measure(
 
 /// The requests of each step, for each operation. Empty where they can't be counted.
 fn count(bench: &Bench) -> Result<Vec<(Target, Step, f64)>> {
-    let files = bench.files.min(COUNTED);
     let mut counts = Vec::new();
-    for target in Target::ALWAYS.into_iter().filter(|target| *target != Target::Disk) {
+    for target in Target::MOUNTED {
         let place = Place::start(target, bench.dir.join("small"), 1)?;
-        let mut client = Client::start(&args(bench, &place, files, 1))?;
-        let Some(requests) = Requests::of(place.connection()?) else { return Ok(counts) };
+        let mut client = Client::start(&args(bench, &place, bench.files, 1))?;
         for step in Step::ALL {
-            client.step(step)?;
-            counts.push((target, step, requests.take()? as f64 / files as f64));
+            let sent = requests::during(&place, || client.step(step))?;
+            counts.extend(sent.map(|sent| (target, step, sent as f64 / bench.files as f64)));
         }
     }
     Ok(counts)

@@ -30,6 +30,9 @@ impl Target {
     /// Those of every run, in the order of the table's columns; peers come behind.
     pub const ALWAYS: [Target; 4] = [Target::Lsmfs, Target::Floor, Target::Plain, Target::Disk];
 
+    /// Those that the kernel sends requests to.
+    pub const MOUNTED: [Target; 3] = [Target::Lsmfs, Target::Floor, Target::Plain];
+
     /// Its name in the table.
     pub fn name(self) -> &'static str {
         match self {
@@ -71,6 +74,11 @@ impl Place {
             Target::Disk => {}
         }
         Ok(place)
+    }
+
+    /// What it is a place of.
+    pub fn target(&self) -> Target {
+        self.target
     }
 
     /// The directory to work in.

@@ -1,5 +1,8 @@
-//! Whether one calls alone, or a stream goes on in company: one caller makes large requests, one after another, while
-//! others make small ones.
+//! Whether one calls alone, several take turns, or a stream goes on in company: one caller makes large requests, one after
+//! another, while others make small ones.
+//!
+//! Where several take turns, requests wait while another one is handled: two threads that read (`readers.rs`) answer up
+//! to half as many more in a time than one, on two processors.
 //!
 //! To handle a large request takes as long as many small ones, which should not wait for it: somebody else reads
 //! meanwhile (`readers.rs`; if there are three threads or more, since the last one handles nothing), and where
@@ -18,6 +21,9 @@ const HEAVY: usize = 256 << 10;
 
 /// So many calls in a tick are many.
 pub(super) const MANY: u64 = 8;
+
+/// If another one calls than had called before, once in so many calls or more often, several take turns.
+const TURNS_ONE_IN: u64 = 4;
 
 /// For so many ticks after a request more of its sort are expected.
 const TICKS: u32 = 20;
@@ -42,6 +48,9 @@ pub(super) struct Company {
     calls: AtomicU64,
     turns: AtomicU64,
     is_alone: AtomicBool,
+    /// In how many ticks several took turns.
+    crowded: AtomicU64,
+    is_crowd: AtomicBool,
 }
 
 /// What was seen at the last tick.
@@ -50,6 +59,7 @@ pub(super) struct Seen {
     large: Sort,
     heavy: Sort,
     others: Sort,
+    crowded: Sort,
     calls: u64,
     turns: u64,
 }
@@ -91,8 +101,13 @@ impl Company {
         self.is_mixed.store(large && others, Relaxed);
         self.is_heavy.store(heavy && others, Relaxed);
         let (calls, turns) = (self.calls(), self.turns.load(Relaxed));
+        let (came, changed) = (calls - seen.calls, turns - seen.turns);
         // A few calls by one say nothing: the others may be waiting for answers.
-        self.is_alone.store(turns == seen.turns && calls - seen.calls >= MANY, Relaxed);
+        let alone = came >= MANY && changed == 0;
+        self.is_alone.store(alone, Relaxed);
+        let crowded = came >= MANY && changed * TURNS_ONE_IN >= came;
+        let crowded = self.crowded.fetch_add(u64::from(crowded), Relaxed) + u64::from(crowded);
+        self.is_crowd.store(seen.crowded.expected(crowded) && !alone, Relaxed);
         (seen.calls, seen.turns) = (calls, turns);
     }
 
@@ -109,6 +124,11 @@ impl Company {
     /// Has nobody but this caller called of late, and he many times?
     pub fn is_alone(&self, caller: u32) -> bool {
         self.is_alone.load(Relaxed) && self.caller.load(Relaxed) == caller
+    }
+
+    /// Do several take turns, and call often?
+    pub fn is_crowd(&self) -> bool {
+        self.is_crowd.load(Relaxed)
     }
 
     /// Does a stream go on while others call?
@@ -180,6 +200,20 @@ mod tests {
         assert!(!told.after(&[(2, 0)], 0).is_alone(1) && !told.company.is_alone(2));
         assert!(!told.after(&[&many[..], &[(2, 0)]].concat(), 1).is_alone(2));
         assert!(told.after(&many.map(|_| (2, 0)), 1).is_alone(2), "the other has not come again");
+    }
+
+    #[test]
+    fn several_are_a_crowd_while_they_take_turns_and_until_one_calls_alone() {
+        let mut told = Told::default();
+        let turns = [(1, 0), (2, 0)].repeat(MANY as usize / 2);
+        assert!(told.after(&turns, 1).is_crowd());
+        assert!(told.after(&[(1, 0)], TICKS - 1).is_crowd());
+        assert!(!told.after(&[], 1).is_crowd(), "they have gone");
+        assert!(!told.after(&turns[1..], 1).is_crowd(), "few calls");
+        let seldom = [&[(1, 0); 8][..], &[(2, 0)]].concat();
+        assert!(!told.after(&seldom, 1).is_crowd(), "one calls now and then");
+        assert!(told.after(&turns, 1).is_crowd());
+        assert!(!told.after(&[(2, 0); MANY as usize], 1).is_crowd(), "one goes on alone");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! A caller and the thread that answers it take turns: one sleeps while the other runs. On two processors each
 //! turn wakes a processor that has just gone idle, which takes several times as long as most requests; on one,
 //! it is a change of threads. So while a caller makes many small requests, the serving thread *follows* it:
-//! it binds itself to the processor on which the caller was seen last. While several take turns it stays where
-//! it is: some of them come to it, and the others find their processor awake.
+//! it binds itself to the processor on which the caller was seen last. While several take turns nobody is followed: their
+//! processors are awake, and the threads that serve them run where there is room.
 //!
 //! That alone does not help: whoever is woken while another processor is idle is moved there, and the caller
 //! would flee its server, each time. So meanwhile the *keeper*, a thread of the lowest priority that gives way
@@ -31,6 +31,7 @@ use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
 use std::cell::Cell;
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 /// Processors between which a caller can be kept from moving.
@@ -77,6 +78,8 @@ struct Bound {
 pub(super) struct Nearby {
     /// The processors that this process may use, if there are two of them.
     processors: Option<CpuSet>,
+    /// There are more processors than one.
+    is_parallel: bool,
     company: Company,
     /// How long the keeper goes on after a request.
     patience: Duration,
@@ -131,9 +134,11 @@ impl Nearby {
     /// For this process. The keeper goes on for `patience` after each request; with none, nothing is done.
     pub fn new(patience: Duration) -> Nearby {
         let processors = sched_getaffinity(None).ok();
+        let is_parallel = available_parallelism().is_ok_and(|processors| processors.get() > 1);
         let processors = processors.filter(|set| set.count() == PROCESSORS && !patience.is_zero());
         Nearby {
             processors,
+            is_parallel,
             company: Company::default(),
             patience,
             caller: AtomicU32::new(NOBODY),
@@ -214,9 +219,10 @@ impl Nearby {
         self.place.load(Relaxed) != ANYWHERE
     }
 
-    /// Does a stream go on while others call?
-    pub fn is_mixed(&self) -> bool {
-        self.company.is_mixed()
+    /// Is one more thread to read? While a stream goes on as others call, and while several take turns on several
+    /// processors.
+    pub fn wants_another(&self) -> bool {
+        self.company.is_mixed() || self.is_parallel && self.company.is_crowd()
     }
 
     /// Does this caller call alone?
@@ -238,14 +244,14 @@ impl Nearby {
         let look = !self.follows() || may_move && last.number.is_multiple_of(TICKS);
         (last.caller, last.count, last.large, last.number) = (caller, count, large, last.number + 1);
         let few_small = came < MANY || came_large * LARGE_ONE_IN > came;
-        if !self.company.is_heavy() && (self.is_mixed() || few_small) {
+        if !self.company.is_heavy() && (self.wants_another() || few_small) {
             return self.place.store(ANYWHERE, Relaxed);
         }
         if look {
             let found = processor_of(caller).filter(|n| processors.is_set(*n));
             self.place.store(found.map_or(ANYWHERE, |n| n + 1), Relaxed);
         }
-        if self.follows() && !self.is_mixed() {
+        if self.follows() && !self.wants_another() {
             self.keeper.lock().wanted = true;
             self.wake.notify_one();
         }
@@ -271,7 +277,7 @@ impl Nearby {
         let (mut bound, mut seen, mut since) = (ANYWHERE, 0, Instant::now());
         loop {
             let place = self.place.load(Relaxed);
-            if place == ANYWHERE || self.is_mixed() {
+            if place == ANYWHERE || self.wants_another() {
                 return;
             }
             if place != bound {

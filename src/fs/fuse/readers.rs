@@ -15,8 +15,8 @@
 //! - When requests came at once again and again ([`Pace`]), and more are waiting behind the one that was
 //!   just read, a parked thread reads too. Half of the processors are for readers; on the others, their
 //!   callers run.
-//! - While a stream goes on in company ([`Nearby::is_mixed`]) one more thread reads, so that nobody waits for a large
-//!   request that is being handled.
+//! - While several take turns, or a stream goes on in company ([`Nearby::wants_another`]), one more thread reads, so that
+//!   nobody waits for another's request that is being handled.
 //! - A *watch* looks every millisecond while there is work. If nobody reads and no request came since it last
 //!   looked, all readers are held up: it has a parked thread read. When no request came for a while it
 //!   sleeps until one comes.
@@ -173,7 +173,8 @@ impl Readers {
             state.watch_sleeps = false;
             self.work.notify_one();
         }
-        if self.nearby.is_mixed() && state.reading == 0 && state.known - state.parked <= self.active_max {
+        if self.nearby.wants_another() && state.reading == 0 && state.known - state.parked <= self.active_max
+        {
             self.promote(&mut state);
         } else if state.pace.take_backlog() {
             self.share(&mut state);
@@ -298,7 +299,7 @@ impl Readers {
             return;
         }
         let mut state = self.state.lock();
-        if state.reading > 1 + usize::from(self.nearby.is_mixed()) {
+        if state.reading > 1 + usize::from(self.nearby.wants_another()) {
             self.park(&mut state);
         }
     }

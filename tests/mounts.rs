@@ -2,14 +2,17 @@
 
 mod common;
 
-use common::{Place, lsmfs, names, run, sh, wait_until};
+use common::{Place, lsmfs, names, run, sh, umount, wait_until};
 use lsmfs::fs::mount::table;
-use std::ffi::OsStr;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use std::ffi::{CString, OsStr};
 use std::fs;
 use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A store with several mounts; none is left behind.
 struct Many {
@@ -53,10 +56,6 @@ impl Drop for Many {
 
 fn is_mounted(dir: &Path) -> bool {
     table::read().unwrap().iter().any(|entry| entry.mount_point == dir)
-}
-
-fn umount(dir: &Path) -> common::Done {
-    lsmfs([OsStr::new("umount"), dir.as_os_str()])
 }
 
 #[test]
@@ -301,6 +300,45 @@ fn the_last_umount_and_the_next_mount_miss_each_other_never() {
         assert_eq!(fs::read_to_string(other.join("a")).unwrap(), format!("{round}"));
         umount(&other).ok();
     }
+}
+
+/// Mounts what looks like another store on `dir`, many times over, and unmounts all, again and again: while there are more
+/// and more, the number of a device that becomes free is taken at once. For root.
+fn take_numbers(dir: &Path, enough: &AtomicBool) {
+    while !enough.load(Ordering::Relaxed) {
+        let devices = [(); 100].map(|()| {
+            let device = fs::File::options().read(true).write(true).open("/dev/fuse").unwrap();
+            let options =
+                format!("fd={},rootmode=40000,user_id=0,group_id=0,subtype=lsmfs", device.as_raw_fd());
+            let options = CString::new(options).unwrap();
+            mount("/another/store", dir, "fuse", MountFlags::empty(), options.as_c_str()).unwrap();
+            device
+        });
+        devices.iter().for_each(|_| unmount(dir, UnmountFlags::DETACH).unwrap());
+    }
+}
+
+#[test]
+fn umount_waits_for_its_own_mount_whoever_has_its_number_then() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("skipped: needs root to mount what nobody serves");
+    }
+    let mut many = Many::new();
+    let (other, enough) = (many.place.join("other"), AtomicBool::new(false));
+    fs::create_dir(&other).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| take_numbers(&other, &enough));
+        let rounds = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for _ in 0..60 {
+                let dir = many.mount("dir", &[]);
+                let said = umount(&dir);
+                assert_eq!((said.status, &*said.err), (0, ""));
+                assert_eq!(many.place.daemon(), None);
+            }
+        }));
+        enough.store(true, Ordering::Relaxed);
+        rounds.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
 }
 
 #[test]

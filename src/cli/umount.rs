@@ -37,22 +37,39 @@ pub fn run(args: &UmountArgs) -> Result<()> {
         mount::unmount(&dir, Unmount::Lazy)?;
         return Ok(());
     }
-    let store = mount::find(&dir)?.source;
-    let daemon = lock_owner(&store)?.and_then(|owner| owner.pid);
-    let entry = mount::unmount(&dir, Unmount::Idle)?;
-    match (daemon, elsewhere(&entry)?) {
+    let entry = mount::find(&dir)?;
+    let (store, device) = (&entry.source, entry.device);
+    let owner = lock_owner(store)?;
+    // As long as it is mounted its device's number is not another one's.
+    let others = others(&entry)?;
+    let served = match &owner {
+        Some(owner) if owner.serving && !owner.closing => served_as(store, device)?,
+        _ => words_of(device),
+    };
+    mount::unmount(&dir, Unmount::Idle)?;
+    match (owner.and_then(|owner| owner.pid), still_there(&others)?) {
         (_, Some(place)) => eprintln!("lsmfs: the store stays mounted on {}", place.display()),
-        (Some(pid), None) => wait_closed(&store, pid, entry.device)?,
+        (Some(pid), None) => wait_closed(store, pid, &served)?,
         (None, None) => (),
     }
     Ok(())
 }
 
-/// Another place where the same mount is visible (a bind mount).
-fn elsewhere(unmounted: &Entry) -> Result<Option<PathBuf>> {
-    let table = table::read().map_err(|e| CliError::system("read the mount table", e))?;
-    let other = table.into_iter().find(|entry| entry.is_lsmfs() && entry.device == unmounted.device);
-    Ok(other.map(|entry| entry.mount_point))
+/// Other places where the same mount is visible (bind mounts).
+fn others(mount: &Entry) -> Result<Vec<Entry>> {
+    let mut table = read_table()?;
+    table.retain(|entry| entry.is_lsmfs() && entry.device == mount.device && entry.id != mount.id);
+    Ok(table)
+}
+
+/// The first of these places where it is visible yet.
+fn still_there(places: &[Entry]) -> Result<Option<&Path>> {
+    let table = read_table()?;
+    Ok(places.iter().find(|place| table.contains(place)).map(|place| &*place.mount_point))
+}
+
+fn read_table() -> Result<Vec<Entry>> {
+    table::read().map_err(|e| CliError::system("read the mount table", e))
 }
 
 /// The process that has the store open.
@@ -61,11 +78,11 @@ fn lock_owner(store: &Path) -> Result<Option<Owner>> {
 }
 
 /// Waits until the process `daemon` has let go of the store (another one may have it by then), or, where it serves
-/// other mounts too, until this one has ended and all is on the disk.
-fn wait_closed(store: &Path, daemon: u32, device: DeviceNumber) -> Result<()> {
+/// other mounts too, until this one, which it served as `served`, has ended and all is on the disk.
+fn wait_closed(store: &Path, daemon: u32, served: &str) -> Result<()> {
     let deadline = Instant::now() + CLOSE_TIMEOUT;
     while let Some(owner) = lock_owner(store)?.filter(|owner| owner.pid == Some(daemon)) {
-        if owner.serving && !owner.closing && serves_others_only(store, device)? {
+        if owner.serving && !owner.closing && serves_others_only(store, served)? {
             client::send(store, &Request::Sync, &mut io::empty(), &mut io::sink())?;
             return Ok(());
         }
@@ -80,11 +97,27 @@ fn wait_closed(store: &Path, daemon: u32, device: DeviceNumber) -> Result<()> {
     Ok(())
 }
 
+/// What the daemon says of the mount of this device. Another mount may have the device's number when this one has ended.
+fn served_as(store: &Path, device: DeviceNumber) -> Result<String> {
+    let (served, words) = (served(store)?, words_of(device));
+    let said = served.split_inclusive('\n').find(|line| line.starts_with(&words)).map(str::to_string);
+    Ok(said.unwrap_or(words))
+}
+
+/// What it says of any mount of this device begins so.
+fn words_of((major, minor): DeviceNumber) -> String {
+    format!("{major}:{minor} ")
+}
+
 /// Does the daemon serve other mounts, and not this one any more?
-fn serves_others_only(store: &Path, (major, minor): DeviceNumber) -> Result<bool> {
+fn serves_others_only(store: &Path, this: &str) -> Result<bool> {
+    let served = served(store)?;
+    Ok(!served.is_empty() && served.split_inclusive('\n').all(|line| !line.starts_with(this)))
+}
+
+/// The mounts that the daemon serves, each on a line.
+fn served(store: &Path) -> Result<String> {
     let mut served = Vec::new();
     client::send(store, &Request::Mounts, &mut io::empty(), &mut served)?;
-    let this = format!("{major}:{minor}");
-    let served = String::from_utf8_lossy(&served);
-    Ok(!served.is_empty() && served.lines().all(|line| line != this))
+    Ok(String::from_utf8_lossy(&served).into_owned())
 }

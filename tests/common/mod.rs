@@ -137,6 +137,18 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// `lsmfs umount`, again for a while where somebody uses the mount: whatever is open here is open in each program, too,
+/// that another test of this process is just starting.
+pub fn umount(dir: &Path) -> Done {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    loop {
+        let done = lsmfs([OsStr::new("umount"), dir.as_os_str()]);
+        if !done.err.contains(": busy: ") || Instant::now() >= deadline {
+            return done;
+        }
+    }
+}
+
 /// Is the program there?
 pub fn has(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
@@ -189,7 +201,7 @@ impl Place {
 
     /// `lsmfs umount`.
     pub fn umount(&self) -> Done {
-        lsmfs([OsStr::new("umount"), self.dir().as_os_str()])
+        umount(&self.dir())
     }
 
     /// Is something mounted on the directory?

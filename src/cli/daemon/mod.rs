@@ -219,7 +219,7 @@ impl Execute for Executor {
         input: &mut dyn Read,
         output: &mut dyn Write,
     ) -> Result<()> {
-        request.execute(Job { store: &self.store, mounts: self.mounts.devices(), caller, input, output })
+        request.execute(Job { store: &self.store, mounts: self.mounts.served(), caller, input, output })
     }
 
     fn mount(&self, request: &MountRequest, client: &Line) -> Result<Mounting> {

@@ -132,15 +132,10 @@ impl Mounts {
         table.ended
     }
 
-    /// The file systems that are served.
-    pub fn devices(&self) -> Vec<DeviceNumber> {
-        let table = self.table.lock();
-        table
-            .mounts
-            .values()
-            .filter_map(|entry| entry.served.as_ref())
-            .map(|served| served.own.device())
-            .collect()
+    /// The mounts that are served.
+    pub fn served(&self) -> Vec<(DeviceNumber, Id)> {
+        let served = |(id, entry): (&Id, &Entry)| Some((entry.served.as_ref()?.own.device(), *id));
+        self.table.lock().mounts.iter().filter_map(served).collect()
     }
 
     /// Unmounts all of them; who uses one that is busy keeps it for a while.

@@ -14,7 +14,7 @@ pub struct Job<'a> {
     /// The store, which others may be using.
     pub store: &'a OpenStore,
     /// The file systems that this process serves.
-    pub mounts: Vec<DeviceNumber>,
+    pub mounts: Vec<(DeviceNumber, u64)>,
     /// On whose behalf: who owns what is made.
     pub caller: Caller,
     /// What the user feeds to the command.
@@ -36,7 +36,8 @@ impl Job<'_> {
 }
 
 fn print_mounts(job: &mut Job<'_>) -> Result<()> {
-    let lines: String = job.mounts.iter().map(|(major, minor)| format!("{major}:{minor}\n")).collect();
+    let line = |((major, minor), number): &(DeviceNumber, u64)| format!("{major}:{minor} {number}\n");
+    let lines: String = job.mounts.iter().map(line).collect();
     written(job.output.write_all(lines.as_bytes()))
 }
 

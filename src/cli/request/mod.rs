@@ -63,7 +63,8 @@ pub enum Request {
     Stats { volume: String, json: bool },
     /// Make durable what was answered.
     Sync,
-    /// Print the numbers of the file systems that are mounted, `MAJOR:MINOR` on a line.
+    /// Print the mounts, each on a line: its device's number, which another one may have when it has ended, and its own,
+    /// as `MAJOR:MINOR NUMBER`.
     Mounts,
     /// Write all memtables out as tables.
     Flush,

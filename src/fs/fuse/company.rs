@@ -1,8 +1,9 @@
 //! Whether one calls alone, several take turns, or a stream goes on in company: one caller makes large requests, one after
 //! another, while others make small ones.
 //!
-//! Where several take turns, requests wait while another one is handled: two threads that read (`readers.rs`) answer up
-//! to half as many more in a time than one, on two processors.
+//! Where several take turns, and their requests wait while others are handled, they are a *crowd*: two threads that read
+//! (`readers.rs`) answer up to half as many more in a time than one, on two processors. A program that goes from thread to
+//! thread is none: nothing waits.
 //!
 //! To handle a large request takes as long as many small ones, which should not wait for it: somebody else reads
 //! meanwhile (`readers.rs`; if there are three threads or more, since the last one handles nothing), and where
@@ -22,8 +23,8 @@ const HEAVY: usize = 256 << 10;
 /// So many calls in a tick are many.
 pub(super) const MANY: u64 = 8;
 
-/// If another one calls than had called before, once in so many calls or more often, several take turns.
-const TURNS_ONE_IN: u64 = 4;
+/// If another one calls than had called before, and a call has waited, once in so many calls or more often, it is a crowd.
+const CROWD_ONE_IN: u64 = 4;
 
 /// For so many ticks after a request more of its sort are expected.
 const TICKS: u32 = 20;
@@ -48,8 +49,8 @@ pub(super) struct Company {
     calls: AtomicU64,
     turns: AtomicU64,
     is_alone: AtomicBool,
-    /// In how many ticks several took turns.
-    crowded: AtomicU64,
+    /// How many calls had to wait.
+    waited: AtomicU64,
     is_crowd: AtomicBool,
 }
 
@@ -62,6 +63,7 @@ pub(super) struct Seen {
     crowded: Sort,
     calls: u64,
     turns: u64,
+    waited: u64,
 }
 
 /// Requests of a sort: how many there were, and for how many ticks more are expected.
@@ -93,6 +95,11 @@ impl Company {
         Some(number)
     }
 
+    /// A call came while another one was handled, or soon after.
+    pub fn note_wait(&self) {
+        self.waited.fetch_add(1, Relaxed);
+    }
+
     /// Looks what has come since the last tick. Called every millisecond or so while there is work.
     pub fn tick(&self, seen: &mut Seen) {
         let large = seen.large.expected(self.large.load(Relaxed));
@@ -105,10 +112,13 @@ impl Company {
         // A few calls by one say nothing: the others may be waiting for answers.
         let alone = came >= MANY && changed == 0;
         self.is_alone.store(alone, Relaxed);
-        let crowded = came >= MANY && changed * TURNS_ONE_IN >= came;
-        let crowded = self.crowded.fetch_add(u64::from(crowded), Relaxed) + u64::from(crowded);
-        self.is_crowd.store(seen.crowded.expected(crowded) && !alone, Relaxed);
-        (seen.calls, seen.turns) = (calls, turns);
+        let waited = self.waited.load(Relaxed);
+        let crowded = came >= MANY && changed.min(waited - seen.waited) * CROWD_ONE_IN >= came;
+        if alone {
+            seen.crowded.ticks = 0;
+        }
+        self.is_crowd.store(seen.crowded.expected(seen.crowded.count + u64::from(crowded)), Relaxed);
+        (seen.calls, seen.turns, seen.waited) = (calls, turns, waited);
     }
 
     /// How many calls there were.
@@ -126,7 +136,7 @@ impl Company {
         self.is_alone.load(Relaxed) && self.caller.load(Relaxed) == caller
     }
 
-    /// Do several take turns, and call often?
+    /// Do several take turns, often, and wait?
     pub fn is_crowd(&self) -> bool {
         self.is_crowd.load(Relaxed)
     }
@@ -203,17 +213,23 @@ mod tests {
     }
 
     #[test]
-    fn several_are_a_crowd_while_they_take_turns_and_until_one_calls_alone() {
+    fn several_who_wait_are_a_crowd_until_one_calls_alone() {
         let mut told = Told::default();
         let turns = [(1, 0), (2, 0)].repeat(MANY as usize / 2);
-        assert!(told.after(&turns, 1).is_crowd());
-        assert!(told.after(&[(1, 0)], TICKS - 1).is_crowd());
-        assert!(!told.after(&[], 1).is_crowd(), "they have gone");
-        assert!(!told.after(&turns[1..], 1).is_crowd(), "few calls");
+        assert!(!told.after(&turns, 1).is_crowd(), "nothing waits");
+        let mut after = |waited, requests: &[(u32, usize)], ticks| {
+            (0..waited).for_each(|_| told.company.note_wait());
+            told.after(requests, ticks).is_crowd()
+        };
+        assert!(after(2, &turns, 1));
+        assert!(after(0, &[(1, 0)], TICKS - 1));
+        assert!(!after(0, &[], 1), "they have gone");
+        assert!(!after(8, &turns[1..], 1), "few calls");
         let seldom = [&[(1, 0); 8][..], &[(2, 0)]].concat();
-        assert!(!told.after(&seldom, 1).is_crowd(), "one calls now and then");
-        assert!(told.after(&turns, 1).is_crowd());
-        assert!(!told.after(&[(2, 0); MANY as usize], 1).is_crowd(), "one goes on alone");
+        assert!(!after(8, &seldom, 1), "another one calls now and then");
+        assert!(after(2, &turns, 1));
+        assert!(!after(8, &[(2, 0); MANY as usize], 1), "one goes on alone");
+        assert!(!after(1, &[(1, 0)], 1), "it does not come back by itself");
     }
 
     #[test]

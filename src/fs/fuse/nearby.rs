@@ -3,8 +3,9 @@
 //! A caller and the thread that answers it take turns: one sleeps while the other runs. On two processors each
 //! turn wakes a processor that has just gone idle, which takes several times as long as most requests; on one,
 //! it is a change of threads. So while a caller makes many small requests, the serving thread *follows* it:
-//! it binds itself to the processor on which the caller was seen last. While several take turns nobody is followed: their
-//! processors are awake, and the threads that serve them run where there is room.
+//! it binds itself to the processor on which the caller was seen last. While several take turns it stays where it is: some
+//! of them come to it, and the others find their processor awake. A crowd ([`Company`]) is not followed: the threads that
+//! serve it run where there is room.
 //!
 //! That alone does not help: whoever is woken while another processor is idle is moved there, and the caller
 //! would flee its server, each time. So meanwhile the *keeper*, a thread of the lowest priority that gives way
@@ -31,7 +32,6 @@ use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
 use std::cell::Cell;
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 /// Processors between which a caller can be kept from moving.
@@ -78,7 +78,7 @@ struct Bound {
 pub(super) struct Nearby {
     /// The processors that this process may use, if there are two of them.
     processors: Option<CpuSet>,
-    /// There are more processors than one.
+    /// Two threads can serve at once.
     is_parallel: bool,
     company: Company,
     /// How long the keeper goes on after a request.
@@ -131,10 +131,10 @@ pub(super) struct Tick {
 }
 
 impl Nearby {
-    /// For this process. The keeper goes on for `patience` after each request; with none, nothing is done.
-    pub fn new(patience: Duration) -> Nearby {
+    /// For this process, of which two threads can serve at once or not. The keeper goes on for `patience` after each
+    /// request; with none, nothing is done.
+    pub fn new(patience: Duration, is_parallel: bool) -> Nearby {
         let processors = sched_getaffinity(None).ok();
-        let is_parallel = available_parallelism().is_ok_and(|processors| processors.get() > 1);
         let processors = processors.filter(|set| set.count() == PROCESSORS && !patience.is_zero());
         Nearby {
             processors,
@@ -219,10 +219,24 @@ impl Nearby {
         self.place.load(Relaxed) != ANYWHERE
     }
 
-    /// Is one more thread to read? While a stream goes on as others call, and while several take turns on several
-    /// processors.
+    /// Does a stream go on while others call?
+    pub fn is_mixed(&self) -> bool {
+        self.company.is_mixed()
+    }
+
+    /// Is there a crowd that two threads can serve?
+    pub fn is_crowd(&self) -> bool {
+        self.is_parallel && self.company.is_crowd()
+    }
+
+    /// Is one more thread to read?
     pub fn wants_another(&self) -> bool {
-        self.company.is_mixed() || self.is_parallel && self.company.is_crowd()
+        self.is_mixed() || self.is_crowd()
+    }
+
+    /// A request came while another one was handled, or soon after.
+    pub fn note_wait(&self) {
+        self.company.note_wait();
     }
 
     /// Does this caller call alone?
@@ -277,7 +291,8 @@ impl Nearby {
         let (mut bound, mut seen, mut since) = (ANYWHERE, 0, Instant::now());
         loop {
             let place = self.place.load(Relaxed);
-            if place == ANYWHERE || self.wants_another() {
+            // Where threads are bound the place alone says it.
+            if place == ANYWHERE || !self.is_bound.load(Relaxed) && self.wants_another() {
                 return;
             }
             if place != bound {

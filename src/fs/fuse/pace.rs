@@ -36,18 +36,17 @@ impl Pace {
         Pace { linger_max, ..Pace::default() }
     }
 
-    /// A request has come. While others are being handled it took no time.
-    pub fn came(&mut self, now: Instant) {
+    /// A request has come. While others are being handled it took no time. Has it come at once?
+    pub fn came(&mut self, now: Instant) -> bool {
         let gap = self.answered_at.take().map(|at| now.saturating_duration_since(at));
-        match gap {
-            Some(gap) if gap > AT_ONCE => self.at_once = 0,
-            _ => self.at_once += 1,
-        }
+        let at_once = gap.is_none_or(|gap| gap <= AT_ONCE);
+        self.at_once = if at_once { self.at_once + 1 } else { 0 };
         self.linger = match gap {
             Some(gap) if gap <= self.linger_max => self.linger_max,
             Some(_) => self.linger / 2,
             None => self.linger,
         };
+        at_once
     }
 
     /// Have requests come at once again and again? Asked again, not before as many more have.

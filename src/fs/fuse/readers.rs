@@ -15,8 +15,8 @@
 //! - When requests came at once again and again ([`Pace`]), and more are waiting behind the one that was
 //!   just read, a parked thread reads too. Half of the processors are for readers; on the others, their
 //!   callers run.
-//! - While several take turns, or a stream goes on in company ([`Nearby::wants_another`]), one more thread reads, so that
-//!   nobody waits for another's request that is being handled.
+//! - While a stream goes on in company ([`Nearby::is_mixed`]) one more thread reads, so that nobody waits for a large
+//!   request that is being handled. In a crowd ([`Nearby::is_crowd`]) two threads read, to serve two requests at once.
 //! - A *watch* looks every millisecond while there is work. If nobody reads and no request came since it last
 //!   looked, all readers are held up: it has a parked thread read. When no request came for a while it
 //!   sleeps until one comes.
@@ -142,7 +142,8 @@ impl Readers {
             threads,
             active_max: (processors / 2).max(1),
             device,
-            nearby: Nearby::new(linger_max),
+            // The last thread handles nothing.
+            nearby: Nearby::new(linger_max, processors > 1 && threads > 2),
             state: Mutex::new(State::new(timeout, if processors > 1 { linger_max } else { Duration::ZERO })),
             promoted: Condvar::new(),
             freed: Condvar::new(),
@@ -167,7 +168,9 @@ impl Readers {
             true => state.known += 1,
             false => state.reading -= 1,
         }
-        state.pace.came(now);
+        if state.pace.came(now) {
+            self.nearby.note_wait();
+        }
         let id = state.under_way.add(now, answer);
         if state.watch_sleeps {
             state.watch_sleeps = false;

@@ -3,7 +3,7 @@ use super::*;
 /// With the processors of this process, however many they are.
 fn nearby() -> Nearby {
     let processors = sched_getaffinity(None).ok();
-    Nearby { processors, is_parallel: true, ..Nearby::new(Duration::from_micros(100)) }
+    Nearby { processors, ..Nearby::new(Duration::from_micros(100), true) }
 }
 
 fn me() -> u32 {
@@ -15,13 +15,17 @@ fn who_makes_many_small_requests_is_followed() {
     let (nearby, mut tick) = (nearby(), Tick::default());
     let mut follows = |requests: &[(u32, usize)]| {
         requests.iter().for_each(|(caller, len)| nearby.note(*caller, *len));
+        if requests.len() > 90 {
+            (0..50).for_each(|_| nearby.note_wait());
+        }
         nearby.tick(&mut tick);
         nearby.follows()
     };
     let (own, other) = (me(), me() + 1);
     assert!(follows(&[(own, 100); 50]));
     assert!(!follows(&[(own, 100); 3]), "few");
-    assert!(!follows(&[(other, 100), (own, 100)].repeat(25)), "two that take turns");
+    assert!(follows(&[(other, 100), (own, 100)].repeat(25)), "one of two");
+    assert!(!follows(&[(other, 100), (own, 100)].repeat(50)), "two that wait for each other");
     assert!(follows(&[(own, 100); 50]));
     assert!(!follows(&[(own, 100), (own, SMALL + 1)].repeat(25)), "large ones");
     assert!(follows(&[(own, 100); 50]));
@@ -93,7 +97,7 @@ fn a_stream_is_served_beside_the_place_where_others_are() {
     };
     assert_eq!(bound_after(streamer, large), before, "a stream alone");
     let place = bound_after(me(), 0);
-    assert!(place.count() == 1 && nearby.wants_another());
+    assert!(place.count() == 1 && nearby.is_mixed());
     if before.count() > 1 {
         let beside = bound_after(streamer, large);
         assert_eq!(beside.count(), before.count() - 1);

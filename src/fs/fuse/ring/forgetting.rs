@@ -1,8 +1,9 @@
 //! Letting the kernel gather what it forgets, which comes over the device also where all else comes over rings.
 //!
 //! It tells of an inode as soon as it has forgotten it, and wakes a thread for that, which takes a processor from those who
-//! call. So one thread takes all there is and then leaves the device alone for a moment. Others that were woken before wait
-//! until that one ends, as all do when the mount is gone; or until requests come over the device after all.
+//! call. So one thread takes what there is and then leaves the device alone for a moment. (It is told of each inode by
+//! itself, also where the kernel sends many at once, so it goes by time.) Others that were woken before wait until that
+//! one ends, as all do when the mount is gone; or until requests come over the device after all.
 //!
 //! Lock: who takes; a leaf.
 
@@ -10,10 +11,13 @@ use parking_lot::{Condvar, Mutex};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the device is left alone.
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// How long it is attended to in between: a hundred inodes and more.
+const BURST: Duration = Duration::from_micros(100);
 
 /// What threads that forget have in common.
 #[derive(Debug, Default)]
@@ -22,13 +26,31 @@ pub struct Forgetting {
     freed: Condvar,
 }
 
-/// The one that takes all there is; the next one may when its thread ends.
-struct Taker(Arc<Forgetting>);
+/// The one that takes what there is; the next one may when its thread ends.
+struct Taker {
+    forgetting: Arc<Forgetting>,
+    /// The end of its last pause.
+    since: Option<Instant>,
+}
+
+impl Taker {
+    fn new(forgetting: Arc<Forgetting>) -> Taker {
+        Taker { forgetting, since: None }
+    }
+
+    /// Leaves the device alone, if that is due.
+    fn pause(&mut self) {
+        if self.since.is_none_or(|since| since.elapsed() >= BURST) {
+            std::thread::sleep(PAUSE);
+            self.since = Some(Instant::now());
+        }
+    }
+}
 
 impl Drop for Taker {
     fn drop(&mut self) {
-        *self.0.is_taken.lock() = false;
-        self.0.freed.notify_one();
+        *self.forgetting.is_taken.lock() = false;
+        self.forgetting.freed.notify_one();
     }
 }
 
@@ -39,15 +61,12 @@ thread_local! {
 impl Forgetting {
     /// This thread has taken something. It may take more when this returns.
     pub fn gather(self: &Arc<Self>, over_ring: &AtomicBool) {
-        let goes = TAKER.with_borrow_mut(|taker| {
+        TAKER.with_borrow_mut(|taker| {
             if taker.is_none() && self.becomes_taker(over_ring) {
-                *taker = Some(Taker(self.clone()));
+                *taker = Some(Taker::new(self.clone()));
             }
-            taker.is_some()
+            taker.iter_mut().for_each(Taker::pause);
         });
-        if goes {
-            std::thread::sleep(PAUSE);
-        }
     }
 
     /// `over_ring` has become false.
@@ -94,7 +113,7 @@ mod tests {
             assert_eq!(said.recv().unwrap(), "second");
         });
         // Over the device all are needed.
-        let taker = Taker(forgetting.clone());
+        let taker = Taker::new(forgetting.clone());
         *forgetting.is_taken.lock() = true;
         std::thread::scope(|scope| {
             scope.spawn(|| forgetting.gather(&over_ring));

@@ -80,7 +80,7 @@ pub fn run_lines(bench: &Bench) -> Result<Vec<Line>> {
     let mut measured: Vec<(Work, Line)> = Work::ALL.map(|work| (work, work.line(bench.cold_files))).into();
     measured.retain(|(_, line)| bench.wants("cold", &line.name));
     if !measured.is_empty() {
-        for target in Target::MOUNTED {
+        for target in requests::targets(true) {
             bench.say(&format!("cold, counting requests: {}", target.name()));
             each(&bench.counting(), target, &mut measured, |work, place, tree, archive, line| {
                 requests::count(line, place, work.files(tree), || work.measure(tree, archive))

@@ -21,7 +21,8 @@ pub fn run(bench: &Bench) -> Result<Vec<Line>> {
         if !bench.wants("fsync", &line.name) {
             continue;
         }
-        for target in [Target::Lsmfs, Target::Floor] {
+        for target in requests::targets(false) {
+            bench.say(&format!("{}, counting requests: {}", line.name, target.name()));
             let (place, mut client, files) = start(&bench.counting(), target, clients)?;
             requests::count(&mut line, &place, files, || client.step(Step::Create))?;
         }

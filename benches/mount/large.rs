@@ -75,7 +75,8 @@ pub fn run(bench: &Bench) -> Result<Vec<Line>> {
     let mut lines = JOBS.map(|job| Line::new(job.name, job.unit, job.goals));
     let mut amplified =
         JOBS.map(|job| job.amplification.map(|(name, goals)| Line::new(name, Unit::TIMES, goals)));
-    for target in [Target::Lsmfs, Target::Floor] {
+    for target in requests::targets(false) {
+        bench.say(&format!("large, counting requests: {}", target.name()));
         count(&bench.counting(), target, &mut lines)?;
     }
     for round in 0..bench.rounds {

@@ -1,8 +1,8 @@
 //! Real programs at real work: warm, as they come one after the other, and cold, when neither the kernel nor
 //! the daemon has anything in memory.
 //!
-//! Each twice, as the small-file lines: *pinned* to one processor, where the floor's own time is what the requests cost
-//! at least, and free, as a user does it.
+//! Each twice, as the small-file lines: *pinned* to one processor, where the floor's time is what the program and its
+//! requests take at least, and free, as a user does it.
 //!
 //! The floor, which has no disk, is never quite cold: only the kernel forgets.
 //!
@@ -114,65 +114,83 @@ fn shell(script: &str, place: &Place, inputs: &Path) -> Result<()> {
 
 /// Measures the lines, if any of them is wanted: all works are done, as they need each other.
 pub fn run_lines(bench: &Bench) -> Result<Vec<Line>> {
-    let settings = [false, true];
     let wants = |line: &Line| bench.wants("real", &line.name);
-    if !WORKS.iter().any(|work| settings.iter().any(|pinned| wants(&work.line(*pinned)))) {
+    let mut settings = vec![false, true];
+    settings.retain(|pinned| WORKS.iter().any(|work| wants(&work.line(*pinned))));
+    if settings.is_empty() {
         return Ok(Vec::new());
     }
-    let inputs = bench.dir.join("inputs");
+    let inputs = &bench.dir.join("inputs");
     bench.say("real work: making a source tree");
-    prepare(&inputs)?;
-    let possible = rehearse(bench, &inputs, WORKS.iter())?;
-    let [mut free, mut on_one] =
-        settings.map(|pinned| -> Vec<_> { possible.iter().map(|work| (*work, work.line(pinned))).collect() });
-    for target in [Target::Lsmfs, Target::Floor] {
-        each(bench, "counting requests", target, &inputs, &mut free, |work, place, line| {
-            requests::count(line, place, 1, || work.seconds(place, &inputs))
+    prepare(inputs)?;
+    let possible = rehearse(bench, inputs, &WORKS.each_ref())?;
+    let lines = |pinned| -> Vec<Line> { possible.iter().map(|work| work.line(pinned)).collect() };
+    let mut measured: Vec<_> = settings.into_iter().map(|pinned| (pinned, lines(pinned))).collect();
+    for target in requests::targets(false) {
+        let turn = Turn { bench, inputs, target, pinned: false, words: "counting requests".to_string() };
+        turn.each(&possible, |at, work, place| {
+            let sent = requests::during(place, || work.seconds(place, inputs))?;
+            for (_, lines) in &mut measured {
+                sent.iter().for_each(|sent| lines[at].set_requests(target, *sent as f64));
+            }
+            Ok(())
         })?;
     }
     for round in 0..bench.rounds {
         for target in bench.in_turn(round).filter(|target| *target != Target::Plain) {
-            for (lines, pin) in [(&mut free, false), (&mut on_one, true)] {
-                let turn = format!("round {round}{}", if pin { ", pinned" } else { "" });
-                let measure = |work: &Work, place: &Place, line: &mut Line| {
-                    line.add(target, work.seconds(place, &inputs)?);
-                    Ok(())
+            for (is_pinned, lines) in &mut measured {
+                let words = format!("round {round}{}", if *is_pinned { ", pinned" } else { "" });
+                let turn = Turn { bench, inputs, target, pinned: *is_pinned, words };
+                let all = || {
+                    turn.each(&possible, |at, work, place| {
+                        lines[at].add(target, work.seconds(place, inputs)?);
+                        Ok(())
+                    })
                 };
-                let all = || each(bench, &turn, target, &inputs, lines, measure);
-                pinned(pin, || bench.try_out(target, all))??;
+                pinned(*is_pinned, || bench.try_out(target, all))??;
             }
         }
     }
-    fs::remove_dir_all(&inputs)?;
-    Ok(free.into_iter().chain(on_one).map(|(_, line)| line).filter(wants).collect())
+    fs::remove_dir_all(inputs)?;
+    Ok(measured.into_iter().flat_map(|(_, lines)| lines).filter(wants).collect())
 }
 
-/// Calls `measure` for each work when everything is ready for it. A peer may fail at any of them.
-///
-/// Before, all of it is done on the disk: else whoever comes after another's cold works would read the inputs and the
-/// programs from there, and who comes first would not.
-fn each(
-    bench: &Bench,
-    turn: &str,
+/// All works in one place.
+struct Turn<'a> {
+    bench: &'a Bench,
+    inputs: &'a Path,
     target: Target,
-    inputs: &Path,
-    lines: &mut [(&'static Work, Line)],
-    mut measure: impl FnMut(&Work, &Place, &mut Line) -> Result<()>,
-) -> Result<()> {
-    rehearse(bench, inputs, lines.iter().map(|(work, _)| *work))?;
-    let place = Place::start(target, bench.dir.join("real"), 2)?;
-    for (work, line) in lines {
-        bench.say(&format!("{}, {turn}: {}", work.name, target.name()));
-        bench.try_out(target, || {
-            match work.cold {
-                true => place.chill()?,
-                false => sync(&bench.dir)?,
-            }
-            work.lead_in(&place, inputs)?;
-            measure(work, &place, line)
-        })?;
+    pinned: bool,
+    /// Which turn it is.
+    words: String,
+}
+
+impl Turn<'_> {
+    /// Calls `measure` for each work, with its number, when everything is ready for it. A peer may fail at any of them.
+    ///
+    /// Before, all of it is done on the disk: else whoever comes after another's cold works would read the inputs and the
+    /// programs from there, and who comes first would not.
+    fn each(
+        &self,
+        works: &[&Work],
+        mut measure: impl FnMut(usize, &Work, &Place) -> Result<()>,
+    ) -> Result<()> {
+        let Turn { bench, inputs, target, pinned, ref words } = *self;
+        rehearse(bench, inputs, works)?;
+        let place = Place::start(target, bench.dir.join("real"), if pinned { 1 } else { 2 })?;
+        for (at, work) in works.iter().enumerate() {
+            bench.say(&format!("{}, {words}: {}", work.name, target.name()));
+            bench.try_out(target, || {
+                match work.cold {
+                    true => place.chill()?,
+                    false => sync(&bench.dir)?,
+                }
+                work.lead_in(&place, inputs)?;
+                measure(at, work, &place)
+            })?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn prepare(inputs: &Path) -> Result<()> {
@@ -200,17 +218,13 @@ fn packages() -> Result<BTreeSet<PathBuf>> {
 }
 
 /// Does works on the disk, and has their inputs and programs in memory then; returns those that succeeded.
-fn rehearse(
-    bench: &Bench,
-    inputs: &Path,
-    works: impl Iterator<Item = &'static Work>,
-) -> Result<Vec<&'static Work>> {
+fn rehearse<'w>(bench: &Bench, inputs: &Path, works: &[&'w Work]) -> Result<Vec<&'w Work>> {
     let place = Place::start(Target::Disk, bench.dir.join("rehearsal"), 1)?;
     let mut possible = Vec::new();
     for work in works {
         match work.lead_in(&place, inputs).and_then(|()| work.seconds(&place, inputs)) {
-            Ok(_) => possible.push(work),
-            Err(e) => bench.say(&format!("leaving out {}: {e}", work.name)),
+            Ok(_) => possible.push(*work),
+            Err(e) => bench.say(&format!("{} fails on the disk: {e}", work.name)),
         }
     }
     Ok(possible)

@@ -3,7 +3,7 @@
 
 use crate::Result;
 use crate::report::Line;
-use crate::target::Place;
+use crate::target::{Place, Target};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,13 @@ const EVENT: &str = "events/fuse/fuse_request_send";
 pub const FILES_MAX: usize = 10_000;
 
 /// Bytes of a large file, at most, when requests are counted.
-pub const LARGE_MAX: u64 = 64 << 20;
+pub const LARGE_MAX: u64 = 256 << 20;
+
+/// Those that the kernel sends requests to, where they can be counted: with the plain floor or without.
+pub fn targets(with_plain: bool) -> impl Iterator<Item = Target> {
+    let all = [Target::Lsmfs, Target::Floor, Target::Plain];
+    all.into_iter().filter(move |target| (with_plain || *target != Target::Plain) && can_be_counted())
+}
 
 /// Does `work`. How many requests the kernel sent to a mount meanwhile; `None` where they can't be counted.
 pub fn during<T>(place: &Place, work: impl FnOnce() -> Result<T>) -> Result<Option<u64>> {
@@ -43,13 +49,10 @@ struct Requests {
 impl Requests {
     /// Counts the requests of a FUSE connection from now on; `None` where that can't be done.
     fn of(connection: u32) -> Option<Requests> {
-        let tracing = Path::new(TRACING);
-        if !tracing.join("instances").exists() {
-            let data = None::<&std::ffi::CStr>;
-            let flags = rustix::mount::MountFlags::empty();
-            rustix::mount::mount(c"tracefs", tracing, c"tracefs", flags, data).ok()?;
+        if !can_be_counted() {
+            return None;
         }
-        let instance = tracing.join(format!("instances/lsmfs-bench-{}", std::process::id()));
+        let instance = Path::new(TRACING).join(format!("instances/lsmfs-bench-{}", std::process::id()));
         fs::create_dir(&instance).ok()?;
         let requests = Requests { instance };
         let event = requests.instance.join(EVENT);
@@ -67,6 +70,17 @@ impl Requests {
         }
         Ok(sum)
     }
+}
+
+/// Is the event there? It is mounted if need be.
+fn can_be_counted() -> bool {
+    let tracing = Path::new(TRACING);
+    if !tracing.join("instances").exists() {
+        let data = None::<&std::ffi::CStr>;
+        let _ =
+            rustix::mount::mount(c"tracefs", tracing, c"tracefs", rustix::mount::MountFlags::empty(), data);
+    }
+    tracing.join(EVENT).exists()
 }
 
 /// Events that a line of a processor's statistics tells of: those kept, and those that new ones replaced.

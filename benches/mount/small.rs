@@ -126,7 +126,7 @@ fn measure(
 /// The requests of each step, for each operation. Empty where they can't be counted.
 fn count(bench: &Bench) -> Result<Vec<(Target, Step, f64)>> {
     let mut counts = Vec::new();
-    for target in Target::MOUNTED {
+    for target in requests::targets(true) {
         let place = Place::start(target, bench.dir.join("small"), 1)?;
         let mut client = Client::start(&args(bench, &place, bench.files, 1))?;
         for step in Step::ALL {

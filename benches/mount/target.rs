@@ -30,9 +30,6 @@ impl Target {
     /// Those of every run, in the order of the table's columns; peers come behind.
     pub const ALWAYS: [Target; 4] = [Target::Lsmfs, Target::Floor, Target::Plain, Target::Disk];
 
-    /// Those that the kernel sends requests to.
-    pub const MOUNTED: [Target; 3] = [Target::Lsmfs, Target::Floor, Target::Plain];
-
     /// Its name in the table.
     pub fn name(self) -> &'static str {
         match self {

@@ -176,8 +176,9 @@ impl Readers {
             state.watch_sleeps = false;
             self.work.notify_one();
         }
-        if self.nearby.wants_another() && state.reading == 0 && state.known - state.parked <= self.active_max
-        {
+        let active = state.known - state.parked;
+        let beside = self.nearby.is_mixed() && active <= self.active_max;
+        if state.reading == 0 && (beside || self.nearby.is_crowd() && active == 1) {
             self.promote(&mut state);
         } else if state.pace.take_backlog() {
             self.share(&mut state);

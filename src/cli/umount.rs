@@ -34,8 +34,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 pub fn run(args: &UmountArgs) -> Result<()> {
     let dir = args.dir.canonicalize().map_err(|e| CliError::system(args.dir.display().to_string(), e))?;
     if args.lazy {
-        mount::unmount(&dir, Unmount::Lazy)?;
-        return Ok(());
+        return Ok(mount::unmount(&dir, Unmount::Lazy)?);
     }
     let entry = mount::find(&dir)?;
     let (store, device) = (&entry.source, entry.device);

@@ -287,12 +287,10 @@ pub fn find(dir: &Path) -> Result<Entry> {
     }
 }
 
-/// Unmounts the lsmfs mount on `dir`, which has no symlinks in it. Returns what was mounted; its
-/// daemon may still be closing the store.
-pub fn unmount(dir: &Path, how: Unmount) -> Result<Entry> {
-    let entry = find(dir)?;
-    unmount_path(dir, how)?;
-    Ok(entry)
+/// Unmounts the lsmfs mount on `dir`, which has no symlinks in it. Its daemon may still be closing the store.
+pub fn unmount(dir: &Path, how: Unmount) -> Result<()> {
+    find(dir)?;
+    unmount_path(dir, how)
 }
 
 /// Most dead mounts that are cleared from one path.

@@ -13,7 +13,7 @@ use std::io::{Read, Write};
 pub struct Job<'a> {
     /// The store, which others may be using.
     pub store: &'a OpenStore,
-    /// The file systems that this process serves.
+    /// The mounts that this process serves: the number of each one's device, and its own.
     pub mounts: Vec<(DeviceNumber, u64)>,
     /// On whose behalf: who owns what is made.
     pub caller: Caller,

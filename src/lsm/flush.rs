@@ -233,6 +233,9 @@ impl Shared {
     /// writer. Is any left?
     pub(crate) fn drop_retired(&self) -> bool {
         let mut retired = self.retired.lock();
+        // One that volumes shared was put here by each.
+        retired.sort_unstable_by_key(Arc::as_ptr);
+        retired.dedup_by(|one, other| Arc::ptr_eq(one, other));
         let unused: Vec<_> = retired.extract_if(.., |m| Arc::strong_count(m) == 1).collect();
         let is_left = !retired.is_empty();
         drop(retired);
@@ -307,6 +310,30 @@ mod tests {
             assert!(has("other", b"later"), "seed {seed}: it is in a table");
             assert!(has("main", b"earlier"), "seed {seed}: a later write is kept");
         }
+    }
+
+    #[test]
+    fn a_memtable_that_volumes_shared_is_dropped_when_both_are_done_with_it() {
+        let options = Options { background: false, ..Options::default() };
+        let store = Store::open(Arc::new(SimDisk::new(1)), options).unwrap();
+        let volume = store.volume("main").unwrap();
+        let put = |key: &[u8]| {
+            let mut batch = Batch::new();
+            batch.put(key, b"1");
+            volume.write(batch).unwrap();
+        };
+        put(b"flushed after the other volume is gone");
+        store.fork(&volume, "fork").unwrap();
+        store.delete_volume("fork").unwrap();
+        store.flush().unwrap();
+        store.shared().drop_retired();
+        assert_eq!(store.shared().retired.lock().len(), 0);
+        put(b"in two volumes that go together");
+        store.create_snapshot(&volume, "snapshot").unwrap();
+        store.delete_volume("main").unwrap();
+        drop(volume);
+        store.shared().drop_retired();
+        assert_eq!(store.shared().retired.lock().len(), 0);
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub(crate) fn pick(levels: &Levels, options: &Options, now: &Now) -> Option<Job>
         let inputs = l0.iter().map(|table| (0, table.clone())).collect();
         return Some(Job { inputs, output_level: 0, reason: Reason::Runs });
     }
-    let runs = (l0.len() >= options.l0_compaction_trigger).then(|| from_l0(Reason::Runs));
+    let runs = (l0.len() >= options.l0_compaction_trigger.max(1)).then(|| from_l0(Reason::Runs));
     let mut over: Vec<usize> = (1..MAX_LEVEL).filter(|n| levels.size(*n) > targets.bytes[*n]).collect();
     over.sort_by(|a, b| fullness(levels, &targets, *b).total_cmp(&fullness(levels, &targets, *a)));
     let shrinking = |n| cheapest(levels, n).map(|table| down(levels, &targets, n, table, Reason::Size));

@@ -139,7 +139,7 @@ fn merge(
         shared.check_open()?;
         blobs.add(key, head, tail, &mut |key, head, tail| output.add(key, head, tail))
     });
-    let finished = kept.and_then(|()| output.finish_table(None)).and_then(|()| blobs.finish());
+    let finished = kept.and_then(|()| output.end()).and_then(|()| blobs.finish());
     if finished.is_err() {
         shared.discard_tables(output.tables.iter());
     }
@@ -233,7 +233,8 @@ struct Output<'a> {
     last_user: Vec<u8>,
     /// Range tombstones of the present table.
     ranges: Vec<RangeTombstone>,
-    /// What a cut left of them for the next table, newest first.
+    /// What a cut left of them for the next table, newest first. They begin right behind the key at which it was cut: those
+    /// still here after the next key begin at that one, of which a newer version came first.
     carried: VecDeque<RangeTombstone>,
     /// Where its tables go, if not to files of their own, and how many were there before.
     pack: Option<(&'a mut PackBuilder, usize)>,
@@ -275,13 +276,21 @@ impl<'a> Output<'a> {
         if self.last_user != key.user && self.should_cut(key.user) {
             self.cut()?;
         }
-        let is_before = |t: &RangeTombstone| KeyRef::new(&t.start, t.seq, Kind::RangeTombstone) < key;
+        self.put_carried(Some(key))?;
+        self.put(key, head, tail)
+    }
+
+    /// Puts the range tombstones that the last cut carried over, those before `key` (without one: all).
+    fn put_carried(&mut self, key: Option<KeyRef<'_>>) -> Result<()> {
+        let is_before = |t: &RangeTombstone| {
+            key.is_none_or(|key| KeyRef::new(&t.start, t.seq, Kind::RangeTombstone) < key)
+        };
         while self.carried.front().is_some_and(is_before) {
             if let Some(RangeTombstone { start, end, seq }) = self.carried.pop_front() {
                 self.put(KeyRef::new(&start, seq, Kind::RangeTombstone), &end, &[])?;
             }
         }
-        self.put(key, head, tail)
+        Ok(())
     }
 
     fn put(&mut self, key: KeyRef<'_>, head: &[u8], tail: &[u8]) -> Result<()> {
@@ -306,6 +315,7 @@ impl<'a> Output<'a> {
     /// Ends the table right behind its last key: what its range tombstones delete from there on, the
     /// next table deletes.
     fn cut(&mut self) -> Result<()> {
+        self.put_carried(None)?;
         let behind: Bytes = [self.last_user.as_slice(), &[0]].concat().into();
         let ranges = std::mem::take(&mut self.ranges);
         let mut carried: Vec<RangeTombstone> = ranges.into_iter().filter(|t| t.end > behind).collect();
@@ -326,6 +336,12 @@ impl<'a> Output<'a> {
         };
         let (size, full) = (builder.estimated_size(), self.shared.options.table_size);
         size >= full || passed > 0 && (size >= full / 2 || self.parent_bytes > full * MAX_PARENT_RATIO)
+    }
+
+    /// Ends the last table.
+    fn end(&mut self) -> Result<()> {
+        self.put_carried(None)?;
+        self.finish_table(None)
     }
 
     fn finish_table(&mut self, clip: Option<&[u8]>) -> Result<()> {

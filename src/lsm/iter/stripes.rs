@@ -132,11 +132,12 @@ impl Held {
                 Ok(value) => emit(KeyRef::new(&self.user, seq, put), &value.head, &value.tail),
                 Err(e) if e.is_unreadable() => {
                     tracing::error!("a value stays unreadable, and the patches over it as they are: {e}");
-                    self.emit_all(emit)
+                    let at_bottom = self.stripe == 0 && bottom.is_empty_at(&self.user);
+                    self.emit_all(at_bottom, emit)
                 }
                 Err(e) => Err(e),
             },
-            Kind::Patch | Kind::HeadPatch => self.emit_all(emit),
+            Kind::Patch | Kind::HeadPatch => self.emit_all(false, emit),
             _ => {
                 let kind = if kind.is_blob() { put.blob().unwrap_or(kind) } else { put };
                 emit(KeyRef::new(&self.user, seq, kind), &self.head, &self.tail)
@@ -144,11 +145,14 @@ impl Held {
         }
     }
 
-    /// Emits every version as it is.
-    fn emit_all(&self, emit: &mut Emit<'_>) -> Result<()> {
+    /// Emits every version as it is, but for a tombstone at the bottom: while a table has one that may go, it is
+    /// rewritten.
+    fn emit_all(&self, at_bottom: bool, emit: &mut Emit<'_>) -> Result<()> {
         let Version { seq, kind } = self.newest;
         emit(KeyRef::new(&self.user, seq, kind), &self.head, &self.tail)?;
-        self.older.iter().try_for_each(|(Version { seq, kind }, value)| {
+        let mut kept =
+            self.older.iter().filter(|(version, _)| !(at_bottom && version.kind == Kind::Tombstone));
+        kept.try_for_each(|(Version { seq, kind }, value)| {
             emit(KeyRef::new(&self.user, *seq, *kind), &value.head, &value.tail)
         })
     }

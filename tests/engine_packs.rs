@@ -9,7 +9,7 @@ use lsmfs::disk::sim::SimDisk;
 use lsmfs::lsm::check::{Problem, Watch, check};
 use lsmfs::lsm::repair::repair;
 use lsmfs::lsm::stats::VolumeStats;
-use lsmfs::lsm::{Error, Options, Store, Volume};
+use lsmfs::lsm::{Batch, Error, Options, Store, Volume};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -219,4 +219,40 @@ fn small_volumes_that_are_compacted_on_demand_are_compacted_together() {
     assert_eq!(contents(&store.volume("fork3").unwrap()).unwrap().len(), 7);
     assert_eq!(contents(&store.volume("fork4").unwrap()).unwrap().len(), 6);
     assert_no_leaks(&disk, &store, "compacted");
+}
+
+#[test]
+fn a_volume_that_cannot_be_looked_at_costs_the_others_no_compaction() {
+    let options = Options { blob_min: 1000, l0_compaction_trigger: 3, ..stepped() };
+    let (disk, store) = filled(3, 2, options.clone());
+    // One with less to do: it is looked at last. What its tables hide in blob files its range tombstones say.
+    let bad = store.create_volume("bad").unwrap();
+    let mut batch = Batch::new();
+    batch.put_split(b"k", b"", &[1; 2000]);
+    bad.write(batch).unwrap();
+    store.flush().unwrap();
+    let mut batch = Batch::new();
+    batch.delete_range(b"a", b"z");
+    bad.write(batch).unwrap();
+    store.flush().unwrap();
+    write(&store, 3, 2);
+    store.flush().unwrap();
+    let damaged = of_volume(&store, "bad").levels[0][0].file.clone();
+    drop(store);
+    let disk = Arc::new(disk.crash_keep_all());
+    let footer = disk.read_file(&damaged).unwrap().len() as u64 - 10;
+    disk.flip_bit(&damaged, footer, 0).unwrap();
+    let store = Store::open(disk.clone(), options).unwrap();
+    // Each step may meet the damage once.
+    let errors = (0..10).filter(|_| store.step().is_err()).count();
+    assert!(errors > 0, "the damage is told");
+    for i in 0..3 {
+        let left = of_volume(&store, &name(i)).levels[0].len();
+        assert!(left < 3, "{}: {left} tables", name(i));
+    }
+    assert_whole(&store, 0..3, 3);
+}
+
+fn of_volume(store: &Store, name: &str) -> VolumeStats {
+    store.stats().volumes.into_iter().find(|volume| volume.usage.name == name).unwrap()
 }

@@ -117,11 +117,13 @@ impl Shared {
     }
 
     fn flush_wanted(&self, frozen: &[Arc<Volume>]) -> Result<bool> {
-        let mut worked = self.keep_budget()?;
+        // If it fails, those who wait for a flush of their own must learn whether that fails too.
+        let kept = self.keep_budget();
+        let mut worked = false;
         loop {
             let wanting: Vec<Arc<Volume>> = frozen.iter().filter(|v| v.wants_flush()).cloned().collect();
             if wanting.is_empty() {
-                return Ok(worked);
+                return kept.map(|kept| kept || worked);
             }
             worked |= self.flush_earliest(&wanting)?;
         }
@@ -140,8 +142,35 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::sim::{Fault, Op, SimDisk};
+    use crate::lsm::{Batch, Options, Store};
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc;
+
+    #[test]
+    fn who_waits_for_a_flush_gets_it_though_one_that_shortens_the_log_fails() {
+        let disk = Arc::new(SimDisk::new(1));
+        let options = Options {
+            memtable_size: 2 << 10,
+            log_segment_size: 2 << 10,
+            log_limit: 16 << 10,
+            background: false,
+            ..Options::default()
+        };
+        let store = Store::open(disk.clone(), options).unwrap();
+        let (idle, waiting) = (store.create_volume("idle").unwrap(), store.create_volume("waiting").unwrap());
+        let put = |volume: &Arc<Volume>, key: u8| {
+            let mut batch = Batch::new();
+            batch.put(&[key], &[0; 1000]);
+            volume.write(batch).unwrap();
+        };
+        (0..14).for_each(|key| put(&idle, key));
+        (0..6).for_each(|key| put(&waiting, key));
+        assert!(waiting.wants_flush());
+        disk.fail(Fault::new(Op::Create, libc::EIO));
+        store.shared().flush_wanted(std::slice::from_ref(&waiting)).unwrap_err();
+        assert!(!waiting.wants_flush());
+    }
 
     #[test]
     fn a_pause_is_sat_out_however_often_the_signal_is_raised() {

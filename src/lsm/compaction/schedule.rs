@@ -196,9 +196,15 @@ impl Due {
             // With a job it is told of again.
             self.volumes.remove(&volume.id());
             let Some(turn) = volume.compacting.turn.try_lock_arc() else { continue };
-            let claim = volume.claim(emptied, turn);
-            let claim = claim.inspect_err(|e| self.note_failed(e, vec![volume.clone()]));
-            let Some(claim) = claim? else { continue };
+            let claim = match volume.claim(emptied, turn) {
+                // First what was gathered is done. Then it is looked at again.
+                Err(_) if !group.is_empty() => {
+                    self.volumes.insert(volume.id(), volume);
+                    break;
+                }
+                claim => claim.inspect_err(|e| self.note_failed(e, vec![volume.clone()]))?,
+            };
+            let Some(claim) = claim else { continue };
             let is_small = claim.is_move() || claim.input_bytes() < shared.options.table_size / SMALL_ONE_IN;
             if !is_small && group.is_empty() {
                 return Ok(vec![claim]);

@@ -3,7 +3,7 @@
 mod engine_common;
 
 use engine_common::{Rng, open};
-use lsmfs::disk::sim::SimDisk;
+use lsmfs::disk::sim::{Fault, Op, SimDisk};
 use lsmfs::lsm::{Batch, Error, Options, Store, Volume};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -189,5 +189,23 @@ fn a_snapshot_that_kept_what_was_removed_gives_its_room_back() {
         }
         drop(main);
         full.verify();
+    }
+}
+
+#[test]
+fn what_takes_volumes_away_may_use_the_room_kept_aside() {
+    let delete_snapshot = |full: &Full| full.store.delete_snapshot(&full.main, "snapshot");
+    let delete_fork = |full: &Full| full.store.delete_volume("fork");
+    let deletions: [&dyn Fn(&Full) -> Result<(), Error>; 2] = [&delete_snapshot, &delete_fork];
+    for delete in deletions {
+        let mut full = Full::new(3000);
+        let main = full.main.clone();
+        full.store.create_snapshot(&main, "snapshot").unwrap();
+        full.store.fork(&main, "fork").unwrap();
+        full.fill(&main, "k");
+        // As if the log's last block had no room for the record.
+        full.disk.fail(Fault::new(Op::Write, libc::ENOSPC).on("log"));
+        delete(&full).unwrap();
+        full.assert_all_there();
     }
 }

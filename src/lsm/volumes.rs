@@ -279,12 +279,14 @@ impl Store {
     /// [`Error::NoVolume`], and those of [`Volume::write`].
     pub fn delete_volume(&self, name: &str) -> Result<()> {
         let shared = self.shared();
-        let _naming = shared.naming.lock();
-        self.check_writable()?;
-        let volume = self.volume(name)?;
-        let mut gone = shared.snapshots_of(&volume);
-        gone.push(volume);
-        self.change_volumes(Vec::new(), &gone, || (), |_| ())
+        shared.with_reserve(|| {
+            let _naming = shared.naming.lock();
+            self.check_writable()?;
+            let volume = self.volume(name)?;
+            let mut gone = shared.snapshots_of(&volume);
+            gone.push(volume);
+            self.change_volumes(Vec::new(), &gone, || (), |_| ())
+        })
     }
 
     pub(crate) fn check_writable(&self) -> Result<()> {

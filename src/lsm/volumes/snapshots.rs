@@ -52,10 +52,12 @@ impl Store {
     /// # Errors
     /// As [`Store::delete_volume`].
     pub fn delete_snapshot(&self, volume: &Volume, name: &str) -> Result<()> {
-        let _naming = self.shared().naming.lock();
-        self.check_writable()?;
-        let snapshot = self.snapshot(volume, name)?;
-        self.change_volumes(Vec::new(), &[snapshot], || (), |_| ())
+        self.shared().with_reserve(|| {
+            let _naming = self.shared().naming.lock();
+            self.check_writable()?;
+            let snapshot = self.snapshot(volume, name)?;
+            self.change_volumes(Vec::new(), &[snapshot], || (), |_| ())
+        })
     }
 
     /// Sets a volume back to one of its snapshots, which it keeps, in one step. `keep` may write to what

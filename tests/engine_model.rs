@@ -180,6 +180,10 @@ fn hostile() -> Vec<Options> {
 const FIRST_TWO_BYTES: PrefixRule = PrefixRule { id: 7, extract: |key| key.get(..2) };
 
 fn key(n: u8) -> Vec<u8> {
+    if n >= 4 && n % 4 == 3 {
+        // No key can be between this one and the one before.
+        return [key(n - 1), vec![0]].concat();
+    }
     // Keys that are prefixes of one another, and an empty one.
     "k".repeat(n as usize % 4).into_bytes().into_iter().chain((n >= 4).then_some(n)).collect()
 }

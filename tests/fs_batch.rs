@@ -11,8 +11,8 @@ use lsmfs::fs::errno::errno;
 use lsmfs::fs::tree::Tree;
 use lsmfs::fs::{FileSystem, FsOptions, ROOT};
 use lsmfs::lsm::Options;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 fn put(at: &str, contents: impl Into<Vec<u8>>) -> Operation {
@@ -246,7 +246,7 @@ fn nobody_sees_a_part_of_a_batch_and_open_files_live_on() {
 #[test]
 fn others_write_while_a_large_batch_is_run_and_it_is_run_anew_if_that_concerns_it() {
     // What is written after the reopening stays in memory, where no gate is.
-    let mut f = Fixture::with(Options { cache_size: 0, ..stepped() });
+    let mut f = Fixture::with(forgetful());
     let cold = vec![0xA5; 200_000];
     f.fs.apply_all(&[put("cold", cold.clone())]).unwrap();
     f.reopen();
@@ -275,6 +275,84 @@ fn others_write_while_a_large_batch_is_run_and_it_is_run_anew_if_that_concerns_i
     }
     [seen, beside].iter().for_each(|ino| f.fs.forget(*ino, 1));
     audit(&f);
+}
+
+/// Nothing that is read is kept in memory.
+fn forgetful() -> Options {
+    Options { cache_size: 0, ..stepped() }
+}
+
+fn reads(f: &Fixture) -> u64 {
+    f.sim.ops().get(Op::Read)
+}
+
+/// Holds a batch up at one of its reads, of whose number `at` is told, and has somebody write to another file then.
+fn others_write_at_read(before: &[Operation], batch: &[Operation], at: impl Fn(u64) -> u64) {
+    let prepare = || {
+        let mut f = Fixture::with(forgetful());
+        f.fs.apply_all(before).unwrap();
+        f.reopen();
+        let beside = file(&f.fs, "beside", b"0").ino;
+        (f, beside)
+    };
+    let in_all = {
+        let (f, _) = prepare();
+        let start = reads(&f);
+        f.fs.apply_all(batch).unwrap();
+        reads(&f) - start
+    };
+    let (f, beside) = prepare();
+    let (gate, done, at) = (Arc::new(Gate::default()), AtomicU64::new(0), at(in_all));
+    gate.set(true);
+    let shut = gate.clone();
+    f.sim.before(Op::Read, move || {
+        if done.fetch_add(1, Ordering::Relaxed) + 1 == at {
+            shut.pass();
+        }
+    });
+    let (fs, batch) = (f.fs.clone(), batch.to_vec());
+    let applying = thread::spawn(move || fs.apply_all(&batch).unwrap());
+    wait_until("the batch is held up", || gate.waiting() > 0);
+    let (fs, (wrote, written)) = (f.fs.clone(), mpsc::channel());
+    let writing = thread::spawn(move || wrote.send(fs.write(beside, 0, b"1").unwrap()));
+    assert_eq!(written.recv_timeout(PATIENCE), Ok(1), "a write waits at read {at} of {in_all}");
+    gate.set(false);
+    writing.join().unwrap().unwrap();
+    applying.join().unwrap();
+    f.fs.forget(beside, 1);
+    audit(&f);
+}
+
+#[test]
+fn others_write_while_one_operation_removes_much() {
+    let many: Vec<_> = (0..4000).map(|n| put(&format!("dir/{n}"), &b"x"[..])).collect();
+    others_write_at_read(&many, &[rm("dir", true)], |in_all| in_all * 3 / 4);
+}
+
+#[test]
+fn others_write_while_what_a_batch_removed_is_given_back() {
+    others_write_at_read(&[put("large", vec![1; 200_000])], &[rm("large", false)], |in_all| in_all);
+}
+
+#[test]
+fn an_expectation_reads_no_more_than_it_takes_to_tell() {
+    let mut f = Fixture::with(forgetful());
+    let cold = vec![0xA5; 16 << 20];
+    f.fs.apply_all(&[put("cold", cold.clone())]).unwrap();
+    f.reopen();
+    let expected = |contents: &[u8]| {
+        let start = reads(&f);
+        let done = f.fs.apply_all(&[expect("cold", Expect::Contents(contents.to_vec().into()))]);
+        (done.is_ok(), reads(&f) - start)
+    };
+    let (holds, all) = expected(&cold);
+    assert!(holds);
+    let (mut other, shorter, longer) = (cold.clone(), &cold[1..], [&cold[..], b"x"].concat());
+    other[0] = 0;
+    for wrong in [&other[..], shorter, &longer, b""] {
+        let (holds, read) = expected(wrong);
+        assert!(!holds && read < all / 4, "{read} reads of {all}");
+    }
 }
 
 #[test]

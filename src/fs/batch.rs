@@ -26,26 +26,32 @@
 //! applied if nothing that it has read was written meanwhile. Otherwise it is run anew, the last time
 //! ([`ATTEMPTS_APART`]) as a small one is. An operation that fails fails of that moment, which the batch's time holds.
 //!
+//! What one operation does may be much: of a directory that is removed nobody knows what is in it. So a small batch may
+//! write little ([`SMALL_RECORDS`]); where it comes to more it is left, and run as a large one. What removed files held
+//! is given back when the locks are free again; after a crash the next open does it, as for any file (`reclaim.rs`).
+//!
 //! # Bounds
 //! [`MAX_OPERATIONS`] operations, and [`MAX_BYTES`] bytes of all that they write.
 
+mod staging;
+
+pub(super) use staging::Staging;
+
 use crate::fs::access::{AccessTimes, AtomicAccessTimes};
-use crate::fs::attr::{Caller, Ino};
+use crate::fs::attr::Caller;
 use crate::fs::change::Written;
 use crate::fs::control::Control;
 use crate::fs::error::{Cause, Context, Error, Result, Subject};
 use crate::fs::filesystem::{FileSystem, FsOptions};
-use crate::fs::inode::Inodes;
+use crate::fs::inode::{Inodes, Orphan};
 use crate::fs::lock::Locks;
 use crate::fs::news::{Gathered, Seats};
-use crate::fs::node::{Node, Outcome};
+use crate::fs::node::Outcome;
 use crate::fs::recent::Recent;
 use crate::fs::sweep::Removals;
 use crate::fs::tree::{Tree, TreePath};
-use crate::lsm::{SeqNo, Volume};
+use crate::lsm::{self, SeqNo, Volume};
 use bytes::Bytes;
-use parking_lot::Mutex;
-use std::mem::take;
 use std::sync::Arc;
 
 /// The most operations in a batch.
@@ -54,9 +60,11 @@ pub const MAX_OPERATIONS: usize = 1 << 20;
 /// The most bytes that a batch writes: contents, names and records.
 pub const MAX_BYTES: usize = 128 << 20;
 
-/// A batch of more operations, or bytes, is large.
+/// A batch of more operations, or bytes that are written or compared, is large.
 const SMALL_OPERATIONS: usize = 256;
 const SMALL_BYTES: usize = 1 << 20;
+/// And one that writes more than so many bytes besides contents: names and records.
+const SMALL_RECORDS: usize = 256 << 10;
 /// A large batch is run so often without locks.
 const ATTEMPTS_APART: usize = 2;
 
@@ -127,13 +135,11 @@ pub struct BatchError {
     pub error: Error,
 }
 
-/// What a staging file system has to tell the real one.
-#[derive(Debug, Default)]
-pub(super) struct Staging {
-    /// Files that have changed their place, in order.
-    pub settled: Mutex<Vec<Node>>,
-    /// Files whose records were written.
-    pub written: Mutex<Vec<Ino>>,
+impl BatchError {
+    /// Was more written than the stage takes?
+    fn is_too_large(&self) -> bool {
+        matches!(self.error.cause, Cause::Engine(lsm::Error::TooLarge { .. }))
+    }
 }
 
 /// Of the batch as a whole.
@@ -153,6 +159,16 @@ struct Staged {
     news: Arc<Gathered>,
 }
 
+/// What is left to do of a batch that is applied.
+struct Applied {
+    /// To be returned.
+    versions: Vec<Option<SeqNo>>,
+    /// To be told.
+    news: Arc<Gathered>,
+    /// Files that nobody can reach any more: what they hold is to be given back.
+    unreachable: Vec<Orphan>,
+}
+
 impl FileSystem {
     /// Applies a batch, and returns the versions that were asked for, in order; `None` for a path that nothing has.
     /// The batch survives what any change that was answered does. What it makes belongs to `caller`.
@@ -165,26 +181,37 @@ impl FileSystem {
         operations: &[Operation],
         caller: Caller,
     ) -> std::result::Result<Vec<Option<SeqNo>>, BatchError> {
-        let (versions, news) = self.try_apply(operations, caller)?;
-        news.tell(self);
+        let applied = self.try_apply(operations, caller)?;
+        applied.news.tell(self);
+        for orphan in &applied.unreachable {
+            // Should there be no room, to give back what it holds fails too, and says so.
+            let _ = self.admit(0);
+            self.dispose(orphan);
+        }
         self.wait_until_told();
-        Ok(versions)
+        Ok(applied.versions)
     }
 
-    /// Does so; what the mounts are to be told comes with the versions.
+    /// Does what needs the locks.
     fn try_apply(
         &self,
         operations: &[Operation],
         caller: Caller,
-    ) -> std::result::Result<(Vec<Option<SeqNo>>, Arc<Gathered>), BatchError> {
+    ) -> std::result::Result<Applied, BatchError> {
         if operations.len() > MAX_OPERATIONS {
             let cause = Cause::TooMany { what: "operations", count: operations.len(), limit: MAX_OPERATIONS };
             return in_batch(Err(cause));
         }
-        let bytes = operations.iter().map(Operation::len).sum();
-        in_batch(self.admit(bytes))?;
-        let is_large = operations.len() > SMALL_OPERATIONS || bytes > SMALL_BYTES;
-        for _ in 0..if is_large { ATTEMPTS_APART } else { 0 } {
+        let written: usize = operations.iter().map(Operation::written).sum();
+        let compared: usize = operations.iter().map(Operation::compared).sum();
+        in_batch(self.admit(written))?;
+        if operations.len() <= SMALL_OPERATIONS && written + compared <= SMALL_BYTES {
+            match self.apply_locked(operations, caller, written + SMALL_RECORDS) {
+                Err(failed) if failed.is_too_large() => {}
+                done => return done,
+            }
+        }
+        for _ in 0..ATTEMPTS_APART {
             let staging = self.over(in_batch(self.volume.stage_apart(MAX_BYTES).map_err(Cause::from))?);
             let staged = staging.stage(operations, caller)?;
             if staging.volume.is_outdated() {
@@ -195,8 +222,18 @@ impl FileSystem {
                 return in_batch(self.take_over(&staging, staged));
             }
         }
+        self.apply_locked(operations, caller, MAX_BYTES)
+    }
+
+    /// Runs a batch that writes at most `limit` bytes under all locks.
+    fn apply_locked(
+        &self,
+        operations: &[Operation],
+        caller: Caller,
+        limit: usize,
+    ) -> std::result::Result<Applied, BatchError> {
         let _every = self.locks.every();
-        let staging = self.over(in_batch(self.volume.stage(MAX_BYTES).map_err(Cause::from))?);
+        let staging = self.over(in_batch(self.volume.stage(limit).map_err(Cause::from))?);
         let staged = staging.stage(operations, caller)?;
         in_batch(self.take_over(&staging, staged))
     }
@@ -234,40 +271,45 @@ impl FileSystem {
             control: Control::new(self.options.owner),
             volume,
             locks: Locks::default(),
-            inodes: Inodes::new(),
+            inodes: Arc::new(Inodes::new()),
             recent: Recent::none(),
             numbers: self.numbers.clone(),
             written: Written::new(),
             removals: Removals::new(),
-            staging: Some(Staging::default()),
+            staging: Some(Staging::new(self.inodes.clone())),
             seats: Seats::default(),
         }
     }
 
     /// Makes what was done in a staging file system. All locks are held.
-    fn take_over(
-        &self,
-        staging: &FileSystem,
-        staged: Staged,
-    ) -> Outcome<(Vec<Option<SeqNo>>, Arc<Gathered>)> {
+    fn take_over(&self, staging: &FileSystem, staged: Staged) -> Outcome<Applied> {
+        let (written, mut settled) = staging.staging.as_ref().map(Staging::take).unwrap_or_default();
+        settled.iter_mut().try_for_each(|node| self.keep_contents(node))?;
         let last = self.volume.write_admitted(staging.volume.staged_batch())?;
         self.written.take_over(&staging.written, last);
-        if let Some(stage) = &staging.staging {
-            let (written, settled) = (take(&mut *stage.written.lock()), take(&mut *stage.settled.lock()));
-            written.into_iter().for_each(|ino| self.recent.forget(ino));
-            settled.into_iter().for_each(|node| self.settle(node));
-        }
+        written.into_iter().for_each(|ino| self.recent.forget(ino));
+        let orphans = settled.into_iter().filter_map(|node| self.relocate(node));
+        let unreachable = orphans.filter(|orphan| orphan.record.has_more()).collect();
         // The batch's own writes have other numbers now, in the same order.
         let real = |seq| if seq > staged.before { last - (staged.last - seq) } else { seq };
-        Ok((staged.versions.into_iter().map(|version| version.map(real)).collect(), staged.news))
+        let versions = staged.versions.into_iter().map(|version| version.map(real)).collect();
+        Ok(Applied { versions, news: staged.news, unreachable })
     }
 }
 
 impl Operation {
-    /// About what it writes, in bytes.
-    fn len(&self) -> usize {
+    /// The bytes of contents that it writes.
+    fn written(&self) -> usize {
         match self {
             Operation::Put { contents, .. } => contents.len(),
+            _ => 0,
+        }
+    }
+
+    /// The bytes of contents that it reads at most.
+    fn compared(&self) -> usize {
+        match self {
+            Operation::Expect { that: Expect::Contents(contents), .. } => contents.len(),
             _ => 0,
         }
     }
@@ -309,17 +351,10 @@ impl Expect {
             (Expect::Version(expected), found) if found == Some(*expected) => Ok(()),
             (Expect::Version(expected), found) => unexpected(text(Some(*expected)), text(found)),
             (Expect::Contents(_), None) => unexpected("other contents".to_string(), text(None)),
-            (Expect::Contents(expected), Some(_)) => {
-                let mut rest = Some(&expected[..]);
-                tree.read(path, |piece| {
-                    rest = rest.and_then(|rest| rest.strip_prefix(piece));
-                    Ok::<(), Error>(())
-                })?;
-                match rest {
-                    Some([]) => Ok(()),
-                    _ => unexpected("these contents".to_string(), "others".to_string()),
-                }
-            }
+            (Expect::Contents(expected), Some(_)) => match tree.holds(path, expected)? {
+                true => Ok(()),
+                false => unexpected("these contents".to_string(), "others".to_string()),
+            },
         }
     }
 }

@@ -139,7 +139,7 @@ impl<'a> Change<'a> {
                 self.fs.written.note(dir, seq);
             }
             if let Some(staging) = &self.fs.staging {
-                staging.written.lock().extend(self.records.iter().map(|known| known.record.ino));
+                staging.note_written(self.records.iter().map(|known| known.record.ino));
             }
             self.records.into_iter().for_each(|known| self.fs.recent.put(known));
         }

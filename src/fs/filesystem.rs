@@ -93,7 +93,8 @@ pub struct FileSystem {
     pub(super) control: Control,
     pub(super) volume: Arc<Volume>,
     pub(super) locks: Locks,
-    pub(super) inodes: Inodes,
+    /// Shared with the stages of batches.
+    pub(super) inodes: Arc<Inodes>,
     pub(super) recent: Recent,
     pub(super) numbers: Arc<Numbers>,
     pub(super) written: Written,
@@ -157,7 +158,7 @@ impl FileSystem {
             options,
             volume,
             locks: Locks::default(),
-            inodes: Inodes::new(),
+            inodes: Arc::new(Inodes::new()),
             recent,
             written: Written::new(),
             removals: Removals::new(),

@@ -251,27 +251,30 @@ impl FileSystem {
         }
     }
 
-    /// Notes where a file is kept now, or, if it lost its last name, hands it over as an orphan.
+    /// Notes where a file is kept now, or, if it lost its last name, hands it over as an orphan: it stays reachable as
+    /// long as somebody knows it, else what it holds is given back.
     pub(super) fn settle(&self, node: Node) {
         if let Some(staging) = &self.staging {
-            staging.settled.lock().push(node.clone());
+            staging.settle(&node);
         }
-        match node.home {
-            Home::Entry(at) => self.inodes.moved(node.record.ino, Place::Entry(at)),
-            Home::Shared => self.inodes.moved(node.record.ino, Place::Shared),
-            Home::Orphan => self.bury(node),
+        if let Some(orphan) = self.relocate(node) {
+            self.dispose(&orphan);
         }
     }
 
-    /// Hands over a file that lost its last name: it stays reachable as an orphan as long as somebody
-    /// knows it, else what it holds is given back.
-    fn bury(&self, node: Node) {
-        let Node { record, inline, .. } = node;
-        // A copy: what was read may be a part of a block, all of which it would keep in memory.
-        let inline = Bytes::copy_from_slice(&inline.in_hand());
-        if let Some(orphan) = self.inodes.set_orphan(record.ino, Orphan { record, inline }) {
-            self.dispose(&orphan);
+    /// Does so, but returns an orphan that nobody can reach: the caller is to [dispose](FileSystem::dispose) of it.
+    pub(super) fn relocate(&self, node: Node) -> Option<Orphan> {
+        let ino = node.ino();
+        match node.home {
+            Home::Entry(at) => self.inodes.moved(ino, Place::Entry(at)),
+            Home::Shared => self.inodes.moved(ino, Place::Shared),
+            Home::Orphan => {
+                // A copy: what was read may be a part of a block, all of which it would keep in memory.
+                let inline = Bytes::copy_from_slice(&node.inline.in_hand());
+                return self.inodes.set_orphan(ino, Orphan { record: node.record, inline });
+            }
         }
+        None
     }
 
     /// Gives back what an unreachable orphan holds. In the stage of a batch somebody may have it open.

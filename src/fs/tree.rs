@@ -96,6 +96,23 @@ impl<'a> Tree<'a> {
         Found { path, held }.read(sink)
     }
 
+    /// Does a regular file hold just these contents? Reads no more than it takes to tell.
+    pub(in crate::fs) fn holds(&self, path: &TreePath, contents: &[u8]) -> Result<bool> {
+        let held = self.hold("read", path)?;
+        check_regular(&held.attr).on("read", path)?;
+        if held.attr.size != contents.len() as u64 {
+            return Ok(false);
+        }
+        let mut offset = 0;
+        for expected in contents.chunks(PIECE_BYTES) {
+            if self.fs.read(held.attr.ino, offset, expected.len()).on("read", path)? != expected {
+                return Ok(false);
+            }
+            offset += expected.len() as u64;
+        }
+        Ok(true)
+    }
+
     /// Writes a regular file with what `source` puts into the buffer that it is given, until it puts
     /// nothing; makes missing directories. The file is replaced when all of it is written: until then,
     /// and after a failure, it is what it was.

@@ -4,7 +4,7 @@ mod fs_common;
 
 use fs_common::archives::{Archive, audit_all, export, import, listed, member, rich, stat, stat_ino};
 use fs_common::audit::{audit, tree};
-use fs_common::{Fixture, USER, contents, file, names, path, read};
+use fs_common::{Fixture, USER, contents, file, names, names_by, path, read};
 use lsmfs::fs::archive::{Member, MemberKind, Reader};
 use lsmfs::fs::errno::errno;
 use lsmfs::fs::import::ImportOptions;
@@ -120,6 +120,27 @@ fn an_import_into_a_directory_that_exists_adds_to_it() {
     assert_eq!(errno(&import(&f, &archive, "kept/x").unwrap_err()), libc::ENOTDIR);
     assert_eq!(tree(&f), before);
     audit_all(&f);
+}
+
+#[test]
+fn a_listing_from_before_an_import_is_known_to_be_older() {
+    let f = Fixture::new();
+    let target = f.fs.mkdir(ROOT, b"target", 0o755, USER).unwrap().ino;
+    for (at, dir) in [("/", ROOT), ("target", target)] {
+        let listed = || {
+            let handle = f.fs.opendir(dir).unwrap();
+            names_by(&f.fs, &handle, 0, 7);
+            handle
+        };
+        let before = listed();
+        assert!(!f.fs.has_changed(&before));
+        let mut archive = Archive::new();
+        archive.file("new", b"x");
+        import(&f, &archive.end(), at).unwrap();
+        assert!(f.fs.has_changed(&before), "{at}");
+        assert!(!f.fs.has_changed(&listed()), "{at}");
+    }
+    f.fs.forget(target, 1);
 }
 
 #[test]

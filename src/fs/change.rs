@@ -71,6 +71,12 @@ impl<'a> Change<'a> {
         self.batch.put(&keys::inode_name(record.ino, parent, name), b"");
     }
 
+    /// Adds records that were made elsewhere, entries of a directory among them.
+    pub fn append_entries(&mut self, parent: Ino, records: &Batch) {
+        self.dirs.push(parent);
+        self.batch.append(records);
+    }
+
     /// Writes a changed file where it is kept.
     pub fn save(&mut self, node: &mut Node) {
         let counts_else = self.count(node);

@@ -102,7 +102,7 @@ impl FileSystem {
             }
         }
         let mut change = Change::new(self);
-        change.batch.append(&top.records);
+        change.append_entries(target, &top.records);
         let links = dir.record.nlink.checked_add(top.subdirectories);
         dir.record.nlink = links.ok_or(Cause::TooManyLinks)?;
         dir.modified(now);

@@ -177,6 +177,43 @@ fn all_volumes_are_directories() {
     many.command(&["check", "STORE"]).ok();
 }
 
+/// The kernel was told of the root's attributes before anybody went in.
+#[test]
+fn what_commands_change_shows_at_the_root_of_a_volume_that_nobody_entered() {
+    let mut many = Many::new();
+    many.command(&["volume", "create", "STORE", "work"]).ok();
+    many.command(&["put", "STORE", "--volume", "work", "old", "--value", "x"]).ok();
+    let all = many.mount("all", &["--all"]);
+    let shown = || {
+        let attr = fs::metadata(all.join("work")).unwrap();
+        ((attr.mtime(), attr.mtime_nsec(), attr.ctime(), attr.ctime_nsec()), attr.mode() & 0o7777)
+    };
+    // Looked up, and listed with the attributes.
+    for list in [false, true] {
+        if list {
+            assert_eq!(names(&all), ["main", "work"]);
+        }
+        let before = shown();
+        many.command(&["put", "STORE", "--volume", "work", "f", "--value", "x"]).ok();
+        let after = shown();
+        assert!(after.0 != before.0, "{before:?} {after:?}");
+        many.command(&["rm", "STORE", "--volume", "work", "f"]).ok();
+        assert!(shown().0 != after.0, "{after:?}");
+    }
+    let tree = many.place.join("tree");
+    fs::create_dir(&tree).unwrap();
+    sh(&tree, "chmod 700 .; echo x > imported; tar cf ../tree.tar ./");
+    let tar = many.place.join("tree.tar");
+    many.command(&["import", "STORE", tar.to_str().unwrap(), "--volume", "work"]).ok();
+    assert_eq!(shown().1, 0o700);
+    // And once somebody is in.
+    assert_eq!(names(&all.join("work")), ["imported", "old"]);
+    let before = shown();
+    many.command(&["put", "STORE", "--volume", "work", "g", "--value", "x"]).ok();
+    assert!(shown().0 != before.0);
+    assert_eq!(names(&all.join("work")), ["g", "imported", "old"]);
+}
+
 #[test]
 fn rsync_takes_no_fork_for_the_same_file() {
     if !common::has("rsync") {

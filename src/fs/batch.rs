@@ -45,7 +45,7 @@ use crate::fs::error::{Cause, Context, Error, Result, Subject};
 use crate::fs::filesystem::{FileSystem, FsOptions};
 use crate::fs::inode::{Inodes, Orphan};
 use crate::fs::lock::Locks;
-use crate::fs::news::{Gathered, Seats};
+use crate::fs::news::Gathered;
 use crate::fs::node::Outcome;
 use crate::fs::recent::Recent;
 use crate::fs::sweep::Removals;
@@ -277,7 +277,7 @@ impl FileSystem {
             written: Written::new(),
             removals: Removals::new(),
             staging: Some(Staging::new(self.inodes.clone())),
-            seats: Seats::default(),
+            seats: Arc::default(),
         }
     }
 

@@ -102,7 +102,7 @@ pub struct FileSystem {
     /// Is it the stage of a batch?
     pub(super) staging: Option<Staging>,
     /// Those who are told of changes that others make.
-    pub(super) seats: Seats,
+    pub(super) seats: Arc<Seats>,
 }
 
 /// Chunks of a file that are written whole, or nearly, go to blob files: this many bytes at least.
@@ -125,22 +125,23 @@ impl FileSystem {
 
     /// As [`FileSystem::open`], on a volume of the store or on a snapshot, which cannot be changed.
     pub fn open_volume(store: Arc<Store>, volume: Arc<Volume>, options: FsOptions) -> Result<FileSystem> {
-        Self::open_sharing(store, volume, options, Recent::new())
+        Self::open_sharing(store, volume, options, Recent::new(), Arc::default())
     }
 
-    /// As [`FileSystem::open_volume`], with a table that is shared with other file systems.
+    /// As [`FileSystem::open_volume`], with a table that is shared with other file systems, and with the volume's seats.
     pub(super) fn open_sharing(
         store: Arc<Store>,
         volume: Arc<Volume>,
         options: FsOptions,
         recent: Recent,
+        seats: Arc<Seats>,
     ) -> Result<FileSystem> {
-        Self::try_open_volume(store, volume, options, recent).context("open", || Subject::FileSystem)
+        Self::try_open_volume(store, volume, options, recent, seats).context("open", || Subject::FileSystem)
     }
 
     fn try_open(store: Arc<Store>, volume: &str, options: FsOptions) -> Outcome<FileSystem> {
         let volume = store.volume(volume)?;
-        Self::try_open_volume(store, volume, options, Recent::new())
+        Self::try_open_volume(store, volume, options, Recent::new(), Arc::default())
     }
 
     fn try_open_volume(
@@ -148,6 +149,7 @@ impl FileSystem {
         volume: Arc<Volume>,
         options: FsOptions,
         recent: Recent,
+        seats: Arc<Seats>,
     ) -> Outcome<FileSystem> {
         let options = FsOptions { read_only: options.read_only || volume.is_snapshot(), ..options };
         let fs = FileSystem {
@@ -163,7 +165,7 @@ impl FileSystem {
             written: Written::new(),
             removals: Removals::new(),
             staging: None,
-            seats: Seats::default(),
+            seats,
         };
         if !fs.options.read_only {
             fs.count_if_uncounted()?;

@@ -9,7 +9,7 @@
 //!
 //! # Locks
 //! `mounted` comes first: it is held over changes that take a volume away. A slot is locked over the opening and the
-//! closing of its file system. `slots` and `mounts` come after that and are leaves.
+//! closing of its file system. `slots`, `seats` and `mounts` come after that and are leaves.
 
 mod changes;
 
@@ -18,7 +18,7 @@ pub(super) use changes::{NewRoot, volume_name};
 use crate::fs::attr::Caller;
 use crate::fs::error::{Cause, Context, Result, Subject};
 use crate::fs::filesystem::{FileSystem, FsOptions, StatFs};
-use crate::fs::news;
+use crate::fs::news::{self, Seats};
 use crate::fs::recent::Recent;
 use crate::fs::views::Views;
 use crate::lsm::manifest::VolumeId;
@@ -60,6 +60,8 @@ pub struct Host {
     /// Of which each volume's files have a part.
     recent: Recent,
     slots: Mutex<HashMap<VolumeId, Arc<Mutex<Slot>>>>,
+    /// Of volumes that somebody uses or watches.
+    seats: Mutex<HashMap<VolumeId, Weak<Seats>>>,
     /// Volumes and snapshots that are mounted by themselves, and where.
     mounted: Mutex<HashMap<VolumeId, String>>,
     /// What mounts show.
@@ -100,8 +102,8 @@ pub struct Files {
 impl Host {
     /// For an open store, whose file systems are opened with `options`.
     pub fn new(store: Arc<Store>, options: FsOptions) -> Arc<Host> {
-        let (slots, mounted, mounts) = Default::default();
-        Arc::new(Host { store, options, recent: Recent::new(), slots, mounted, mounts })
+        let (slots, seats, mounted, mounts) = Default::default();
+        Arc::new(Host { store, options, recent: Recent::new(), slots, seats, mounted, mounts })
     }
 
     /// The engine.
@@ -183,8 +185,9 @@ impl Host {
         let files = match &open.files {
             Some(files) => Ok(files.clone()),
             None => {
-                let (store, recent) = (self.store.clone(), self.recent.for_another());
-                FileSystem::open_sharing(store, volume, self.options.clone(), recent).map(Arc::new)
+                let (store, recent, seats) =
+                    (self.store.clone(), self.recent.for_another(), self.seats_of(id));
+                FileSystem::open_sharing(store, volume, self.options.clone(), recent, seats).map(Arc::new)
             }
         };
         if let Ok(files) = &files {
@@ -199,6 +202,23 @@ impl Host {
                 Err(error)
             }
         }
+    }
+
+    /// The seats from which a volume's files are watched, whether they are open or not.
+    pub(super) fn seats_of(&self, volume: VolumeId) -> Arc<Seats> {
+        let mut all = self.seats.lock();
+        if let Some(seats) = all.get(&volume).and_then(Weak::upgrade) {
+            return seats;
+        }
+        if all.len() == all.capacity() {
+            all.retain(|_, seats| seats.strong_count() > 0);
+            // So that this is not done again soon.
+            let live = all.len();
+            all.reserve(live + 1);
+        }
+        let seats = Arc::default();
+        all.insert(volume, Arc::downgrade(&seats));
+        seats
     }
 
     /// Takes a slot away if only the caller knows it.
@@ -274,6 +294,14 @@ mod tests {
         drop(two);
         assert!(host.slots.lock().is_empty());
         assert!(host.files("main").unwrap().getattr(made.ino).is_err(), "opened anew it knows no inode");
+    }
+
+    #[test]
+    fn seats_of_what_nobody_watches_are_not_kept() {
+        let host = host();
+        let watched = host.seats_of(7);
+        (0..1000).for_each(|volume| drop(host.seats_of(volume)));
+        assert!(host.seats.lock().len() < 10 && Arc::ptr_eq(&watched, &host.seats_of(7)));
     }
 
     #[test]

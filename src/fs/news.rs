@@ -38,7 +38,7 @@ pub(super) struct Seat {
     pub audience: Weak<dyn Audience>,
 }
 
-/// Those who watch a volume's files.
+/// Those who watch a volume's files, which need not be open.
 #[derive(Debug, Default)]
 pub(super) struct Seats(Mutex<Vec<Weak<Seat>>>);
 

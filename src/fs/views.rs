@@ -15,6 +15,7 @@
 //! # Life of a view
 //! It begins with the lookup of its root and ends when the kernel has forgotten all of its inodes. Its file system
 //! is opened when more than the root's attributes is asked for: ten thousand volumes in a listing cost their names.
+//! What others change in it the kernel is told from the beginning: it keeps the root's attributes.
 //!
 //! # Locks
 //! `table`, held to find a view and to count its root: a leaf.
@@ -33,7 +34,7 @@ use crate::fs::error::{Cause, Result, Subject};
 use crate::fs::filesystem::{FileSystem, FsOptions};
 use crate::fs::host::{Files, Host};
 use crate::fs::inode::Name;
-use crate::fs::news::{Audience, Seat};
+use crate::fs::news::{Audience, Seat, Seats};
 use crate::lsm::Volume;
 use crate::lsm::manifest::VolumeId;
 use parking_lot::RwLock;
@@ -82,6 +83,8 @@ struct View {
     bits: Ino,
     volume: Arc<Volume>,
     open: OnceLock<Open>,
+    /// Where the kernel watches it from.
+    watched: OnceLock<Option<(Arc<Seats>, Arc<Seat>)>>,
     /// What the kernel has to forget until it knows nothing here.
     lookups: AtomicU64,
     /// Inodes of it that were known when they were last counted.
@@ -94,8 +97,6 @@ struct Open {
     files: Arc<FileSystem>,
     /// `None` where they belong to somebody else.
     _held: Option<Files>,
-    /// Where the kernel watches them from.
-    _seat: Option<Arc<Seat>>,
 }
 
 /// Where in a mount an inode is, and its number there.
@@ -153,7 +154,7 @@ impl Views {
         access_times: AccessTimes,
     ) -> Arc<Views> {
         let mut view = View::new(0, files.volume().clone());
-        view.open = OnceLock::from(Open { files, _held: held, _seat: None });
+        view.open = OnceLock::from(Open { files, _held: held });
         Views::with(host, Root::Volume(view), access_times)
     }
 
@@ -226,14 +227,20 @@ impl Views {
         }
         let held = self.host.files_of(view.volume.clone())?;
         held.set_access_times(self.access_times);
-        let seat = self.audience.get().map(|audience| {
-            let seat = Arc::new(Seat { bits: view.bits, audience: audience.clone() });
-            held.seats.add(&seat);
-            seat
-        });
         // Of two who come at once, one opens what the other has open.
-        let open = Open { files: held.share(), _held: Some(held), _seat: seat };
+        let open = Open { files: held.share(), _held: Some(held) };
         Ok(&view.open.get_or_init(|| open).files)
+    }
+
+    /// From now on the kernel is told what others change in a view, whose files need not be open here.
+    fn watch(&self, view: &View) {
+        view.watched.get_or_init(|| {
+            let audience = self.audience.get()?.clone();
+            let seats = self.host.seats_of(view.volume.id());
+            let seat = Arc::new(Seat { bits: view.bits, audience });
+            seats.add(&seat);
+            Some((seats, seat))
+        });
     }
 
     /// The attributes of a view's root.
@@ -257,6 +264,8 @@ impl Views {
             view.lookups.fetch_add(1, AcqRel);
             view.clone()
         };
+        // What is changed after the attributes are read must be heard.
+        self.watch(&view);
         self.root_attr(&view).inspect_err(|_| self.forget(view.bits | ROOT, 1))
     }
 
@@ -362,7 +371,7 @@ impl Views {
 impl View {
     fn new(bits: Ino, volume: Arc<Volume>) -> View {
         let (lookups, known) = (AtomicU64::new(0), AtomicUsize::new(0));
-        View { bits, volume, open: OnceLock::new(), lookups, known }
+        View { bits, volume, open: OnceLock::new(), watched: OnceLock::new(), lookups, known }
     }
 
     /// Attributes with the number that the mount has for them.

@@ -256,6 +256,57 @@ fn a_volume_of_all_is_bound_to_a_place_of_its_own() {
 }
 
 #[test]
+fn what_is_bound_next_is_what_was_asked_for_whatever_was_bound_last() {
+    let mut many = Many::new();
+    let all = many.mount("all", &["--all"]);
+    fs::create_dir_all(all.join("work/main")).unwrap();
+    fs::write(all.join("main/a"), "in main").unwrap();
+    let work = many.mount("work", &["--volume", "work"]);
+    assert_eq!(names(&many.mount("all2", &["--all"])), ["main", "work"]);
+    assert_eq!(names(&many.mount("work2", &["--volume", "work"])), ["main"]);
+    umount(&many.place.join("all2")).ok();
+    assert_eq!(names(&many.mount("main", &[])), ["a"]);
+    for dir in ["main", "work2", "all"] {
+        umount(&many.place.join(dir)).ok();
+    }
+    // A volume that is still there can be bound; what is not there can't.
+    assert_eq!(names(&many.mount("work2", &["--volume", "work"])), ["main"]);
+    umount(&many.place.join("work2")).ok();
+    many.try_mount("main", &[]).fails(1, &["only a part", work.to_str().unwrap()]);
+    many.try_mount("all2", &["--all"]).fails(1, &["only a part", work.to_str().unwrap()]);
+    umount(&work).ok();
+    assert_eq!(many.place.daemon(), None);
+}
+
+#[test]
+fn a_directory_that_is_bound_elsewhere_is_not_taken_for_the_volume() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("skipped: needs root to bind a directory");
+    }
+    let mut many = Many::new();
+    let one = many.mount("one", &[]);
+    fs::create_dir(one.join("sub")).unwrap();
+    let part = many.place.join("part");
+    fs::create_dir(&part).unwrap();
+    many.dirs.push(part.clone());
+    let bind = |onto: &Path| {
+        run(Command::new("mount").arg("--bind").arg(one.join("sub")).arg(onto)).ok();
+    };
+    bind(&part);
+    let two = many.mount("two", &[]);
+    assert_eq!(names(&two), ["sub"]);
+    // Nor is one that hides it.
+    bind(&one);
+    assert_eq!(names(&one), [""; 0]);
+    let three = many.mount("three", &[]);
+    assert_eq!(names(&three), ["sub"]);
+    for dir in [&three, &one, &one, &two, &part] {
+        umount(dir).ok();
+    }
+    assert_eq!(many.place.daemon(), None);
+}
+
+#[test]
 fn a_killed_daemon_leaves_dead_mounts_and_each_is_cleared() {
     let mut many = Many::new();
     let main = many.mount("main", &[]);

@@ -246,20 +246,19 @@ impl OwnMount {
         self.is_connected().unwrap_or(true)
     }
 
-    /// Where the mount is visible now: it may have been moved, bound elsewhere, or detached.
-    pub fn places(&self) -> io::Result<Vec<PathBuf>> {
+    /// Where the mount, or a directory in it, is visible now: it may have been moved, bound elsewhere, or detached.
+    pub fn places(&self) -> io::Result<Vec<Entry>> {
         if !self.is_connected()? {
             return Ok(Vec::new());
         }
-        let own = table::read()?.into_iter().filter(|entry| entry.device == self.device);
-        Ok(own.map(|entry| entry.mount_point).collect())
+        Ok(table::read()?.into_iter().filter(|entry| entry.device == self.device).collect())
     }
 
     /// Unmounts it, wherever it is visible. Where another mount lies over it, nothing can be done.
     pub fn unmount(&self, how: Unmount) -> Result<()> {
         let places =
             self.places().map_err(|error| MountError::system("find", Path::new("the mount"), error))?;
-        for dir in places.iter().rev() {
+        for Entry { mount_point: dir, .. } in places.iter().rev() {
             match entry_at(dir)? {
                 Some(entry) if entry.device == self.device => unmount_path(dir, how)?,
                 _ => return Err(MountError::Covered { dir: dir.clone() }),

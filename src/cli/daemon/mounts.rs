@@ -11,7 +11,7 @@ use crate::cli::daemon::Event;
 use crate::cli::error::{CliError, Result};
 use crate::cli::store::{MAIN, OpenStore};
 use crate::fs::fuse::{ServeOptions, Session, Stopper};
-use crate::fs::mount::table::DeviceNumber;
+use crate::fs::mount::table::{self, DeviceNumber};
 use crate::fs::mount::{MountError, MountOptions, OwnMount, Unmount};
 use crate::fs::{Claim, Views};
 use crate::lsm::Volume;
@@ -203,11 +203,17 @@ impl Entry {
             return Err(CliError::Refused(format!("it is just being mounted on {dir}: try again")));
         };
         let places = served.own.places().map_err(|error| CliError::system("look for the mounts", error))?;
+        // A place may show but a directory of the mount, or another volume than this one.
+        let wanted = Path::new("/").join(volume.unwrap_or_default());
+        let shown = |place: &table::Entry| place.find(&wanted).filter(|_| place.is_reached());
+        if let Some(from) = places.iter().rev().find_map(shown) {
+            return Ok(Way::Bind(Plan::bind(&from, served.own.device())));
+        }
         match places.last() {
-            Some(place) => {
-                let from = volume.map_or(place.clone(), |volume| place.join(volume));
-                Ok(Way::Bind(Plan::bind(&from, served.own.device())))
-            }
+            Some(place) => Err(CliError::Refused(format!(
+                "of its mount on {dir} only a part can be reached, on {}: unmount that, then try again",
+                place.mount_point.display()
+            ))),
             None if !served.own.is_alive() => Ok(Way::Later),
             None => Err(CliError::Refused(format!(
                 "its mount on {dir} was detached and is still in use: end its users, then try again"

@@ -27,6 +27,8 @@ pub struct Entry {
     pub id: u64,
     /// The file system's device number: bind mounts of one file system share it.
     pub device: DeviceNumber,
+    /// What of the file system it shows: `/`, or a directory in it that was bound.
+    pub root: PathBuf,
     /// Where it is mounted.
     pub mount_point: PathBuf,
     /// The file system's type.
@@ -39,6 +41,18 @@ impl Entry {
     /// Is it a mount of lsmfs?
     pub fn is_lsmfs(&self) -> bool {
         self.fs_type == FS_TYPE
+    }
+
+    /// Where `path`, from the file system's own root, is found by way of this mount; `None` if it does not show it.
+    pub fn find(&self, path: &Path) -> Option<PathBuf> {
+        let below = path.strip_prefix(&self.root).ok()?;
+        // Joined with nothing, a path would end in a slash.
+        Some(self.mount_point.join(below).components().collect())
+    }
+
+    /// Does its mount point lead to it? Not where another mount hides it.
+    pub fn is_reached(&self) -> bool {
+        at(&self.mount_point).is_ok_and(|found| found.is_some_and(|found| found.id == self.id))
     }
 }
 
@@ -72,13 +86,14 @@ fn parse_line(line: &[u8]) -> Option<Entry> {
     let _parent = fields.next()?;
     let mut device = fields.next()?.splitn(2, |&byte| byte == b':');
     let device = (number(device.next()?)?, number(device.next()?)?);
-    let _root = fields.next()?;
+    let root = unescape(fields.next()?);
     let mount_point = unescape(fields.next()?);
     fields.find(|&field| field == b"-")?;
     let fs_type = String::from_utf8(unescape(fields.next()?)).ok()?;
     let source = unescape(fields.next()?);
     let path = |bytes| PathBuf::from(OsString::from_vec(bytes));
-    Some(Entry { id, device, mount_point: path(mount_point), fs_type, source: path(source) })
+    let (root, mount_point, source) = (path(root), path(mount_point), path(source));
+    Some(Entry { id, device, root, mount_point, fs_type, source })
 }
 
 fn number<T: std::str::FromStr>(digits: &[u8]) -> Option<T> {
@@ -114,10 +129,26 @@ mod tests {
             br"36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue";
         let entry = parse_line(line).unwrap();
         assert_eq!((entry.id, entry.device), (36, (98, 0)));
-        assert_eq!(entry.mount_point, Path::new("/mnt2"));
+        assert_eq!((&*entry.root, &*entry.mount_point), (Path::new("/mnt1"), Path::new("/mnt2")));
         assert_eq!(entry.fs_type, "ext3");
         assert_eq!(entry.source, Path::new("/dev/root"));
         assert!(!entry.is_lsmfs());
+    }
+
+    #[test]
+    fn a_path_is_found_where_a_mount_shows_it() {
+        let find = |root: &str, path: &str| {
+            let line = format!(r"1 0 0:50 {root} /mnt rw - fuse.lsmfs /store rw");
+            parse_line(line.as_bytes()).unwrap().find(Path::new(path)).map(PathBuf::into_os_string)
+        };
+        assert_eq!(find("/", "/"), Some("/mnt".into()));
+        assert_eq!(find("/", "/a b"), Some("/mnt/a b".into()));
+        assert_eq!(find(r"/a\040b", "/a b"), Some("/mnt".into()));
+        assert_eq!(find("/a", "/"), None);
+        assert_eq!(find("/a", "/ab"), None);
+        assert_eq!(find("/a/b", "/a"), None);
+        assert_eq!(find("/a//deleted", "/a"), None);
+        assert_eq!(find("/a//deleted", "/deleted"), None);
     }
 
     #[test]

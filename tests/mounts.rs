@@ -116,6 +116,45 @@ fn a_volume_mounted_twice_is_one() {
     assert_eq!(many.place.daemon(), None);
 }
 
+/// How often the log was synced.
+fn syncs(dir: &Path) -> u64 {
+    let stats: serde_json::Value =
+        serde_json::from_slice(&fs::read(dir.join(".lsmfs/stats.json")).unwrap()).unwrap();
+    stats["disk"]["log_syncs"].as_u64().unwrap()
+}
+
+#[test]
+fn what_was_written_is_on_the_disk_when_umount_returns_though_the_store_stays_mounted() {
+    let mut many = Many::new();
+    let one = many.mount("one", &[]);
+    let two = many.mount("two", &[]);
+    for round in 0..5 {
+        let before = syncs(&one);
+        fs::write(two.join("a"), format!("{round}")).unwrap();
+        let said = umount(&two);
+        assert!(said.status == 0 && said.err.contains("stays mounted"), "{said:?}");
+        assert!(syncs(&one) > before, "round {round}");
+        many.mount("two", &[]);
+    }
+    umount(&two).ok();
+    umount(&one).ok();
+}
+
+#[test]
+fn two_unmount_the_last_places_at_once() {
+    let mut many = Many::new();
+    many.command(&["volume", "create", "STORE", "work"]).ok();
+    for round in 0..20 {
+        let volume = if round % 2 == 0 { "main" } else { "work" };
+        let dirs = [many.mount("one", &[]), many.mount("two", &["--volume", volume])];
+        fs::write(dirs[1].join("a"), format!("{round}")).unwrap();
+        std::thread::scope(|scope| {
+            dirs.each_ref().map(|dir| scope.spawn(|| umount(dir).ok())).map(|done| done.join().unwrap());
+        });
+        assert_eq!(many.place.daemon(), None);
+    }
+}
+
 #[test]
 fn all_volumes_are_directories() {
     let mut many = Many::new();

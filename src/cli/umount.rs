@@ -1,6 +1,6 @@
 //! `lsmfs umount`.
 
-use crate::cli::control::client;
+use crate::cli::control::client::{self, Sent};
 use crate::cli::error::{CliError, Result};
 use crate::cli::request::Request;
 use crate::disk::lock::{Owner, StoreLock};
@@ -46,12 +46,16 @@ pub fn run(args: &UmountArgs) -> Result<()> {
         _ => words_of(device),
     };
     mount::unmount(&dir, Unmount::Idle)?;
-    match (owner.and_then(|owner| owner.pid), still_there(&others)?) {
-        (_, Some(place)) => eprintln!("lsmfs: the store stays mounted on {}", place.display()),
-        (Some(pid), None) => wait_closed(store, pid, &served)?,
-        (None, None) => (),
+    let stays = still_there(&others)?;
+    if let Some(place) = stays {
+        eprintln!("lsmfs: the store stays mounted on {}", place.display());
     }
-    Ok(())
+    match owner {
+        // One that takes no commands can't be asked to sync, and does not close the store now.
+        Some(Owner { serving: false, .. }) if stays.is_some() => Ok(()),
+        Some(Owner { pid: Some(pid), .. }) => wait_durable(store, pid, &served, stays.is_some()),
+        _ => Ok(()),
+    }
 }
 
 /// Other places where the same mount is visible (bind mounts).
@@ -77,23 +81,30 @@ fn lock_owner(store: &Path) -> Result<Option<Owner>> {
 }
 
 /// Waits until the process `daemon` has let go of the store (another one may have it by then), or, where it serves
-/// other mounts too, until this one, which it served as `served`, has ended and all is on the disk.
-fn wait_closed(store: &Path, daemon: u32, served: &str) -> Result<()> {
+/// other mounts too, until this one, which it served as `served`, has ended and all is on the disk. One that `stays` at
+/// another place does not end.
+fn wait_durable(store: &Path, daemon: u32, served: &str, stays: bool) -> Result<()> {
     let deadline = Instant::now() + CLOSE_TIMEOUT;
     while let Some(owner) = lock_owner(store)?.filter(|owner| owner.pid == Some(daemon)) {
-        if owner.serving && !owner.closing && serves_others_only(store, served)? {
-            client::send(store, &Request::Sync, &mut io::empty(), &mut io::sink())?;
+        let goes_on = owner.serving && !owner.closing && (stays || serves_others_only(store, served)?);
+        // What stayed may have gone since: a daemon that ends hears nobody, and closes the store.
+        if goes_on && sync(store)? == Sent::Done {
             return Ok(());
         }
         if Instant::now() >= deadline {
             let (store, waited) = (store.display(), CLOSE_TIMEOUT.as_secs());
             return Err(CliError::Refused(format!(
-                "{store}: unmounted, but process {daemon} has not closed the store within {waited} s: see {store}/daemon.log"
+                "{store}: unmounted, but process {daemon} has neither synced nor closed the store within {waited} s: see {store}/daemon.log"
             )));
         }
         thread::sleep(POLL_INTERVAL);
     }
     Ok(())
+}
+
+/// Has all that was done brought to the disk.
+fn sync(store: &Path) -> Result<Sent> {
+    client::send(store, &Request::Sync, &mut io::empty(), &mut io::sink())
 }
 
 /// What the daemon says of the mount of this device. Another mount may have the device's number when this one has ended.

@@ -149,7 +149,9 @@ fn two_unmount_the_last_places_at_once() {
         let dirs = [many.mount("one", &[]), many.mount("two", &["--volume", volume])];
         fs::write(dirs[1].join("a"), format!("{round}")).unwrap();
         std::thread::scope(|scope| {
-            dirs.each_ref().map(|dir| scope.spawn(|| umount(dir).ok())).map(|done| done.join().unwrap());
+            for dir in &dirs {
+                scope.spawn(|| umount(dir).ok());
+            }
         });
         assert_eq!(many.place.daemon(), None);
     }

@@ -2,6 +2,10 @@
 //!
 //! Each is a change of the engine, made unless it would take away what is mounted, and told to the mounts that show
 //! the name. A mount that asked itself is not told: its kernel would drop what it has just made.
+//!
+//! # Locks
+//! `Host::mounted` is held over what takes a volume away, or its name: so who holds it and has looked at the volume of
+//! a name can then change what has that name.
 
 use crate::fs::attr::{Caller, ROOT, SetAttr};
 use crate::fs::error::{Cause, Context, Result, Subject};
@@ -106,6 +110,7 @@ impl Host {
         new_name: &str,
         by: Option<&Views>,
     ) -> Outcome<()> {
+        let _mounted = self.mounted.lock();
         self.store.rename_volume(name, new_name)?;
         self.tell_volume(name, by);
         self.tell_volume(new_name, by);
@@ -191,5 +196,40 @@ fn check_free(mounted: &HashMap<VolumeId, String>, volume: &Volume) -> Outcome<(
     match mounted.get(&volume.id()) {
         Some(place) => Err(Cause::Mounted(place.clone())),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::SimDisk;
+    use crate::fs::{FsOptions, engine_options};
+    use crate::lsm::Store;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn what_takes_the_name_of_an_empty_volume_is_not_deleted_for_it() {
+        let store = Store::open(Arc::new(SimDisk::new(1)), engine_options()).unwrap();
+        let host = Host::new(Arc::new(store), FsOptions::default());
+        let full = host.create_volume("full").unwrap();
+        host.files_of(full.clone()).unwrap().create(ROOT, b"f", 0o644, Caller::new(0, 0)).unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // Makes empty volumes and changes names with them.
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let _ = host.create_volume("name");
+                    let _ = host.rename_volume("name", "aside");
+                    let _ = host.rename_volume("full", "name");
+                    let _ = host.rename_volume("name", "full");
+                    let _ = host.rename_volume("aside", "name");
+                }
+            });
+            for _ in 0..2000 {
+                let _ = host.try_delete_empty_volume("name", None);
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        full.check_open().unwrap();
     }
 }

@@ -5,7 +5,7 @@ mod fs_common;
 
 use fs_common::audit::audit;
 use fs_common::{Fixture, USER, contents, number, size, stepped};
-use lsmfs::fs::{Cause, ROOT};
+use lsmfs::fs::{AccessTimes, Cause, FsOptions, Host, ROOT, Views};
 use lsmfs::lsm::{Options, Store};
 use std::collections::BTreeMap;
 
@@ -229,6 +229,37 @@ fn wherever_the_disk_runs_full_nothing_is_lost() {
         full.f.reopen();
         full.assert_all_there();
     }
+}
+
+#[test]
+fn without_room_for_its_root_no_volume_is_left_behind() {
+    let mut full = Full::new(2 << 20);
+    full.fill(0, 50_000);
+    let host = Host::new(full.f.store.clone(), FsOptions::default());
+    let views = Views::of_all(host.clone(), AccessTimes::Kept);
+    let mut refused = 0;
+    for n in 0..2000 {
+        let name = format!("volume{n}");
+        let made = match n % 2 {
+            0 => views.mkdir(ROOT, name.as_bytes(), 0o755, USER).map(drop),
+            _ => host.create_volume(&name).map(drop),
+        };
+        assert_eq!(host.volume(&name).is_ok(), made.is_ok(), "{name}: {made:?}");
+        if made.is_err() {
+            assert_eq!(number(made), libc::ENOSPC, "{name}");
+            refused += 1;
+        }
+        if refused == 10 {
+            break;
+        }
+    }
+    assert_eq!(refused, 10);
+    full.f.sim.set_capacity(1 << 30);
+    let again = (0..20).any(|_| {
+        step(&full.f.store);
+        views.mkdir(ROOT, b"again", 0o755, USER).is_ok()
+    });
+    assert!(again, "there is room again");
 }
 
 #[test]

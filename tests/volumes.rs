@@ -65,6 +65,29 @@ fn forks_snapshots_and_restores() {
 }
 
 #[test]
+fn a_snapshot_of_a_volume_that_nobody_has_opened_can_be_used() {
+    let place = Place::new();
+    place.on(["volume", "create"], &["work"]).ok();
+    for (volume, snapshot) in [("main", "main@empty"), ("work", "work@empty")] {
+        place.on(["snapshot", "create"], &[volume, "empty"]).ok();
+        assert_eq!(place.lsmfs("ls", &["--volume", snapshot]).ok(), "");
+        assert_eq!(place.lsmfs("scan", &["--volume", snapshot]).ok(), "");
+        assert!(place.on(["export", ""], &["--volume", snapshot]).status == 0);
+        place.mount(&["--volume", snapshot]).ok();
+        assert_eq!(fs::read_dir(place.dir()).unwrap().count(), 0);
+        place.umount().ok();
+    }
+    place.on(["restore", ""], &["main", "empty"]).ok();
+    place.on(["snapshot", "create"], &["main", "again"]).ok();
+    place.mount(&["--all"]).ok();
+    for path in ["main/.lsmfs/snapshots/empty", "main/.lsmfs/snapshots/again", "work/.lsmfs/snapshots/empty"]
+    {
+        assert_eq!(fs::read_dir(place.dir().join(path)).unwrap().count(), 0, "{path}");
+    }
+    place.umount().ok();
+}
+
+#[test]
 fn a_restore_uses_no_inode_number_twice() {
     let place = Place::new();
     let ino = |name: &str| fs::metadata(place.dir().join(name)).unwrap().ino();

@@ -9,6 +9,7 @@
 
 use crate::fs::attr::{Caller, ROOT, SetAttr};
 use crate::fs::error::{Cause, Context, Result, Subject};
+use crate::fs::filesystem::FileSystem;
 use crate::fs::host::Host;
 use crate::fs::node::{Outcome, check_name};
 use crate::fs::number::restore_volume;
@@ -65,8 +66,8 @@ impl Host {
     }
 
     /// Keeps what a volume holds at this moment under a name.
-    pub fn create_snapshot(&self, volume: &str, name: &str) -> Result<Arc<Volume>> {
-        let create = || self.try_create_snapshot(&*self.store.volume(volume)?, name, None);
+    pub fn create_snapshot(self: &Arc<Self>, volume: &str, name: &str) -> Result<Arc<Volume>> {
+        let create = || self.try_create_snapshot(&self.store.volume(volume)?, name, None);
         change!(self, "snapshot volume", volume, create())
     }
 
@@ -90,18 +91,36 @@ impl Host {
         by: Option<&Views>,
     ) -> Outcome<Arc<Volume>> {
         let volume = self.store.create_volume(name)?;
-        if let Some(NewRoot { mode, owner }) = root {
-            let set = SetAttr {
-                mode: Some(mode),
-                uid: Some(owner.uid),
-                gid: Some(owner.gid),
-                ..SetAttr::default()
-            };
-            let files = self.files_of(volume.clone()).map_err(|error| error.cause)?;
-            files.setattr(ROOT, &set, Caller::new(0, 0)).map_err(|error| error.cause)?;
+        let made = self.make_root(&volume, root);
+        if made.is_err() {
+            self.take_back(&volume);
         }
         self.tell_volume(name, by);
-        Ok(volume)
+        made.map(|()| volume)
+    }
+
+    /// Opens a new volume for the first time, which makes its root: a snapshot of it has none else.
+    fn make_root(self: &Arc<Self>, volume: &Arc<Volume>, root: Option<NewRoot>) -> Outcome<()> {
+        let files = self.files_of(volume.clone()).map_err(|error| error.cause)?;
+        let Some(NewRoot { mode, owner }) = root else { return Ok(()) };
+        let set =
+            SetAttr { mode: Some(mode), uid: Some(owner.uid), gid: Some(owner.gid), ..SetAttr::default() };
+        files.setattr(ROOT, &set, Caller::new(0, 0)).map_err(|error| error.cause)?;
+        Ok(())
+    }
+
+    /// Deletes a volume that could not be made whole, whatever it is called by now, unless it is mounted already.
+    fn take_back(&self, volume: &Volume) {
+        let mounted = self.mounted.lock();
+        let name = volume.name();
+        let is_it = self.store.volume(&name).is_ok_and(|found| found.is(volume));
+        if is_it
+            && check_free(&mounted, volume).is_ok()
+            && let Err(error) = self.store.delete_volume(&name)
+        {
+            // What was refused first tells more.
+            tracing::warn!("volume {name} stays, though it could not be made whole: {error}");
+        }
     }
 
     pub(in crate::fs) fn try_rename_volume(
@@ -154,11 +173,15 @@ impl Host {
     }
 
     pub(in crate::fs) fn try_create_snapshot(
-        &self,
-        volume: &Volume,
+        self: &Arc<Self>,
+        volume: &Arc<Volume>,
         name: &str,
         by: Option<&Views>,
     ) -> Outcome<Arc<Volume>> {
+        let root = FileSystem::root_of(volume).map_err(|error| error.cause)?;
+        if root.is_none() && !volume.is_snapshot() {
+            self.make_root(volume, None)?;
+        }
         let snapshot = self.store.create_snapshot(volume, name)?;
         self.each_mount(by, |views| views.snapshot_changed(volume, name));
         Ok(snapshot)

@@ -194,10 +194,7 @@ fn a_snapshot_that_kept_what_was_removed_gives_its_room_back() {
 
 #[test]
 fn what_takes_volumes_away_may_use_the_room_kept_aside() {
-    let delete_snapshot = |full: &Full| full.store.delete_snapshot(&full.main, "snapshot");
-    let delete_fork = |full: &Full| full.store.delete_volume("fork");
-    let deletions: [&dyn Fn(&Full) -> Result<(), Error>; 2] = [&delete_snapshot, &delete_fork];
-    for delete in deletions {
+    for of_snapshot in [true, false] {
         let mut full = Full::new(3000);
         let main = full.main.clone();
         full.store.create_snapshot(&main, "snapshot").unwrap();
@@ -205,7 +202,11 @@ fn what_takes_volumes_away_may_use_the_room_kept_aside() {
         full.fill(&main, "k");
         // As if the log's last block had no room for the record.
         full.disk.fail(Fault::new(Op::Write, libc::ENOSPC).on("log"));
-        delete(&full).unwrap();
+        let deleted = match of_snapshot {
+            true => full.store.delete_snapshot(&main, "snapshot"),
+            false => full.store.delete_volume("fork"),
+        };
+        deleted.unwrap();
         full.assert_all_there();
     }
 }

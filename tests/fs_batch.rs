@@ -356,6 +356,23 @@ fn an_expectation_reads_no_more_than_it_takes_to_tell() {
 }
 
 #[test]
+fn a_small_batch_of_overwrites_is_run_once_whatever_their_length() {
+    let f = Fixture::with(stepped());
+    for (count, len) in [(256, 0), (256, 200), (256, 300), (256, 1024), (64, 3500), (250, 4096), (16, 65_536)]
+    {
+        let puts = |byte| -> Vec<Operation> {
+            (0..count).map(|i| put(&format!("{len}/{i}-{}", "n".repeat(200)), vec![byte; len])).collect()
+        };
+        for byte in [1, 2] {
+            f.fs.apply_all(&puts(byte)).unwrap();
+            // One that is run apart has what is in memory frozen.
+            let stats = f.store.stats().volumes.remove(0);
+            assert!(stats.immutable_bytes.is_empty(), "{count} of {len} bytes");
+        }
+    }
+}
+
+#[test]
 fn a_batch_has_bounds_and_a_snapshot_takes_none() {
     let f = Fixture::new();
     let large = vec![0xA5; MAX_BYTES / 2];

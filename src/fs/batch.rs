@@ -28,7 +28,8 @@
 //!
 //! What one operation does may be much: of a directory that is removed nobody knows what is in it. So a small batch may
 //! write little ([`SMALL_RECORDS`]); where it comes to more it is left, and run as a large one. What removed files held
-//! is given back when the locks are free again; after a crash the next open does it, as for any file (`reclaim.rs`).
+//! is given back when the locks are free again, and the mounts were told, and before the batch is answered; after a crash
+//! the next open does it, as for any file (`reclaim.rs`).
 //!
 //! # Bounds
 //! [`MAX_OPERATIONS`] operations, and [`MAX_BYTES`] bytes of all that they write.
@@ -38,7 +39,7 @@ mod staging;
 pub(super) use staging::Staging;
 
 use crate::fs::access::{AccessTimes, AtomicAccessTimes};
-use crate::fs::attr::Caller;
+use crate::fs::attr::{Caller, Ino};
 use crate::fs::change::Written;
 use crate::fs::control::Control;
 use crate::fs::error::{Cause, Context, Error, Result, Subject};
@@ -46,7 +47,7 @@ use crate::fs::filesystem::{FileSystem, FsOptions};
 use crate::fs::inode::{Inodes, Orphan};
 use crate::fs::lock::Locks;
 use crate::fs::news::Gathered;
-use crate::fs::node::Outcome;
+use crate::fs::node::{Node, Outcome};
 use crate::fs::recent::Recent;
 use crate::fs::sweep::Removals;
 use crate::fs::tree::{Tree, TreePath};
@@ -63,8 +64,10 @@ pub const MAX_BYTES: usize = 128 << 20;
 /// A batch of more operations, or bytes that are written or compared, is large.
 const SMALL_OPERATIONS: usize = 256;
 const SMALL_BYTES: usize = 1 << 20;
-/// And one that writes more than so many bytes besides contents: names and records.
+/// And one that writes more than so many bytes of names and records, and so many for each operation. (Its contents
+/// it may write twice: what replaces a file is written apart, then moved.)
 const SMALL_RECORDS: usize = 256 << 10;
+const RECORDS_EACH: usize = 1 << 10;
 /// A large batch is run so often without locks.
 const ATTEMPTS_APART: usize = 2;
 
@@ -157,6 +160,10 @@ struct Staged {
     versions: Vec<Option<SeqNo>>,
     /// What the mounts are to be told once it is applied.
     news: Arc<Gathered>,
+    /// Files whose records were written.
+    written: Vec<Ino>,
+    /// Files that have changed their place, in order.
+    settled: Vec<Node>,
 }
 
 /// What is left to do of a batch that is applied.
@@ -183,9 +190,10 @@ impl FileSystem {
     ) -> std::result::Result<Vec<Option<SeqNo>>, BatchError> {
         let applied = self.try_apply(operations, caller)?;
         applied.news.tell(self);
+        let mut has_room = true;
         for orphan in &applied.unreachable {
-            // Should there be no room, to give back what it holds fails too, and says so.
-            let _ = self.admit(0);
+            // It is waited for while it comes: the batch is applied, and must be answered.
+            has_room = has_room && self.admit(0).is_ok();
             self.dispose(orphan);
         }
         self.wait_until_told();
@@ -206,14 +214,17 @@ impl FileSystem {
         let compared: usize = operations.iter().map(Operation::compared).sum();
         in_batch(self.admit(written))?;
         if operations.len() <= SMALL_OPERATIONS && written + compared <= SMALL_BYTES {
-            match self.apply_locked(operations, caller, written + SMALL_RECORDS) {
+            let limit = 2 * written + operations.len() * RECORDS_EACH + SMALL_RECORDS;
+            match self.apply_locked(operations, caller, limit) {
                 Err(failed) if failed.is_too_large() => {}
                 done => return done,
             }
         }
         for _ in 0..ATTEMPTS_APART {
             let staging = self.over(in_batch(self.volume.stage_apart(MAX_BYTES).map_err(Cause::from))?);
-            let staged = staging.stage(operations, caller)?;
+            let mut staged = staging.stage(operations, caller)?;
+            // Most of it here, where nobody waits.
+            staged.settled.iter_mut().for_each(|node| self.keep_contents_early(node));
             if staging.volume.is_outdated() {
                 continue;
             }
@@ -252,7 +263,8 @@ impl FileSystem {
         // All that can fail comes before the write.
         let versions = asked.iter().map(|path| tree.version(path)).collect::<Result<Vec<_>>>();
         let versions = versions.map_err(|error| BatchError { operation: None, error })?;
-        Ok(Staged { before, last: self.volume.visible_seq(), versions, news })
+        let (written, settled) = self.staging.as_ref().map(Staging::take).unwrap_or_default();
+        Ok(Staged { before, last: self.volume.visible_seq(), versions, news, written, settled })
     }
 
     /// What the files are at this moment, to be read however long it takes.
@@ -282,13 +294,12 @@ impl FileSystem {
     }
 
     /// Makes what was done in a staging file system. All locks are held.
-    fn take_over(&self, staging: &FileSystem, staged: Staged) -> Outcome<Applied> {
-        let (written, mut settled) = staging.staging.as_ref().map(Staging::take).unwrap_or_default();
-        settled.iter_mut().try_for_each(|node| self.keep_contents(node))?;
+    fn take_over(&self, staging: &FileSystem, mut staged: Staged) -> Outcome<Applied> {
+        staged.settled.iter_mut().try_for_each(|node| self.keep_contents(node))?;
         let last = self.volume.write_admitted(staging.volume.staged_batch())?;
         self.written.take_over(&staging.written, last);
-        written.into_iter().for_each(|ino| self.recent.forget(ino));
-        let orphans = settled.into_iter().filter_map(|node| self.relocate(node));
+        staged.written.into_iter().for_each(|ino| self.recent.forget(ino));
+        let orphans = staged.settled.into_iter().filter_map(|node| self.relocate(node));
         let unreachable = orphans.filter(|orphan| orphan.record.has_more()).collect();
         // The batch's own writes have other numbers now, in the same order.
         let real = |seq| if seq > staged.before { last - (staged.last - seq) } else { seq };

@@ -211,7 +211,9 @@ impl Inodes {
     pub fn set_orphan(&self, ino: Ino, orphan: Orphan) -> Option<Orphan> {
         match self.shard(ino).lock().get_mut(&ino) {
             Some(known) => {
-                known.place = Place::Orphan(Box::new(orphan));
+                // A copy: what was read may be a part of a block, all of which it would keep in memory.
+                let inline = Bytes::copy_from_slice(&orphan.inline);
+                known.place = Place::Orphan(Box::new(Orphan { inline, ..orphan }));
                 None
             }
             None => Some(orphan),

@@ -269,8 +269,7 @@ impl FileSystem {
             Home::Entry(at) => self.inodes.moved(ino, Place::Entry(at)),
             Home::Shared => self.inodes.moved(ino, Place::Shared),
             Home::Orphan => {
-                // A copy: what was read may be a part of a block, all of which it would keep in memory.
-                let inline = Bytes::copy_from_slice(&node.inline.in_hand());
+                let inline = node.inline.in_hand();
                 return self.inodes.set_orphan(ino, Orphan { record: node.record, inline });
             }
         }

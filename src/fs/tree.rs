@@ -91,15 +91,12 @@ impl<'a> Tree<'a> {
         path: &TreePath,
         sink: impl FnMut(&[u8]) -> StdResult<(), E>,
     ) -> StdResult<(), E> {
-        let held = self.hold("read", path)?;
-        check_regular(&held.attr).on("read", path)?;
-        Found { path, held }.read(sink)
+        Found { path, held: self.hold_regular(path)? }.read(sink)
     }
 
     /// Does a regular file hold just these contents? Reads no more than it takes to tell.
     pub(in crate::fs) fn holds(&self, path: &TreePath, contents: &[u8]) -> Result<bool> {
-        let held = self.hold("read", path)?;
-        check_regular(&held.attr).on("read", path)?;
+        let held = self.hold_regular(path)?;
         if held.attr.size != contents.len() as u64 {
             return Ok(false);
         }
@@ -259,6 +256,13 @@ impl<'a> Tree<'a> {
             let next = self.child(&held, name).on(op, path)?;
             held = next.ok_or_else(|| path.error(op, Cause::NotFound))?;
         }
+        Ok(held)
+    }
+
+    /// Looks a path up whose contents are to be read.
+    fn hold_regular(&self, path: &TreePath) -> Result<Held<'a>> {
+        let held = self.hold("read", path)?;
+        check_regular(&held.attr).on("read", path)?;
         Ok(held)
     }
 

@@ -235,6 +235,9 @@ impl Views {
     /// From now on the kernel is told what others change in a view, whose files need not be open here.
     fn watch(&self, view: &View) {
         view.watched.get_or_init(|| {
+            if view.volume.is_snapshot() {
+                return None;
+            }
             let audience = self.audience.get()?.clone();
             let seats = self.host.seats_of(view.volume.id());
             let seat = Arc::new(Seat { bits: view.bits, audience });

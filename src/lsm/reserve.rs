@@ -9,8 +9,8 @@
 //!   tables and so the steps of all work are smaller ([`fitted`]).
 //! - Where there is plenty of room ([`PLENTY`] times the reserve) nothing is kept aside.
 //! - A small part of it, the *last*, is for opens: a store must not need room that nobody can give.
-//! - When a write that frees room ([`Batch::frees_room`]), a flush or a compaction finds the disk full, the
-//!   reserve is given up but for the last, and it is tried again ([`Shared::with_reserve`]). Until that has ended the
+//! - When a write that frees room ([`Batch::frees_room`]), a volume's deletion, a flush or a compaction finds the disk
+//!   full, the reserve is given up but for the last, and it is tried again ([`Shared::with_reserve`]). Until that has ended the
 //!   room is *lent*: nobody takes it back, or whoever asks to write often enough would each time be sooner.
 //! - From then on the store is *low*: other writes get `ENOSPC` at once, before they have taken anything. Each
 //!   of them first tries to take the reserve again, and sees to it that what was deleted is flushed and

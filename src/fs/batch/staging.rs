@@ -57,14 +57,27 @@ fn copied(contents: &[u8]) -> Inline {
 
 impl FileSystem {
     /// Reads what a file holds that is about to lose its name, and that somebody knows only since that was staged.
-    /// It is what is stored still: a batch changes no file's contents, but puts other files in their place.
+    /// It is what is stored still: a batch changes no file's contents, but puts other files in their place. The caller
+    /// holds the inode lock, shared at least.
     pub(super) fn keep_contents(&self, node: &mut Node) -> Outcome<()> {
         let ino = node.ino();
         let has_contents = node.record.inline_len > 0 && node.home == Home::Orphan;
         if has_contents && node.inline.in_hand().is_empty() && self.inodes.is_known(ino) {
-            node.inline = copied(&self.inline(&self.load(ino)?)?);
+            match self.load(ino).and_then(|stored| self.inline(&stored)) {
+                Ok(contents) => node.inline = copied(&contents),
+                // It was forgotten in the meantime.
+                Err(_) if !self.inodes.is_known(ino) => {}
+                Err(e) => return Err(e),
+            }
         }
         Ok(())
+    }
+
+    /// As [`FileSystem::keep_contents`], before the batch is known to be of the present: what cannot be read is asked for
+    /// again then.
+    pub(super) fn keep_contents_early(&self, node: &mut Node) {
+        let _inode = self.locks.inodes.shared(node.ino());
+        let _ = self.keep_contents(node);
     }
 }
 
@@ -99,9 +112,8 @@ mod tests {
         let (fs, inos, removal) = files(["known", "unknown"]);
         fs.lookup(ROOT, b"known").unwrap();
         let stage = fs.over(fs.volume.stage(MAX_BYTES).unwrap());
-        stage.stage(&removal, USER).unwrap();
-        let (_, settled) = stage.staging.as_ref().unwrap().take();
-        let kept = settled.iter().map(|node| (node.ino(), node.inline.in_hand()));
+        let staged = stage.stage(&removal, USER).unwrap();
+        let kept = staged.settled.iter().map(|node| (node.ino(), node.inline.in_hand()));
         assert_eq!(kept.collect::<Vec<_>>(), [(inos[0], "known".into()), (inos[1], Bytes::new())]);
     }
 

@@ -1,7 +1,8 @@
 //! The log: its whole records, also those behind damage, become memtables.
 //!
 //! Records that follow one that is not whole are taken up to where the log is known to have been durable: what
-//! follows that place was never promised, and with a hole before it it would be no prefix of the history.
+//! follows that place was never promised, and with a hole before it it would be no prefix of the history. Behind that place
+//! a record that points to what never came is where the log ends, as for an open ([`crate::lsm::recover`]).
 
 use super::Repair;
 use crate::lsm::batch::Writes;
@@ -45,6 +46,8 @@ pub(super) struct Salvage<'a> {
     /// The volumes that the log tells to be forked: from which one, and where.
     pub forks: BTreeMap<VolumeId, (VolumeId, SeqNo)>,
     pub last_seq: SeqNo,
+    /// Blob files that records point to which are not known to be durable.
+    unsure: BTreeSet<u64>,
     /// The number and the base of the next segment.
     pub segments_end: (u64, u64),
 }
@@ -74,6 +77,7 @@ impl<'a> Salvage<'a> {
             memtables: BTreeMap::new(),
             forks: BTreeMap::new(),
             last_seq: 0,
+            unsure: BTreeSet::new(),
             segments_end: (first, start),
         };
         let mut segments = Vec::new();
@@ -102,14 +106,20 @@ impl<'a> Salvage<'a> {
                     let what = format!("{} bytes of it cannot be read", from - at);
                     repair.watch.problem(Error::corruption(name.clone(), at as u64, what).into());
                 }
-                if hole && segment.base + end as u64 > durable {
+                let is_durable = segment.base + end as u64 <= durable;
+                let payload = segment.bytes.slice(from + HEADER_LEN..end);
+                hole |= header.kind == RecordKind::Batch && !is_durable && !whole(&payload, blobs)?;
+                if hole && !is_durable {
                     let what = "what follows here was never known to be durable, and is left";
                     repair.watch.problem(Error::corruption(name.clone(), from as u64, what).into());
                     break;
                 }
-                let payload = segment.bytes.slice(from + HEADER_LEN..end);
                 match header.kind {
                     RecordKind::Batch => {
+                        if !is_durable {
+                            let pointers = pointers_in(&payload).unwrap_or_default();
+                            salvage.unsure.extend(pointers.iter().map(|pointer| pointer.file));
+                        }
                         salvage.batch(repair, &name, from as u64, header.first_seq, &payload, blobs)?;
                     }
                     RecordKind::Edits => salvage.edits(header.first_seq, &payload),
@@ -125,7 +135,21 @@ impl<'a> Salvage<'a> {
             let last = file_name(salvage.segments_end.0.saturating_sub(1));
             repair.watch.problem(Error::corruption(last, 0, what).into());
         }
+        salvage.write_again(repair)?;
         Ok(salvage)
+    }
+
+    /// Writes blob files again to which tables will point, and which may not be durable ([`Disk::rewrite_log`]). All of
+    /// each: tables may point behind what the log does.
+    ///
+    /// [`Disk::rewrite_log`]: crate::disk::Disk::rewrite_log
+    fn write_again(&self, repair: &Repair<'_>) -> Result<()> {
+        for name in self.unsure.iter().map(|file| blob::file_name(*file)) {
+            let object = repair.disk.open(&name)?;
+            let contents = object.read_at(0, object.len()? as usize)?;
+            repair.disk.rewrite_log(&name, &contents)?;
+        }
+        Ok(())
     }
 
     /// Takes what the log tells of volumes that the shape does not say yet, as far as it fits.
@@ -197,11 +221,11 @@ impl<'a> Salvage<'a> {
             // If a table knows its name it gets that.
             let _ = self.state.apply_all([Edit::Volume { id: volume, name: nameless(volume) }]);
         }
-        let is_gone = !self.state.volumes.contains_key(&volume);
-        if count == 0 || last > MAX_SEQ || first_seq == 0 || (is_gone && self.known) {
-            damaged("a batch of no volume");
+        if count == 0 || last > MAX_SEQ || first_seq == 0 {
+            damaged("a batch that no volume can have");
             return Ok(());
         }
+        // The volume itself may be gone, and forks still need what was written to it.
         let readers = self.readers(volume, last);
         if readers.is_empty() {
             return Ok(());
@@ -267,6 +291,16 @@ impl<'a> Salvage<'a> {
         next.extend_from_slice(writes.rest());
         next
     }
+}
+
+/// Is all there that a batch points to?
+fn whole(payload: &Bytes, blobs: &BlobReader) -> Result<bool> {
+    for pointer in pointers_in(payload).unwrap_or_default() {
+        if !blobs.checks_out(&pointer)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// A segment that is read.

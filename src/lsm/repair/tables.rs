@@ -11,7 +11,7 @@ use crate::lsm::iter::stepping::Stepping;
 use crate::lsm::iter::stripes::keep_visible;
 use crate::lsm::key::{KeyRef, Kind};
 use crate::lsm::memtable::Memtable;
-use crate::lsm::range::RangeSet;
+use crate::lsm::range::{RangeSet, RangeTombstone};
 use crate::lsm::table::cache::open_object;
 use crate::lsm::table::walk::{Found, walk};
 use crate::lsm::table::{Table, TableBuilder, TableIter, TableMeta};
@@ -56,11 +56,14 @@ impl Repair<'_> {
         let mut last: Option<(Bytes, u64)> = None;
         let mut failed = None;
         let mut copied = 0;
+        // They stand in a block of their own, and are whole where the record that marks the place of one is not.
+        let mut ranges = table.ranges().tombstones().peekable();
         walk(table, &mut |found| {
             if failed.is_some() {
                 return;
             }
             let (key, kind, head, tail) = match found {
+                Found::Record { kind: Kind::RangeTombstone, .. } => return,
                 Found::Record { key, kind, head, tail } => (key, kind, head, tail),
                 Found::Lost { error, from, to } => {
                     return self.watch.problem(Problem { error, keys: Some((from, to)) });
@@ -85,15 +88,28 @@ impl Repair<'_> {
                 }
                 Err(error) => return failed = Some(error),
             };
-            copied += 1;
-            let added = match &mut builder {
-                Some(builder) => builder.add(key, head, &tail),
-                empty => self.new_table().and_then(|new| empty.insert(new).add(key, head, &tail)),
+            let mut add = |key: KeyRef<'_>, head: &[u8], tail: &[u8]| {
+                copied += 1;
+                match &mut builder {
+                    Some(builder) => builder.add(key, head, tail),
+                    empty => empty.insert(self.new_table()?).add(key, head, tail),
+                }
             };
-            failed = added.err();
+            let is_before = |t: &RangeTombstone| place_of(t) < key;
+            let mut before = std::iter::from_fn(|| ranges.next_if(is_before));
+            let added = before.try_for_each(|t| add(place_of(&t), &t.end, &[]));
+            failed = added.and_then(|()| add(key, head, &tail)).err();
         });
         if let Some(error) = failed {
             return Err(error);
+        }
+        for tombstone in ranges {
+            copied += 1;
+            let (key, end) = (place_of(&tombstone), &tombstone.end);
+            match &mut builder {
+                Some(builder) => builder.add(key, end, &[])?,
+                empty => empty.insert(self.new_table()?).add(key, end, &[])?,
+            }
         }
         self.done.brought_back += copied;
         builder.map(TableBuilder::finish).transpose()
@@ -168,6 +184,11 @@ impl Repair<'_> {
         })?;
         builder.map(TableBuilder::finish).transpose()
     }
+}
+
+/// The key of a range tombstone's record.
+fn place_of(tombstone: &RangeTombstone) -> KeyRef<'_> {
+    KeyRef::new(&tombstone.start, tombstone.seq, Kind::RangeTombstone)
 }
 
 /// The tail of a record, if what it points to can be read.

@@ -228,3 +228,120 @@ fn a_repair_that_a_power_cut_ends_can_be_made_again() {
         assert_eq!(repaired(&sim).0, contents, "cut at change {at}");
     }
 }
+
+/// A value that does not compress.
+fn noise(seed: u8, len: usize) -> Vec<u8> {
+    let mut state = u32::from(seed) + 1;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// Leaves its copy.
+fn delete_manifest(sim: &SimDisk) {
+    for file in sim.files().iter().filter(|file| manifest::is_manifest_file(&file.name)) {
+        if !file.name.starts_with("copy-") {
+            sim.delete(&file.name).unwrap();
+        }
+    }
+}
+
+/// Changes a byte of a value, which a blob file has.
+fn damage_blob(sim: &SimDisk, value: &[u8]) {
+    for file in sim.list().unwrap().into_iter().filter(|file| file.name.ends_with(".blob")) {
+        let mut bytes = sim.read_file(&file.name).unwrap();
+        if let Some(at) = bytes.windows(value.len()).position(|part| part == value) {
+            bytes[at] ^= 1;
+            return sim.write_file(&file.name, &bytes).unwrap();
+        }
+    }
+    panic!("no blob file has it");
+}
+
+#[test]
+fn a_value_that_never_came_is_where_the_log_ends() {
+    for without_manifest in [false, true] {
+        let sim = Arc::new(SimDisk::new(1));
+        let store = open(&sim);
+        let volume = store.volume("main").unwrap();
+        let put = |key: &[u8], fill: u8, len: usize| {
+            let mut batch = Batch::new();
+            batch.put_split(key, b"", &noise(fill, len));
+            batch.put_split(&[key, b"-beside"].concat(), b"", &[fill]);
+            volume.write(batch).unwrap();
+        };
+        put(b"k", 1, 700);
+        store.flush().unwrap();
+        put(b"other", 2, 700);
+        store.sync().unwrap();
+        // It states that the record before it is durable.
+        put(b"last", 3, 1);
+        put(b"k", 4, 700);
+        put(b"behind", 5, 1);
+        let killed = copy(&sim.crash_keep_all());
+        drop((store, volume));
+        damage_blob(&killed, &noise(4, 700));
+        match without_manifest {
+            // What is durable is damaged, so that the log is mended at all.
+            false => damage_blob(&killed, &noise(2, 700)),
+            true => delete_manifest(&killed),
+        }
+        let found = repaired(&killed).0;
+        assert!(found[&b"k"[..]] == noise(1, 700), "an intact value is shown");
+        assert_eq!(found[&b"k-beside"[..]], [1], "all of a batch or nothing");
+        assert!(!found.contains_key(&b"behind"[..]), "nothing behind what is missing");
+    }
+}
+
+#[test]
+fn what_is_brought_back_stays_through_a_power_cut() {
+    for seed in 0..20 {
+        let sim = Arc::new(SimDisk::new(seed));
+        let store = open(&sim);
+        let volume = store.volume("main").unwrap();
+        for i in 0..10u8 {
+            let mut batch = Batch::new();
+            batch.put_split(&[b'k', i], b"", &[i; 700]);
+            volume.write(batch).unwrap();
+        }
+        let killed = Arc::new(sim.crash_keep_all());
+        drop((store, volume));
+        delete_manifest(&killed);
+        let disk: Arc<dyn Disk> = killed.clone();
+        repair(&disk, &options(), &mut Problems::default()).unwrap();
+        let cut = Arc::new(killed.crash());
+        assert_eq!(contents(&open(&cut)).len(), 10, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_range_tombstone_is_kept_though_its_place_in_the_table_is_damaged() {
+    let sim = Arc::new(SimDisk::new(1));
+    let store = open(&sim);
+    let volume = store.volume("main").unwrap();
+    let key = |n: u8| format!("k{n:02}").into_bytes();
+    let mut batch = Batch::new();
+    (0..100).for_each(|n| batch.put(&key(n), &[1; 30]));
+    volume.write(batch).unwrap();
+    store.compact().unwrap();
+    let before: Vec<String> = sim.files().into_iter().map(|file| file.name).collect();
+    let mut batch = Batch::new();
+    batch.delete_range(&key(10), &key(90));
+    (5..15).for_each(|n| batch.put(&key(n), &[2; 30]));
+    volume.write(batch).unwrap();
+    store.close().unwrap();
+    drop(volume);
+    let is_new = |name: &String| name.ends_with(".sst") && !before.contains(name);
+    let table = sim.files().into_iter().map(|file| file.name).find(is_new).unwrap();
+    // Its data blocks are at its start.
+    for at in (0..300).step_by(20) {
+        let damaged = copy(&sim);
+        damaged.flip_bit(&table, at, 0).unwrap();
+        let (found, lost, _) = repaired(&damaged);
+        assert!(!lost.is_empty(), "byte {at}");
+        let deleted: Vec<_> = (15..90).map(key).filter(|key| found.contains_key(key)).collect();
+        assert!(deleted.is_empty(), "byte {at}: {deleted:?}");
+    }
+}

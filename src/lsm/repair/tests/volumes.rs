@@ -185,3 +185,31 @@ fn a_damaged_log_brings_forks_back_too() {
     contents.values_mut().for_each(|contents| _ = contents.remove(&[b'k', 1][..]));
     assert!(all_contents(&open(&filled)) == contents);
 }
+
+#[test]
+fn what_a_fork_has_of_a_volume_that_is_gone_is_brought_back() {
+    let sim = Arc::new(SimDisk::new(1));
+    let store = open(&sim);
+    let main = store.volume("main").unwrap();
+    for i in 0..20u8 {
+        let mut batch = Batch::new();
+        batch.put(&[b'k', i], &[i; 100]);
+        main.write(batch).unwrap();
+    }
+    store.fork(&main, "fork").unwrap();
+    store.delete_volume("main").unwrap();
+    store.sync().unwrap();
+    let mut contents = all_contents(&store).remove("fork").unwrap();
+    let killed = Arc::new(sim.crash_keep_all());
+    drop((store, main));
+    // An open takes the fork and the deletion into the manifest.
+    let store = open(&killed);
+    let killed = Arc::new(killed.crash_keep_all());
+    drop(store);
+    // The second record.
+    killed.flip_bit("000001.log", 250, 5).unwrap();
+    let disk: Arc<dyn Disk> = killed.clone();
+    repair(&disk, &options(), &mut Problems::default()).unwrap();
+    contents.remove(&[b'k', 1][..]);
+    assert!(all_contents(&open(&killed))["fork"] == contents);
+}

@@ -327,3 +327,27 @@ proptest! {
         audit(&f);
     }
 }
+
+#[test]
+fn the_mode_of_a_directory_that_is_there_goes_for_its_access_list_too() {
+    const ACCESS: &[u8] = b"system.posix_acl_access";
+    let any = u32::MAX;
+    let list = |group: u16| {
+        let entries = [(1u16, 7u16, any), (2, 7, 1001), (4, 5, any), (0x10, group, any), (0x20, 0, any)];
+        let each = |(tag, perm, id): &(u16, u16, u32)| {
+            [&tag.to_le_bytes()[..], &perm.to_le_bytes(), &id.to_le_bytes()].concat()
+        };
+        [2u32.to_le_bytes().to_vec(), entries.iter().flat_map(each).collect()].concat()
+    };
+    let f = Fixture::new();
+    let dir = f.fs.mkdir(ROOT, b"d", 0o755, USER).unwrap().ino;
+    f.fs.setxattr(dir, ACCESS, &list(7), XattrMode::Set, USER).unwrap();
+    let mut archive = Archive::new();
+    archive.add(&Member { mode: 0o750, ..member("./", MemberKind::Directory) }, b"");
+    archive.file("./f", b"x");
+    import(&f, &archive.end(), "d").unwrap();
+    assert_eq!(f.fs.getattr(dir).unwrap().mode, 0o750);
+    assert_eq!(f.fs.getxattr(dir, ACCESS).unwrap().unwrap(), list(5));
+    f.fs.forget(dir, 1);
+    audit(&f);
+}

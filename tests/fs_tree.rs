@@ -4,9 +4,10 @@ mod fs_common;
 
 use fs_common::{Fixture, path};
 use lsmfs::fs::tree::{Tree, TreePath};
-use lsmfs::fs::{Caller, Cause, Error, FileKind, ROOT, SetAttr};
+use lsmfs::fs::{Caller, Cause, Error, FileKind, ROOT, SetAttr, XattrMode};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::Barrier;
 
 /// An error of a caller's own; the file system is to have none.
 #[derive(Debug)]
@@ -118,6 +119,112 @@ fn a_new_value_keeps_owner_and_mode() {
     put(&tree, "a", b"new", 10).unwrap();
     let attr = tree.stat(&path("a")).unwrap();
     assert_eq!((attr.uid, attr.gid, attr.mode, attr.size), (7, 8, 0o4701, 3));
+}
+
+#[test]
+fn a_new_value_keeps_attributes_and_nobody_reads_it_before_it_is_whole() {
+    const ACCESS: &[u8] = b"system.posix_acl_access";
+    const DEFAULT: &[u8] = b"system.posix_acl_default";
+    let (fixture, root) = (Fixture::new(), Caller::new(0, 0));
+    let (fs, tree) = (&fixture.fs, Tree::new(&fixture.fs));
+    // User 1001 may write; the group may not even read, which the mode does not show.
+    let list = acl(&[(1, 6, ANY), (2, 6, 1001), (4, 0, ANY), (0x10, 6, ANY), (0x20, 0, ANY)]);
+    let wide = acl(&[(1, 7, ANY), (2, 7, 1002), (4, 7, ANY), (0x10, 7, ANY), (0x20, 7, ANY)]);
+    for with_list in [true, false] {
+        put(&tree, "a", b"old", 10).unwrap();
+        let old = fs.lookup(ROOT, b"a").unwrap().unwrap().ino;
+        let set = |ino, name, value: &[u8]| fs.setxattr(ino, name, value, XattrMode::Set, root).unwrap();
+        set(old, b"user.colour", b"green");
+        set(
+            old,
+            b"security.capability",
+            b"\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00",
+        );
+        match with_list {
+            true => set(old, ACCESS, &list),
+            false => _ = fs.setattr(old, &SetAttr { mode: Some(0o600), ..SetAttr::default() }, root).unwrap(),
+        }
+        let mode = fs.getattr(old).unwrap().mode;
+        set(ROOT, DEFAULT, &wide);
+        let mut pieces = [vec![1; 10_000], Vec::new()].into_iter();
+        tree.write(&path("a"), |buffer| {
+            let piece = pieces.next().unwrap_or_default();
+            if piece.is_empty() {
+                let unfinished = tree.stat(&path(".lsmfs-put.0")).unwrap();
+                assert_eq!(unfinished.mode, 0o600);
+            }
+            buffer[..piece.len()].copy_from_slice(&piece);
+            Ok::<usize, Error>(piece.len())
+        })
+        .unwrap();
+        let new = fs.lookup(ROOT, b"a").unwrap().unwrap();
+        assert_eq!((new.mode, new.size), (mode, 10_000));
+        let get = |name| fs.getxattr(new.ino, name).unwrap();
+        assert_eq!(get(ACCESS).as_deref(), with_list.then_some(&list[..]));
+        assert_eq!(
+            (get(b"user.colour").as_deref(), get(b"security.capability")),
+            (Some(&b"green"[..]), None)
+        );
+        fs.removexattr(ROOT, DEFAULT).unwrap();
+        fs.unlink(ROOT, b"a").unwrap();
+        [old, new.ino].into_iter().for_each(|ino| fs.forget(ino, 1));
+    }
+}
+
+const ANY: u32 = u32::MAX;
+
+/// An access control list's bytes from (tag, permissions, user or group).
+fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let mut bytes = 2u32.to_le_bytes().to_vec();
+    for (tag, perm, id) in entries {
+        bytes.extend([&tag.to_le_bytes()[..], &perm.to_le_bytes(), &id.to_le_bytes()].concat());
+    }
+    bytes
+}
+
+#[test]
+fn several_who_store_values_in_new_directories_all_do() {
+    let fixture = Fixture::new();
+    for round in 0..200 {
+        let start = Barrier::new(4);
+        std::thread::scope(|scope| {
+            for n in 0..4 {
+                let (fs, start) = (&fixture.fs, &start);
+                scope.spawn(move || {
+                    let tree = Tree::new(fs);
+                    start.wait();
+                    put(&tree, &format!("{round}/new/dir/{n}"), b"own", 10).unwrap();
+                    put(&tree, &format!("{round}/new/same"), b"same", 10).unwrap();
+                });
+            }
+        });
+        let tree = Tree::new(&fixture.fs);
+        assert_eq!(names(&tree, &format!("{round}/new/dir")), ["0", "1", "2", "3"]);
+        assert_eq!(get(&tree, &format!("{round}/new/same")).unwrap(), b"same");
+    }
+}
+
+#[test]
+fn a_tree_is_removed_though_others_remove_in_it() {
+    let fixture = Fixture::new();
+    let tree = Tree::new(&fixture.fs);
+    for round in 0..20 {
+        (0..300).for_each(|n| put(&tree, &format!("top/{}/{n}", n % 3), b"x", 10).unwrap());
+        let start = Barrier::new(2);
+        let remove = || {
+            start.wait();
+            Tree::new(&fixture.fs).remove(&path("top"), true)
+        };
+        let removed = std::thread::scope(|scope| {
+            let other = scope.spawn(remove);
+            [remove(), other.join().unwrap()]
+        });
+        assert_eq!(names(&tree, ""), [""; 0], "round {round}");
+        // One of them may find that all of it is gone, but not fail in the middle.
+        for error in removed.into_iter().filter_map(Result::err) {
+            assert!(matches!(error.cause, Cause::NotFound) && !error.to_string().contains("top/"), "{error}");
+        }
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@
 
 use crate::fs::Timestamp;
 use crate::fs::archive::{Member, MemberKind, Writer};
+use crate::fs::xattr::is_kept;
 use rustix::buffer::{SpareCapacity, spare_capacity};
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Mode, OFlags, SeekFrom, Stat, fgetxattr, flistxattr, fstat, lgetxattr,
@@ -322,7 +323,7 @@ impl Attributes {
             listed => listed?,
         };
         let mut found = Vec::new();
-        for name in self.names.split(|byte| *byte == 0).filter(|name| is_taken(name)) {
+        for name in self.names.split(|byte| *byte == 0).filter(|name| is_kept(name)) {
             self.value.clear();
             self.value.reserve(ATTRIBUTE_MAX);
             match get(name, spare_capacity(&mut self.value)) {
@@ -334,10 +335,4 @@ impl Attributes {
         }
         Ok(found)
     }
-}
-
-fn is_taken(name: &[u8]) -> bool {
-    let spaces = [&b"user."[..], b"trusted.", b"security."];
-    let acls = [&b"system.posix_acl_access"[..], b"system.posix_acl_default"];
-    spaces.iter().any(|space| name.starts_with(space)) || acls.contains(&name)
 }

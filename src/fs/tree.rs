@@ -12,17 +12,17 @@
 
 mod names;
 mod path;
+mod unfinished;
 mod walk;
 
 pub use path::TreePath;
 
 use crate::fs::entry::INLINE_MAX;
-use crate::fs::{
-    Attr, Caller, Cause, Error, FileKind, FileSystem, Ino, ROOT, RenameMode, Result, SetAttr, Subject,
-};
+use crate::fs::{Attr, Caller, Cause, Error, FileKind, FileSystem, Ino, ROOT, Result, Subject};
 use bytes::Bytes;
 use path::OnPath;
 use std::result::Result as StdResult;
+use unfinished::Unfinished;
 use walk::Listing;
 pub(in crate::fs) use walk::{Held, Step, Walk};
 
@@ -32,8 +32,6 @@ const FILE_MODE: u32 = 0o644;
 const DIR_MODE: u32 = 0o755;
 /// Bytes that are read or written at once.
 const PIECE_BYTES: usize = 256 << 10;
-/// Names that are tried for a file that is not complete yet.
-const UNFINISHED_NAMES_MAX: u32 = 1000;
 
 /// Files by their paths.
 #[derive(Debug, Clone, Copy)]
@@ -122,10 +120,7 @@ impl<'a> Tree<'a> {
             return Err(path.error("write", Cause::Invalid("the root is a directory")).into());
         };
         let parent = self.make_dirs(&parents).on("write", path)?;
-        let old = self.child(&parent, name).on("write", path)?;
-        if let Some(old) = &old {
-            check_regular(&old.attr).on("write", path)?;
-        }
+        let mut old = self.regular_child(&parent, name).on("write", path)?;
         let mut piece = vec![0; PIECE_BYTES];
         let mut len = 0;
         let mut ended = false;
@@ -136,13 +131,20 @@ impl<'a> Tree<'a> {
         }
         if ended && old.is_none() {
             let (dir, start) = (parent.attr.ino, &piece[..len]);
-            let attr = self.fs.create_whole(dir, name, FILE_MODE, start, self.caller).on("write", path)?;
-            drop(Held { fs: self.fs, attr });
-            self.fs.tell_name(dir, name);
-            self.fs.wait_until_told();
-            return Ok(());
+            match self.fs.create_whole(dir, name, FILE_MODE, start, self.caller) {
+                // Somebody else was first: it is replaced.
+                Err(Error { cause: Cause::Exists, .. }) => {
+                    old = self.regular_child(&parent, name).on("write", path)?;
+                }
+                made => {
+                    drop(Held { fs: self.fs, attr: made.on("write", path)? });
+                    self.fs.tell_name(dir, name);
+                    self.fs.wait_until_told();
+                    return Ok(());
+                }
+            }
         }
-        let new = Unfinished::create(self, parent.attr.ino).on("write", path)?;
+        let new = Unfinished::create(self, parent.attr.ino, old.is_some()).on("write", path)?;
         let mut offset = 0;
         while len > 0 {
             new.write(offset, &piece[..len]).on("write", path)?;
@@ -199,8 +201,10 @@ impl<'a> Tree<'a> {
             let Some((dir, name)) = walk.entry() else { break };
             match step {
                 Step::Entry(attr) if attr.kind == FileKind::Directory => walk.enter()?,
-                Step::Entry(attr) => self.unlink(dir, name, attr.ino).on("remove", &walk.path)?,
-                Step::Left(ino) => self.rmdir(dir, name, ino).on("remove", &walk.path)?,
+                Step::Entry(attr) => {
+                    unless_gone(self.unlink(dir, name, attr.ino)).on("remove", &walk.path)?
+                }
+                Step::Left(ino) => unless_gone(self.rmdir(dir, name, ino)).on("remove", &walk.path)?,
             }
         }
         Ok(())
@@ -272,11 +276,15 @@ impl<'a> Tree<'a> {
         for name in &path.names {
             held = match self.child(&held, name)? {
                 Some(next) => next,
-                None => {
-                    let attr = self.fs.mkdir(held.attr.ino, name, DIR_MODE, self.caller)?;
-                    self.fs.tell_name(held.attr.ino, name);
-                    Held { fs: self.fs, attr }
-                }
+                None => match self.fs.mkdir(held.attr.ino, name, DIR_MODE, self.caller) {
+                    Ok(attr) => {
+                        self.fs.tell_name(held.attr.ino, name);
+                        Held { fs: self.fs, attr }
+                    }
+                    // Somebody else was first.
+                    Err(e) if matches!(e.cause, Cause::Exists) => self.child(&held, name)?.ok_or(e)?,
+                    Err(e) => return Err(e),
+                },
             };
         }
         Ok(held)
@@ -293,6 +301,21 @@ impl<'a> Tree<'a> {
         }
         let found = self.fs.lookup(dir.attr.ino, name)?;
         Ok(found.map(|attr| Held { fs: self.fs, attr }))
+    }
+
+    /// As [`Tree::child`], of a name that is to be a regular file's.
+    fn regular_child(&self, dir: &Held<'a>, name: &[u8]) -> Result<Option<Held<'a>>> {
+        let found = self.child(dir, name)?;
+        found.as_ref().map_or(Ok(()), |found| check_regular(&found.attr))?;
+        Ok(found)
+    }
+}
+
+/// What somebody else has removed meanwhile is removed.
+fn unless_gone(removed: Result<()>) -> Result<()> {
+    match removed {
+        Err(Error { cause: Cause::NotFound, .. }) => Ok(()),
+        removed => removed,
     }
 }
 
@@ -325,65 +348,6 @@ impl Found<'_> {
             }
             sink(&piece)?;
             offset += piece.len() as u64;
-        }
-    }
-}
-
-/// A file that is being written, under a name of its own; removed when it is dropped unfinished.
-struct Unfinished<'a> {
-    file: Held<'a>,
-    caller: Caller,
-    dir: Ino,
-    name: Option<String>,
-}
-
-impl<'a> Unfinished<'a> {
-    fn create(tree: &Tree<'a>, dir: Ino) -> Result<Unfinished<'a>> {
-        let mut tried = 0;
-        loop {
-            let name = format!(".lsmfs-put.{tried}");
-            match tree.fs.create(dir, name.as_bytes(), FILE_MODE, tree.caller) {
-                Err(Error { cause: Cause::Exists, .. }) if tried < UNFINISHED_NAMES_MAX => tried += 1,
-                created => {
-                    let file = Held { fs: tree.fs, attr: created? };
-                    return Ok(Unfinished { file, caller: tree.caller, dir, name: Some(name) });
-                }
-            }
-        }
-    }
-
-    fn write(&self, offset: u64, piece: &[u8]) -> Result<()> {
-        let written = self.file.fs.write(self.file.attr.ino, offset, piece)?;
-        match written == piece.len() {
-            true => Ok(()),
-            false => Err(Cause::FileTooLarge.of("write", Subject::Inode(self.file.attr.ino))),
-        }
-    }
-
-    /// Gives the file its name, in place of `old`, whose owner and mode it takes over.
-    fn finish(mut self, name: &[u8], old: Option<&Attr>) -> Result<()> {
-        let fs = self.file.fs;
-        if let Some(old) = old {
-            let (uid, gid, mode) = (Some(old.uid), Some(old.gid), Some(old.mode));
-            fs.setattr(self.file.attr.ino, &SetAttr { uid, gid, mode, ..SetAttr::default() }, self.caller)?;
-        }
-        let Some(own) = &self.name else { return Ok(()) };
-        fs.rename(self.dir, own.as_bytes(), self.dir, name, RenameMode::Replace)?;
-        fs.tell_name(self.dir, own.as_bytes());
-        fs.tell_name(self.dir, name);
-        // It may have other names, or be open.
-        old.into_iter().for_each(|old| fs.tell_inode(old.ino));
-        self.name = None;
-        Ok(())
-    }
-}
-
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        if let Some(name) = self.name.take() {
-            // Should this fail too, the file is left, and whoever caused the drop is told why.
-            let _ = self.file.fs.unlink(self.dir, name.as_bytes());
-            self.file.fs.tell_name(self.dir, name.as_bytes());
         }
     }
 }

@@ -28,7 +28,7 @@ pub(super) const VALUE_MAX: usize = 64 << 10;
 const LIST_MAX: usize = 64 << 10;
 
 /// What a program may do beyond its user's rights.
-const CAPABILITY: &[u8] = b"security.capability";
+pub(super) const CAPABILITY: &[u8] = b"security.capability";
 
 /// Whether an attribute must be there, or must not, to be set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -297,6 +297,14 @@ fn is_acl(name: &[u8]) -> bool {
     matches!(name, acl::ACCESS | acl::DEFAULT)
 }
 
+/// What the names of attributes begin with that programs may choose.
+const SPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
+
+/// Is it of a sort that files have here? Other systems' files have others.
+pub(super) fn is_kept(name: &[u8]) -> bool {
+    is_acl(name) || SPACES.iter().any(|space| name.starts_with(space))
+}
+
 /// Refuses names that no attribute has.
 pub(super) fn check_xattr_name(name: &[u8]) -> Outcome<()> {
     if name.len() > NAME_MAX {
@@ -305,8 +313,7 @@ pub(super) fn check_xattr_name(name: &[u8]) -> Outcome<()> {
     if name.contains(&0) {
         return Err(Cause::Invalid("a name with a zero byte"));
     }
-    let spaces = [&b"user."[..], b"trusted.", b"security."];
-    match spaces.iter().find(|space| name.starts_with(space)) {
+    match SPACES.iter().find(|space| name.starts_with(space)) {
         Some(space) if name.len() == space.len() => Err(Cause::Invalid("an attribute without a name")),
         None if !is_acl(name) => Err(Cause::NotSupported),
         _ => Ok(()),

@@ -125,11 +125,12 @@ impl Mounts {
     pub fn remove(&self, id: Id) -> bool {
         let mut table = self.table.lock();
         table.mounts.remove(&id);
-        table.ended = table.mounts.is_empty();
-        if !table.ended {
+        let was_last = table.mounts.is_empty();
+        table.ended |= was_last;
+        if !was_last {
             self.say(&table);
         }
-        table.ended
+        was_last
     }
 
     /// The mounts that are served.
@@ -138,9 +139,11 @@ impl Mounts {
         self.table.lock().mounts.iter().filter_map(served).collect()
     }
 
-    /// Unmounts all of them; who uses one that is busy keeps it for a while.
+    /// Unmounts all of them; who uses one that is busy keeps it for a while. Whoever wants to mount is told to ask later.
     pub fn unmount(&self) {
-        for entry in self.table.lock().mounts.values() {
+        let mut table = self.table.lock();
+        table.ended = true;
+        for entry in table.mounts.values() {
             let Some(served) = &entry.served else { continue };
             let unmounted = match served.own.unmount(Unmount::Idle) {
                 Err(MountError::Busy { .. }) => {
@@ -247,6 +250,10 @@ impl Place {
         served_by.map_err(|error| CliError::system("start a thread for the mount", error))?;
         self.kept = true;
         let mut table = self.mounts.table.lock();
+        if table.ended {
+            // All others were unmounted before this one was here.
+            let _ = served.own.unmount(Unmount::Lazy);
+        }
         // It may be gone by now.
         if let Some(entry) = table.mounts.get_mut(&self.id) {
             entry.served = Some(served);

@@ -4,6 +4,7 @@
 use super::acl_text;
 use super::sparse;
 use super::{META_MAX, Member, Timestamp};
+use crate::fs::xattr::is_kept;
 
 /// Before the name of an extended attribute.
 pub const XATTR: &[u8] = b"SCHILY.xattr.";
@@ -117,6 +118,9 @@ impl Pax {
                     None => continue,
                 },
             };
+            if !is_kept(name) {
+                continue;
+            }
             member.xattrs.retain(|(other, _)| other != name);
             member.xattrs.push((name.to_vec(), value));
         }
@@ -202,6 +206,7 @@ pub fn time_text(time: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs::archive::MemberKind;
     use proptest::prelude::*;
 
     #[test]
@@ -212,6 +217,29 @@ mod tests {
         }
         assert_eq!(Pax::decode(&pax.encode()), Ok(pax));
         assert!(Pax::decode(b"5 a=b\n").is_err() && Pax::decode(b"6 abc\n").is_err());
+    }
+
+    #[test]
+    fn attributes_of_other_systems_are_passed_over() {
+        let mut pax = Pax::default();
+        for name in ["com.apple.provenance", "system.nfs4_acl", "user.kept", "trusted.kept"] {
+            pax.put(format!("SCHILY.xattr.{name}").as_bytes(), b"value");
+        }
+        let mut member = Member {
+            path: b"f".to_vec(),
+            kind: MemberKind::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime: Timestamp { secs: 0, nanos: 0 },
+            atime: None,
+            xattrs: Vec::new(),
+            size: 0,
+            extents: None,
+        };
+        pax.apply(&mut member).unwrap();
+        let names: Vec<_> = member.xattrs.iter().map(|(name, _)| &name[..]).collect();
+        assert_eq!(names, [&b"user.kept"[..], b"trusted.kept"]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::leftover::forget_block;
 use crate::fs::FileSystem;
+use crate::fs::acl;
 use crate::fs::archive::Member;
 use crate::fs::attr::{Caller, FileKind, Ino, MODE_BITS, Timestamp};
 use crate::fs::change::Change;
@@ -111,6 +112,9 @@ impl FileSystem {
             (dir.record.uid, dir.record.gid) = (member.uid, member.gid);
             dir.record.mtime = member.mtime;
             dir.record.atime = member.atime.unwrap_or(member.mtime);
+            if !member.xattrs.iter().any(|(name, _)| name == acl::ACCESS) {
+                self.acl_follows_mode(&mut change, &mut dir)?;
+            }
             for (name, value) in &member.xattrs {
                 check_xattr_name(name)?;
                 self.lay_xattr(&mut change, &mut dir, name, value, Caller::new(0, 0))?;

@@ -8,6 +8,7 @@ use lsmfs::fs::{Caller, Cause, Error, FileKind, ROOT, SetAttr, XattrMode};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An error of a caller's own; the file system is to have none.
 #[derive(Debug)]
@@ -169,6 +170,34 @@ fn a_new_value_keeps_attributes_and_nobody_reads_it_before_it_is_whole() {
         fs.unlink(ROOT, b"a").unwrap();
         [old, new.ino].into_iter().for_each(|ino| fs.forget(ino, 1));
     }
+}
+
+#[test]
+fn what_replaces_a_file_lets_nobody_read_more_than_that_does() {
+    const ACCESS: &[u8] = b"system.posix_acl_access";
+    let (fixture, root) = (Fixture::new(), Caller::new(0, 0));
+    let (fs, tree) = (&fixture.fs, Tree::new(&fixture.fs));
+    put(&tree, "a", b"old", 10).unwrap();
+    let old = fs.lookup(ROOT, b"a").unwrap().unwrap().ino;
+    // The mode shows the mask where the group's own rights stand without a list.
+    let list = acl(&[(1, 6, ANY), (2, 6, 1001), (4, 0, ANY), (0x10, 6, ANY), (0x20, 0, ANY)]);
+    fs.setxattr(old, ACCESS, &list, XattrMode::Set, root).unwrap();
+    fs.forget(old, 1);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let Some(unfinished) = fs.lookup(ROOT, b".lsmfs-put.0").unwrap() else { continue };
+                let mode = fs.getattr(unfinished.ino).map_or(0, |attr| attr.mode);
+                let list = fs.getxattr(unfinished.ino, ACCESS).ok().flatten();
+                fs.forget(unfinished.ino, 1);
+                assert!(mode & 0o077 == 0 || list.is_some(), "{mode:o}");
+            }
+        });
+        (0..300).for_each(|_| put(&tree, "a", &[1; 5000], 5000).unwrap());
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(tree.stat(&path("a")).unwrap().mode, 0o660);
 }
 
 const ANY: u32 = u32::MAX;

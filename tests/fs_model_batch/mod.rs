@@ -101,17 +101,18 @@ impl Model {
     }
 
     fn put(&mut self, dir: Ino, name: u8, contents: &[u8], fresh: &mut Ino) -> Answer<()> {
-        let mut mode = 0o644;
+        let (mut mode, mut xattrs) = (0o644, BTreeMap::new());
         if let Some(old) = self.find(dir, name) {
             if self.is_dir(old) {
                 return Err(libc::EISDIR);
             }
             self.check_file(old)?;
-            mode = self.nodes[&old].mode;
+            (mode, xattrs) = (self.nodes[&old].mode, self.nodes[&old].xattrs.clone());
             self.unlink(dir, name);
             self.drop_link(old);
         }
         self.add(dir, name, FileKind::File, mode, contents.to_vec(), fresh);
+        self.nodes.entry(*fresh).and_modify(|node| node.xattrs = xattrs);
         Ok(())
     }
 

@@ -61,21 +61,24 @@ impl<'a> Unfinished<'a> {
         Ok(())
     }
 
-    /// Makes the file as `old` is, but for its contents. What these gave it, its capabilities, goes with them.
+    /// Makes the file as `old` is, but for its contents. What these gave it, its capabilities, goes with them. Nobody
+    /// else can read it before it has the access list: until then the mode would say more than that does.
     fn take_over(&self, old: &Attr) -> Result<()> {
-        let (fs, ino) = (self.file.fs, self.file.attr.ino);
-        // The one that the directory gives to what is made in it.
+        let (fs, ino, root) = (self.file.fs, self.file.attr.ino, Caller::new(0, 0));
+        let old = fs.getattr(old.ino)?;
+        // The list that the directory gives to what is made in it.
         fs.removexattr(ino, acl::ACCESS)?;
-        let (uid, gid, mode) = (Some(old.uid), Some(old.gid), Some(old.mode));
-        fs.setattr(ino, &SetAttr { uid, gid, mode, ..SetAttr::default() }, self.caller)?;
+        let (uid, gid, private) = (Some(old.uid), Some(old.gid), Some(PRIVATE_MODE));
+        fs.setattr(ino, &SetAttr { uid, gid, mode: private, ..SetAttr::default() }, self.caller)?;
         for name in fs.listxattr(old.ino)?.split(|byte| *byte == 0) {
             if name.is_empty() || name == CAPABILITY {
                 continue;
             }
             if let Some(value) = fs.getxattr(old.ino, name)? {
-                fs.setxattr(ino, name, &value, XattrMode::Set, Caller::new(0, 0))?;
+                fs.setxattr(ino, name, &value, XattrMode::Set, root)?;
             }
         }
+        fs.setattr(ino, &SetAttr { mode: Some(old.mode), ..SetAttr::default() }, self.caller)?;
         Ok(())
     }
 }

@@ -85,9 +85,8 @@ impl FoundBlobs {
     /// them. (A sync alone would not make durable what an earlier, failed sync passed over.)
     pub fn write_again(&self, disk: &dyn Disk) -> Result<()> {
         for file in &self.unsure {
-            let (name, end) = (file_name(*file), self.ends.get(file).copied().unwrap_or(0));
-            let contents = disk.open(&name)?.read_at(0, end as usize)?;
-            disk.rewrite_log(&name, &contents)?;
+            let end = self.ends.get(file).copied().unwrap_or(0);
+            write_again(disk, *file, Some(end))?;
             if let Some(blob) = self.held.get(file) {
                 blob.set_len(end);
             }
@@ -100,6 +99,15 @@ impl std::fmt::Debug for FoundBlobs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FoundBlobs").field("unsure", &self.unsure).finish_non_exhaustive()
     }
+}
+
+/// Writes a blob file again, cuts it at `end`, if one is given, and syncs it: see [`Disk::rewrite_log`].
+pub(crate) fn write_again(disk: &dyn Disk, file: u64, end: Option<u64>) -> Result<()> {
+    let name = file_name(file);
+    let object = disk.open(&name)?;
+    let end = end.map_or_else(|| object.len(), Ok)?;
+    let contents = object.read_at(0, end as usize)?;
+    Ok(disk.rewrite_log(&name, &contents)?)
 }
 
 /// The blob pointers of a batch, as the log has it; `None` if it is malformed.

@@ -6,7 +6,7 @@
 
 use super::Repair;
 use crate::lsm::batch::Writes;
-use crate::lsm::blob::found::pointers_in;
+use crate::lsm::blob::found::{pointers_in, write_again};
 use crate::lsm::blob::{self, BlobReader, Pointer};
 use crate::lsm::check::Problem;
 use crate::lsm::key::{Kind, MAX_SEQ, SeqNo};
@@ -35,8 +35,6 @@ pub(super) fn last_run(names: &[String]) -> Vec<u64> {
 pub(super) struct Salvage<'a> {
     /// The store's shape, to which the log's records about volumes are added.
     pub state: &'a mut State,
-    /// Is the shape what the manifest says? Else it is what was found without one: older than the log, mostly.
-    known: bool,
     /// Volumes from this number on were made after that.
     first_new: VolumeId,
     /// The volumes that the log tells to be gone.
@@ -68,12 +66,11 @@ impl<'a> Salvage<'a> {
         blobs: &BlobReader,
     ) -> Result<Salvage<'a>> {
         let (first, start) = if known { state.log_start } else { (1, 0) };
-        let mut durable = if known { state.log_durable } else { 0 };
+        let mut durable = state.log_durable;
         let mut salvage = Salvage {
             first_new: state.next_volume,
             deleted: BTreeSet::new(),
             state,
-            known,
             memtables: BTreeMap::new(),
             forks: BTreeMap::new(),
             last_seq: 0,
@@ -108,7 +105,17 @@ impl<'a> Salvage<'a> {
                 }
                 let is_durable = segment.base + end as u64 <= durable;
                 let payload = segment.bytes.slice(from + HEADER_LEN..end);
-                hole |= header.kind == RecordKind::Batch && !is_durable && !whole(&payload, blobs)?;
+                if header.kind == RecordKind::Batch && !is_durable {
+                    let missing = salvage.look_at_values(header.first_seq, &payload, blobs)?;
+                    // Without the store's id nothing says what is durable.
+                    if let Some(Pointer { file, offset, .. }) = missing.filter(|_| framing.is_some() && !hole)
+                    {
+                        hole = true;
+                        let blob = blob::file_name(file);
+                        let what = format!("the log ends here: {blob} never got the value at {offset}");
+                        repair.watch.problem(Error::corruption(name.clone(), from as u64, what).into());
+                    }
+                }
                 if hole && !is_durable {
                     let what = "what follows here was never known to be durable, and is left";
                     repair.watch.problem(Error::corruption(name.clone(), from as u64, what).into());
@@ -116,10 +123,6 @@ impl<'a> Salvage<'a> {
                 }
                 match header.kind {
                     RecordKind::Batch => {
-                        if !is_durable {
-                            let pointers = pointers_in(&payload).unwrap_or_default();
-                            salvage.unsure.extend(pointers.iter().map(|pointer| pointer.file));
-                        }
                         salvage.batch(repair, &name, from as u64, header.first_seq, &payload, blobs)?;
                     }
                     RecordKind::Edits => salvage.edits(header.first_seq, &payload),
@@ -144,12 +147,31 @@ impl<'a> Salvage<'a> {
     ///
     /// [`Disk::rewrite_log`]: crate::disk::Disk::rewrite_log
     fn write_again(&self, repair: &Repair<'_>) -> Result<()> {
-        for name in self.unsure.iter().map(|file| blob::file_name(*file)) {
-            let object = repair.disk.open(&name)?;
-            let contents = object.read_at(0, object.len()? as usize)?;
-            repair.disk.rewrite_log(&name, &contents)?;
+        self.unsure.iter().try_for_each(|file| write_again(repair.disk.as_ref(), *file, None))
+    }
+
+    /// Looks for the values that a record points to which may not be durable, if somebody needs it. The first that is
+    /// not there.
+    fn look_at_values(
+        &mut self,
+        first_seq: SeqNo,
+        payload: &Bytes,
+        blobs: &BlobReader,
+    ) -> Result<Option<Pointer>> {
+        let Some(writes) = Writes::new(payload) else { return Ok(None) };
+        let last = first_seq.saturating_add(u64::from(writes.left())).saturating_sub(1);
+        // What nobody needs may be gone, as the volume is or what was flushed.
+        if !self.is_unheard_of(writes.volume) && self.readers(writes.volume, last).is_empty() {
+            return Ok(None);
         }
-        Ok(())
+        let pointers = pointers_in(payload).unwrap_or_default();
+        for pointer in &pointers {
+            if !blobs.checks_out(pointer)? {
+                return Ok(Some(*pointer));
+            }
+        }
+        self.unsure.extend(pointers.iter().map(|pointer| pointer.file));
+        Ok(None)
     }
 
     /// Takes what the log tells of volumes that the shape does not say yet, as far as it fits.
@@ -191,6 +213,11 @@ impl<'a> Salvage<'a> {
         id >= self.first_new && !self.deleted.contains(&id)
     }
 
+    /// Is it a volume of which nothing tells that it was made?
+    fn is_unheard_of(&self, id: VolumeId) -> bool {
+        self.is_new(id) && !self.state.volumes.contains_key(&id)
+    }
+
     /// The volumes that a write up to `last` to `volume` is for, and that have it in no table.
     fn readers(&self, volume: VolumeId, last: SeqNo) -> Vec<VolumeId> {
         let reads = |id: VolumeId, state: &VolumeState| {
@@ -217,7 +244,7 @@ impl<'a> Salvage<'a> {
         };
         let (volume, count) = (writes.volume, u64::from(writes.left()));
         let last = first_seq.saturating_add(count).saturating_sub(1);
-        if !self.known && self.is_new(volume) && !self.state.volumes.contains_key(&volume) {
+        if self.is_unheard_of(volume) {
             // If a table knows its name it gets that.
             let _ = self.state.apply_all([Edit::Volume { id: volume, name: nameless(volume) }]);
         }
@@ -291,16 +318,6 @@ impl<'a> Salvage<'a> {
         next.extend_from_slice(writes.rest());
         next
     }
-}
-
-/// Is all there that a batch points to?
-fn whole(payload: &Bytes, blobs: &BlobReader) -> Result<bool> {
-    for pointer in pointers_in(payload).unwrap_or_default() {
-        if !blobs.checks_out(&pointer)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 /// A segment that is read.

@@ -52,7 +52,7 @@ impl Repair<'_> {
     }
 
     fn copy(&mut self, table: &Arc<Table>, blobs: &BlobReader) -> Result<Option<TableMeta>> {
-        let mut builder: Option<TableBuilder> = None;
+        let mut copy = Output(None);
         let mut last: Option<(Bytes, u64)> = None;
         let mut failed = None;
         let mut copied = 0;
@@ -90,10 +90,7 @@ impl Repair<'_> {
             };
             let mut add = |key: KeyRef<'_>, head: &[u8], tail: &[u8]| {
                 copied += 1;
-                match &mut builder {
-                    Some(builder) => builder.add(key, head, tail),
-                    empty => empty.insert(self.new_table()?).add(key, head, tail),
-                }
+                copy.add(self, key, head, tail)
             };
             let is_before = |t: &RangeTombstone| place_of(t) < key;
             let mut before = std::iter::from_fn(|| ranges.next_if(is_before));
@@ -105,14 +102,10 @@ impl Repair<'_> {
         }
         for tombstone in ranges {
             copied += 1;
-            let (key, end) = (place_of(&tombstone), &tombstone.end);
-            match &mut builder {
-                Some(builder) => builder.add(key, end, &[])?,
-                empty => empty.insert(self.new_table()?).add(key, end, &[])?,
-            }
+            copy.add(self, place_of(&tombstone), &tombstone.end, &[])?;
         }
         self.done.brought_back += copied;
-        builder.map(TableBuilder::finish).transpose()
+        copy.finish()
     }
 
     /// A table all of which can be read: this one, or a copy of it.
@@ -166,7 +159,7 @@ impl Repair<'_> {
         let of_tables = tables.iter().map(|table| Source::Tables(table.iter_uncached()));
         let of_memtables = memtables.iter().map(|memtable| Source::Memtable(memtable.iter()));
         let mut source = distinct(MergeIter::new(of_tables.chain(of_memtables).collect()));
-        let mut builder: Option<TableBuilder> = None;
+        let mut merged = Output(None);
         let mut last: Option<(Bytes, u64)> = None;
         let load = |_: &[u8]| Err(Error::Internal("nothing is folded here".to_string()));
         // Without stripes every version is kept.
@@ -177,12 +170,26 @@ impl Repair<'_> {
                 return Ok(());
             }
             last = Some(place);
-            match &mut builder {
-                Some(builder) => builder.add(key, head, tail),
-                empty => empty.insert(self.new_table()?).add(key, head, tail),
-            }
+            merged.add(self, key, head, tail)
         })?;
-        builder.map(TableBuilder::finish).transpose()
+        merged.finish()
+    }
+}
+
+/// A table that is begun with its first record.
+struct Output(Option<TableBuilder>);
+
+impl Output {
+    fn add(&mut self, repair: &mut Repair<'_>, key: KeyRef<'_>, head: &[u8], tail: &[u8]) -> Result<()> {
+        match &mut self.0 {
+            Some(builder) => builder.add(key, head, tail),
+            empty => empty.insert(repair.new_table()?).add(key, head, tail),
+        }
+    }
+
+    /// The table; `None` without records.
+    fn finish(self) -> Result<Option<TableMeta>> {
+        self.0.map(TableBuilder::finish).transpose()
     }
 }
 

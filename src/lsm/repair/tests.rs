@@ -296,6 +296,27 @@ fn a_value_that_never_came_is_where_the_log_ends() {
 }
 
 #[test]
+fn without_a_trace_of_the_stores_id_a_lost_value_costs_its_key() {
+    let sim = Arc::new(SimDisk::new(1));
+    let store = open(&sim);
+    let volume = store.volume("main").unwrap();
+    for i in 0..20u8 {
+        let mut batch = Batch::new();
+        batch.put_split(&[b'k', i], b"", &noise(i, 700));
+        volume.write(batch).unwrap();
+        store.sync().unwrap();
+    }
+    let killed = copy(&sim.crash_keep_all());
+    drop((store, volume));
+    for file in killed.files().iter().filter(|file| manifest::is_manifest_file(&file.name)) {
+        killed.delete(&file.name).unwrap();
+    }
+    damage_blob(&killed, &noise(0, 700));
+    let found = repaired(&killed).0;
+    assert!(found.len() == 19 && !found.contains_key(&[b'k', 0][..]), "{}", found.len());
+}
+
+#[test]
 fn what_is_brought_back_stays_through_a_power_cut() {
     for seed in 0..20 {
         let sim = Arc::new(SimDisk::new(seed));

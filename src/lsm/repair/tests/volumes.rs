@@ -213,3 +213,31 @@ fn what_a_fork_has_of_a_volume_that_is_gone_is_brought_back() {
     contents.remove(&[b'k', 1][..]);
     assert!(all_contents(&open(&killed))["fork"] == contents);
 }
+
+#[test]
+fn a_volume_whose_making_is_lost_is_found_by_what_was_written_to_it() {
+    let sim = Arc::new(SimDisk::new(1));
+    let store = open(&sim);
+    let second = store.create_volume("second").unwrap();
+    for i in 0..20u8 {
+        let mut batch = Batch::new();
+        batch.put(&[b'k', i], &[i; 100]);
+        second.write(batch).unwrap();
+        store.sync().unwrap();
+    }
+    let contents = all_contents(&store).remove("second").unwrap();
+    // It states that all before it is durable.
+    let mut batch = Batch::new();
+    batch.put(b"last", b"");
+    store.volume("main").unwrap().write(batch).unwrap();
+    let killed = Arc::new(sim.crash_keep_all());
+    drop((store, second));
+    let mut bytes = killed.read_file("000001.log").unwrap();
+    let at = bytes.windows(6).position(|part| part == b"second").unwrap();
+    bytes[at] ^= 1;
+    killed.write_file("000001.log", &bytes).unwrap();
+    assert!(!repaired(&killed).1.is_empty());
+    let found = all_contents(&open(&killed));
+    assert_eq!(found.len(), 2, "{:?}", found.keys());
+    assert!(found.values().any(|found| *found == contents));
+}

@@ -77,14 +77,7 @@ impl<'a> Salvage<'a> {
             unsure: BTreeSet::new(),
             segments_end: (first, start),
         };
-        let mut segments = Vec::new();
-        for &number in numbers {
-            let object = repair.disk.open(&file_name(number))?;
-            let bytes = object.read_at(0, object.len()? as usize)?;
-            let stated = framing.and_then(|framing| reader::highest_synced(&bytes, &framing, number));
-            durable = durable.max(stated.unwrap_or(0));
-            segments.push((number, bytes));
-        }
+        let segments = read_segments(repair, framing, numbers, &mut durable)?;
         let mut position = start;
         let mut hole = false;
         for (number, bytes) in segments {
@@ -318,6 +311,23 @@ impl<'a> Salvage<'a> {
         next.extend_from_slice(writes.rest());
         next
     }
+}
+
+/// The contents of segments. What they state of it moves on how much of the log is known to be `durable`.
+fn read_segments(
+    repair: &Repair<'_>,
+    framing: Option<Framing>,
+    numbers: &[u64],
+    durable: &mut u64,
+) -> Result<Vec<(u64, Bytes)>> {
+    let read = |number: &u64| {
+        let object = repair.disk.open(&file_name(*number))?;
+        let bytes = object.read_at(0, object.len()? as usize)?;
+        let stated = framing.and_then(|framing| reader::highest_synced(&bytes, &framing, *number));
+        *durable = (*durable).max(stated.unwrap_or(0));
+        Ok((*number, bytes))
+    };
+    numbers.iter().map(read).collect()
 }
 
 /// A segment that is read.

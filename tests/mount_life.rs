@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Mount, Place, lsmfs, run, sh, umount, wait_until};
+use common::{Mount, Place, lsmfs, run, sh, wait_until};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 use std::fs;
@@ -155,23 +155,23 @@ fn a_signal_detaches_a_busy_mount_and_lets_its_user_finish() {
 #[test]
 fn who_mounts_while_the_daemon_waits_for_its_last_user_gets_a_daemon_of_their_own() {
     let mount = Mount::new();
-    let (store, other) = (mount.place.store(), mount.place.join("other"));
-    lsmfs(["volume".as_ref(), "create".as_ref(), store.as_os_str(), "second".as_ref()]).ok();
+    let place = &mount.place;
+    lsmfs(["volume".as_ref(), "create".as_ref(), place.store().as_os_str(), "second".as_ref()]).ok();
     let open = fs::File::create(mount.dir().join("a")).unwrap();
-    let ending = mount.place.daemon();
-    mount.place.signal("TERM");
-    wait_until("the mount is detached", || !mount.place.is_mounted());
-    let args =
-        ["mount".into(), "--volume=second".into(), store.into_os_string(), other.clone().into_os_string()];
-    let mounting = std::thread::spawn(move || lsmfs(args));
-    // Time enough for a daemon that would take it.
-    (0..20).for_each(|_| _ = mount.place.lsmfs("get", &["a"]).ok());
-    drop(open);
-    mounting.join().unwrap().ok();
-    fs::write(other.join("f"), b"x").unwrap();
-    assert!(mount.place.daemon().is_some() && mount.place.daemon() != ending);
-    umount(&other).ok();
-    assert_eq!(mount.place.lsmfs("get", &["--volume=second", "f"]).ok(), "x");
+    let ending = place.daemon();
+    place.signal("TERM");
+    wait_until("the mount is detached", || !place.is_mounted());
+    std::thread::scope(|scope| {
+        let mounting = scope.spawn(|| place.mount(&["--volume=second"]));
+        // Time enough for a daemon that would take it.
+        (0..20).for_each(|_| _ = place.lsmfs("get", &["a"]).ok());
+        drop(open);
+        mounting.join().unwrap().ok();
+    });
+    assert!(place.daemon().is_some() && place.daemon() != ending);
+    fs::write(mount.dir().join("f"), b"x").unwrap();
+    place.umount().ok();
+    assert_eq!(place.lsmfs("get", &["--volume=second", "f"]).ok(), "x");
 }
 
 #[test]

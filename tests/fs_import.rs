@@ -4,7 +4,7 @@ mod fs_common;
 
 use fs_common::archives::{Archive, audit_all, export, import, listed, member, rich, stat, stat_ino};
 use fs_common::audit::{audit, tree};
-use fs_common::{Fixture, USER, contents, file, names, names_by, path, read};
+use fs_common::{ACCESS, Fixture, USER, acl, contents, file, names, names_by, path, read};
 use lsmfs::fs::archive::{Member, MemberKind, Reader};
 use lsmfs::fs::errno::errno;
 use lsmfs::fs::import::ImportOptions;
@@ -330,15 +330,8 @@ proptest! {
 
 #[test]
 fn the_mode_of_a_directory_that_is_there_goes_for_its_access_list_too() {
-    const ACCESS: &[u8] = b"system.posix_acl_access";
     let any = u32::MAX;
-    let list = |group: u16| {
-        let entries = [(1u16, 7u16, any), (2, 7, 1001), (4, 5, any), (0x10, group, any), (0x20, 0, any)];
-        let each = |(tag, perm, id): &(u16, u16, u32)| {
-            [&tag.to_le_bytes()[..], &perm.to_le_bytes(), &id.to_le_bytes()].concat()
-        };
-        [2u32.to_le_bytes().to_vec(), entries.iter().flat_map(each).collect()].concat()
-    };
+    let list = |mask| acl(&[(1, 7, any), (2, 7, 1001), (4, 5, any), (0x10, mask, any), (0x20, 0, any)]);
     let f = Fixture::new();
     let dir = f.fs.mkdir(ROOT, b"d", 0o755, USER).unwrap().ino;
     f.fs.setxattr(dir, ACCESS, &list(7), XattrMode::Set, USER).unwrap();

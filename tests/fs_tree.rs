@@ -2,7 +2,7 @@
 
 mod fs_common;
 
-use fs_common::{Fixture, path};
+use fs_common::{ACCESS, DEFAULT, Fixture, acl, path};
 use lsmfs::fs::tree::{Tree, TreePath};
 use lsmfs::fs::{Caller, Cause, Error, FileKind, ROOT, SetAttr, XattrMode};
 use proptest::prelude::*;
@@ -124,8 +124,6 @@ fn a_new_value_keeps_owner_and_mode() {
 
 #[test]
 fn a_new_value_keeps_attributes_and_nobody_reads_it_before_it_is_whole() {
-    const ACCESS: &[u8] = b"system.posix_acl_access";
-    const DEFAULT: &[u8] = b"system.posix_acl_default";
     let (fixture, root) = (Fixture::new(), Caller::new(0, 0));
     let (fs, tree) = (&fixture.fs, Tree::new(&fixture.fs));
     // User 1001 may write; the group may not even read, which the mode does not show.
@@ -174,7 +172,6 @@ fn a_new_value_keeps_attributes_and_nobody_reads_it_before_it_is_whole() {
 
 #[test]
 fn what_replaces_a_file_lets_nobody_read_more_than_that_does() {
-    const ACCESS: &[u8] = b"system.posix_acl_access";
     let (fixture, root) = (Fixture::new(), Caller::new(0, 0));
     let (fs, tree) = (&fixture.fs, Tree::new(&fixture.fs));
     put(&tree, "a", b"old", 10).unwrap();
@@ -201,15 +198,6 @@ fn what_replaces_a_file_lets_nobody_read_more_than_that_does() {
 }
 
 const ANY: u32 = u32::MAX;
-
-/// An access control list's bytes from (tag, permissions, user or group).
-fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
-    let mut bytes = 2u32.to_le_bytes().to_vec();
-    for (tag, perm, id) in entries {
-        bytes.extend([&tag.to_le_bytes()[..], &perm.to_le_bytes(), &id.to_le_bytes()].concat());
-    }
-    bytes
-}
 
 #[test]
 fn several_who_store_values_in_new_directories_all_do() {

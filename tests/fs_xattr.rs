@@ -3,11 +3,8 @@
 mod fs_common;
 
 use fs_common::audit::audit;
-use fs_common::{Fixture, USER, file, number, size};
+use fs_common::{ACCESS, DEFAULT, Fixture, USER, acl, file, number, size};
 use lsmfs::fs::{Caller, FileSystem, Ino, ROOT, SetAttr, XattrMode};
-
-const ACCESS: &[u8] = b"system.posix_acl_access";
-const DEFAULT: &[u8] = b"system.posix_acl_default";
 
 fn set(fs: &FileSystem, ino: Ino, name: &[u8], value: &[u8]) {
     fs.setxattr(ino, name, value, XattrMode::Set, USER).unwrap();
@@ -15,15 +12,6 @@ fn set(fs: &FileSystem, ino: Ino, name: &[u8], value: &[u8]) {
 
 fn get(fs: &FileSystem, ino: Ino, name: &[u8]) -> Option<Vec<u8>> {
     fs.getxattr(ino, name).unwrap().map(|value| value.to_vec())
-}
-
-/// A list's bytes from (tag, permissions, user or group).
-fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
-    let mut bytes = 2u32.to_le_bytes().to_vec();
-    for (tag, perm, id) in entries {
-        bytes.extend([&tag.to_le_bytes()[..], &perm.to_le_bytes(), &id.to_le_bytes()].concat());
-    }
-    bytes
 }
 
 /// rwx for the owner, rw for user 1001, r for the group, masked by `mask`, nothing for others.

@@ -114,7 +114,11 @@ impl<W: Write> Export<'_, W> {
             gid: attr.gid,
             mtime: attr.mtime,
             atime: Some(attr.atime),
-            xattrs: if is_link { Vec::new() } else { self.xattrs(attr.ino).map_err(|error| error.cause)? },
+            xattrs: if is_link {
+                Vec::new()
+            } else {
+                self.fs.xattrs(attr.ino).map_err(|error| error.cause)?
+            },
             size: if is_file { attr.size } else { 0 },
             extents: if is_file { self.extents(attr).map_err(|error| error.cause)? } else { None },
         };
@@ -153,14 +157,6 @@ impl<W: Write> Export<'_, W> {
             FileKind::BlockDevice => MemberKind::BlockDevice(device.0, device.1),
             FileKind::Socket => return Ok(None),
         }))
-    }
-
-    fn xattrs(&self, ino: Ino) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let listed = self.fs.listxattr(ino)?;
-        let names = listed.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-        let read =
-            |name: &[u8]| Ok(self.fs.getxattr(ino, name)?.map(|value| (name.to_vec(), value.to_vec())));
-        names.filter_map(|name| read(name).transpose()).collect()
     }
 
     /// Where a file has data, if it has holes.

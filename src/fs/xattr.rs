@@ -76,6 +76,14 @@ impl FileSystem {
         }
     }
 
+    /// The names and values of all extended attributes. Not of one moment: one that is removed meanwhile is left out.
+    pub(super) fn xattrs(&self, ino: Ino) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let listed = self.listxattr(ino)?;
+        let names = listed.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+        let read = |name: &[u8]| Ok(self.getxattr(ino, name)?.map(|value| (name.to_vec(), value.to_vec())));
+        names.filter_map(|name| read(name).transpose()).collect()
+    }
+
     /// Is it certain that a file has none, without a read? In a volume that is gone nothing is.
     fn is_bare(&self, ino: Ino) -> Outcome<bool> {
         self.volume.check_open()?;

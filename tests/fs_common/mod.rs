@@ -111,6 +111,19 @@ pub fn number<T: std::fmt::Debug>(result: Result<T>) -> i32 {
     errno(&result.unwrap_err())
 }
 
+/// The names of access control lists.
+pub const ACCESS: &[u8] = b"system.posix_acl_access";
+pub const DEFAULT: &[u8] = b"system.posix_acl_default";
+
+/// The bytes of an access control list from (tag, permissions, user or group).
+pub fn acl(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+    let mut bytes = 2u32.to_le_bytes().to_vec();
+    for (tag, perm, id) in entries {
+        bytes.extend([&tag.to_le_bytes()[..], &perm.to_le_bytes(), &id.to_le_bytes()].concat());
+    }
+    bytes
+}
+
 /// A new size.
 pub fn size(size: u64) -> SetAttr {
     SetAttr { size: Some(size), ..SetAttr::default() }

@@ -139,7 +139,8 @@ impl Mounts {
         self.table.lock().mounts.iter().filter_map(served).collect()
     }
 
-    /// Unmounts all of them; who uses one that is busy keeps it for a while. Whoever wants to mount from now on is told to ask later.
+    /// Unmounts all of them; who uses one that is busy keeps it for a while. Whoever wants to mount from now on is told
+    /// to ask later.
     pub fn unmount(&self) {
         let mut table = self.table.lock();
         table.ended = true;

@@ -70,13 +70,8 @@ impl<'a> Unfinished<'a> {
         fs.removexattr(ino, acl::ACCESS)?;
         let (uid, gid, private) = (Some(old.uid), Some(old.gid), Some(PRIVATE_MODE));
         fs.setattr(ino, &SetAttr { uid, gid, mode: private, ..SetAttr::default() }, self.caller)?;
-        for name in fs.listxattr(old.ino)?.split(|byte| *byte == 0) {
-            if name.is_empty() || name == CAPABILITY {
-                continue;
-            }
-            if let Some(value) = fs.getxattr(old.ino, name)? {
-                fs.setxattr(ino, name, &value, XattrMode::Set, root)?;
-            }
+        for (name, value) in fs.xattrs(old.ino)?.into_iter().filter(|(name, _)| name != CAPABILITY) {
+            fs.setxattr(ino, &name, &value, XattrMode::Set, root)?;
         }
         fs.setattr(ino, &SetAttr { mode: Some(old.mode), ..SetAttr::default() }, self.caller)?;
         Ok(())

@@ -97,26 +97,21 @@ impl<'a> Salvage<'a> {
                     repair.watch.problem(Error::corruption(name.clone(), at as u64, what).into());
                 }
                 let is_durable = segment.base + end as u64 <= durable;
-                let payload = segment.bytes.slice(from + HEADER_LEN..end);
-                if header.kind == RecordKind::Batch && !is_durable {
-                    let missing = salvage.look_at_values(header.first_seq, &payload, blobs)?;
-                    // Without the store's id nothing says what is durable.
-                    if let Some(Pointer { file, offset, .. }) = missing.filter(|_| framing.is_some() && !hole)
-                    {
-                        hole = true;
-                        let blob = blob::file_name(file);
-                        let what = format!("the log ends here: {blob} never got the value at {offset}");
-                        repair.watch.problem(Error::corruption(name.clone(), from as u64, what).into());
-                    }
-                }
                 if hole && !is_durable {
                     let what = "what follows here was never known to be durable, and is left";
                     repair.watch.problem(Error::corruption(name.clone(), from as u64, what).into());
                     break;
                 }
+                let payload = segment.bytes.slice(from + HEADER_LEN..end);
                 match header.kind {
                     RecordKind::Batch => {
-                        salvage.batch(repair, &name, from as u64, header.first_seq, &payload, blobs)?;
+                        // Without the store's id nothing says what is durable.
+                        let may_end = !is_durable && framing.is_some();
+                        let record = Record { name: &name, offset: from as u64, is_durable, may_end };
+                        if !salvage.batch(repair, &record, header.first_seq, &payload, blobs)? {
+                            hole = true;
+                            break;
+                        }
                     }
                     RecordKind::Edits => salvage.edits(header.first_seq, &payload),
                     RecordKind::Skip => {}
@@ -141,30 +136,6 @@ impl<'a> Salvage<'a> {
     /// [`Disk::rewrite_log`]: crate::disk::Disk::rewrite_log
     fn write_again(&self, repair: &Repair<'_>) -> Result<()> {
         self.unsure.iter().try_for_each(|file| write_again(repair.disk.as_ref(), *file, None))
-    }
-
-    /// Looks for the values that a record points to which may not be durable, if somebody needs it. The first that is
-    /// not there.
-    fn look_at_values(
-        &mut self,
-        first_seq: SeqNo,
-        payload: &Bytes,
-        blobs: &BlobReader,
-    ) -> Result<Option<Pointer>> {
-        let Some(writes) = Writes::new(payload) else { return Ok(None) };
-        let last = first_seq.saturating_add(u64::from(writes.left())).saturating_sub(1);
-        // What nobody needs may be gone, as the volume is or what was flushed.
-        if !self.is_unheard_of(writes.volume) && self.readers(writes.volume, last).is_empty() {
-            return Ok(None);
-        }
-        let pointers = pointers_in(payload).unwrap_or_default();
-        for pointer in &pointers {
-            if !blobs.checks_out(pointer)? {
-                return Ok(Some(*pointer));
-            }
-        }
-        self.unsure.extend(pointers.iter().map(|pointer| pointer.file));
-        Ok(None)
     }
 
     /// Takes what the log tells of volumes that the shape does not say yet, as far as it fits.
@@ -221,44 +192,58 @@ impl<'a> Salvage<'a> {
         volumes.filter(|(id, state)| reads(**id, state)).map(|(id, _)| *id).collect()
     }
 
+    /// Takes a batch. False if the log ends here: it points to what never came.
     fn batch(
         &mut self,
         repair: &mut Repair<'_>,
-        name: &str,
-        offset: u64,
+        record: &Record<'_>,
         first_seq: SeqNo,
         payload: &Bytes,
         blobs: &BlobReader,
-    ) -> Result<()> {
-        let mut damaged = |what: &str| repair.watch.problem(Error::corruption(name, offset, what).into());
+    ) -> Result<bool> {
         let (Some(writes), Some(pointers)) = (Writes::new(payload), pointers_in(payload)) else {
-            damaged("a batch is malformed");
-            return Ok(());
+            record.tell(repair, "a batch is malformed");
+            return Ok(true);
         };
         let (volume, count) = (writes.volume, u64::from(writes.left()));
         let last = first_seq.saturating_add(count).saturating_sub(1);
+        if count == 0 || last > MAX_SEQ || first_seq == 0 {
+            record.tell(repair, "a batch that no volume can have");
+            return Ok(true);
+        }
+        // The volume itself may be gone, and forks still need what was written to it. What a batch points to that nobody
+        // needs may be gone.
+        if !self.is_unheard_of(volume) && self.readers(volume, last).is_empty() {
+            return Ok(true);
+        }
+        let (mut files, mut unreadable) = (BTreeSet::new(), BTreeSet::new());
+        for pointer in &pointers {
+            let Pointer { file, offset, .. } = *pointer;
+            if blobs.checks_out(pointer)? {
+                files.insert(file);
+                continue;
+            }
+            if record.may_end {
+                let blob = blob::file_name(file);
+                record.tell(repair, format!("the log ends here: {blob} never got the value at {offset}"));
+                return Ok(false);
+            }
+            unreadable.insert((file, offset));
+        }
+        if !record.is_durable {
+            self.unsure.append(&mut files);
+        }
         if self.is_unheard_of(volume) {
             // If a table knows its name it gets that.
             let _ = self.state.apply_all([Edit::Volume { id: volume, name: nameless(volume) }]);
         }
-        if count == 0 || last > MAX_SEQ || first_seq == 0 {
-            damaged("a batch that no volume can have");
-            return Ok(());
-        }
-        // The volume itself may be gone, and forks still need what was written to it.
         let readers = self.readers(volume, last);
         if readers.is_empty() {
-            return Ok(());
-        }
-        let mut unreadable = BTreeSet::new();
-        for pointer in &pointers {
-            if !blobs.checks_out(pointer)? {
-                unreadable.insert((pointer.file, pointer.offset));
-            }
+            return Ok(true);
         }
         let payload = match unreadable.is_empty() {
             true => payload.to_vec(),
-            false => self.without(repair, name, offset, payload, &unreadable),
+            false => self.without(repair, record, payload, &unreadable),
         };
         for reader in readers {
             let memtables = self.memtables.entry(reader).or_insert_with(|| vec![Arc::new(Memtable::new())]);
@@ -266,22 +251,19 @@ impl<'a> Salvage<'a> {
             memtable.note(first_seq, last);
             match memtable.insert_batch(first_seq, payload.clone(), 0) {
                 Ok(inserted) => memtable.count(inserted.tally),
-                Err(()) => {
-                    repair.watch.problem(Error::corruption(name, offset, "a batch is malformed").into());
-                }
+                Err(()) => record.tell(repair, "a batch is malformed"),
             }
         }
         self.last_seq = self.last_seq.max(last);
         repair.done.brought_back += count;
-        Ok(())
+        Ok(true)
     }
 
     /// A batch with tombstones in the place of values that cannot be read: no older ones may come up.
     fn without(
         &self,
         repair: &mut Repair<'_>,
-        name: &str,
-        offset: u64,
+        record: &Record<'_>,
         payload: &[u8],
         unreadable: &BTreeSet<(u64, u64)>,
     ) -> Vec<u8> {
@@ -304,12 +286,28 @@ impl<'a> Salvage<'a> {
                 let blob = blob::file_name(pointer.file);
                 let what = format!("it points to byte {} of {blob}, which cannot be read", pointer.offset);
                 let key = Bytes::copy_from_slice(write.key());
-                let error = Error::corruption(name, offset, what);
+                let error = Error::corruption(record.name, record.offset, what);
                 repair.watch.problem(Problem { error, keys: Some((key.clone(), Some(key))) });
             }
         }
         next.extend_from_slice(writes.rest());
         next
+    }
+}
+
+/// Where a record stands, and what is known of it.
+struct Record<'a> {
+    /// The segment's file.
+    name: &'a str,
+    offset: u64,
+    is_durable: bool,
+    /// Is the log taken to end here if something is missing?
+    may_end: bool,
+}
+
+impl Record<'_> {
+    fn tell(&self, repair: &mut Repair<'_>, what: impl Into<String>) {
+        repair.watch.problem(Error::corruption(self.name, self.offset, what.into()).into());
     }
 }
 

@@ -87,6 +87,25 @@ fn copy(sim: &SimDisk) -> Arc<SimDisk> {
     Arc::new(copied)
 }
 
+/// Deletes the manifest, with or without its copies.
+fn delete_manifest(sim: &SimDisk, copies: bool) {
+    for file in sim.list().unwrap().iter().filter(|file| manifest::is_manifest_file(&file.name)) {
+        if copies || !file.name.starts_with("copy-") {
+            sim.delete(&file.name).unwrap();
+        }
+    }
+}
+
+/// Writes small values into a volume, each by itself; `between` is called after each.
+fn put_each(volume: &Volume, count: u8, mut between: impl FnMut(u8)) {
+    for i in 0..count {
+        let mut batch = Batch::new();
+        batch.put(&[b'k', i], &[i; 100]);
+        volume.write(batch).unwrap();
+        between(i);
+    }
+}
+
 #[test]
 fn what_is_sound_is_left_alone() {
     let (sim, contents) = filled();
@@ -141,9 +160,7 @@ fn a_store_that_never_flushed_and_lost_its_manifest_is_rebuilt_from_its_log() {
     let contents = contents(&store);
     let sim = Arc::new(sim.crash_keep_all());
     drop((store, volume));
-    for file in sim.list().unwrap().iter().filter(|file| manifest::is_manifest_file(&file.name)) {
-        sim.delete(&file.name).unwrap();
-    }
+    delete_manifest(&sim, true);
     assert_eq!(repaired(&sim).0, contents);
 }
 
@@ -178,12 +195,7 @@ fn a_damaged_log_gives_the_records_around_the_damage() {
     let sim = Arc::new(SimDisk::new(1));
     let store = open(&sim);
     let volume = store.volume("main").unwrap();
-    for i in 0..20u8 {
-        let mut batch = Batch::new();
-        batch.put(&[b'k', i], &[i; 100]);
-        volume.write(batch).unwrap();
-        store.sync().unwrap();
-    }
+    put_each(&volume, 20, |_| store.sync().unwrap());
     let contents = contents(&store);
     let filled = Arc::new(sim.crash_keep_all());
     drop((store, volume));
@@ -218,9 +230,7 @@ fn a_repair_that_a_power_cut_ends_can_be_made_again() {
     let (filled, contents) = filled();
     for at in 1..40 {
         let sim = copy(&filled);
-        for file in sim.list().unwrap().iter().filter(|file| manifest::is_manifest_file(&file.name)) {
-            sim.delete(&file.name).unwrap();
-        }
+        delete_manifest(&sim, true);
         sim.crash_at_op(at);
         let disk: Arc<dyn Disk> = sim.clone();
         let _ = repair(&disk, &options(), &mut Problems::default());
@@ -237,15 +247,6 @@ fn noise(seed: u8, len: usize) -> Vec<u8> {
         (state >> 24) as u8
     };
     (0..len).map(|_| next()).collect()
-}
-
-/// Leaves its copy.
-fn delete_manifest(sim: &SimDisk) {
-    for file in sim.files().iter().filter(|file| manifest::is_manifest_file(&file.name)) {
-        if !file.name.starts_with("copy-") {
-            sim.delete(&file.name).unwrap();
-        }
-    }
 }
 
 /// Changes a byte of a value, which a blob file has.
@@ -286,7 +287,7 @@ fn a_value_that_never_came_is_where_the_log_ends() {
         match without_manifest {
             // What is durable is damaged, so that the log is mended at all.
             false => damage_blob(&killed, &noise(2, 700)),
-            true => delete_manifest(&killed),
+            true => delete_manifest(&killed, false),
         }
         let found = repaired(&killed).0;
         assert!(found[&b"k"[..]] == noise(1, 700), "an intact value is shown");
@@ -308,9 +309,7 @@ fn without_a_trace_of_the_stores_id_a_lost_value_costs_its_key() {
     }
     let killed = copy(&sim.crash_keep_all());
     drop((store, volume));
-    for file in killed.files().iter().filter(|file| manifest::is_manifest_file(&file.name)) {
-        killed.delete(&file.name).unwrap();
-    }
+    delete_manifest(&killed, true);
     damage_blob(&killed, &noise(0, 700));
     let found = repaired(&killed).0;
     assert!(found.len() == 19 && !found.contains_key(&[b'k', 0][..]), "{}", found.len());
@@ -329,7 +328,7 @@ fn what_is_brought_back_stays_through_a_power_cut() {
         }
         let killed = Arc::new(sim.crash_keep_all());
         drop((store, volume));
-        delete_manifest(&killed);
+        delete_manifest(&killed, false);
         let disk: Arc<dyn Disk> = killed.clone();
         repair(&disk, &options(), &mut Problems::default()).unwrap();
         let cut = Arc::new(killed.crash());

@@ -84,11 +84,7 @@ pub(super) fn with_volumes(sessions: &[u8]) -> (Arc<SimDisk>, BTreeMap<String, C
 
 fn without_manifest(sim: &SimDisk, copies: bool) -> Arc<SimDisk> {
     let sim = copy(sim);
-    for file in sim.list().unwrap().iter().filter(|file| manifest::is_manifest_file(&file.name)) {
-        if copies || !file.name.starts_with("copy-") {
-            sim.delete(&file.name).unwrap();
-        }
-    }
+    delete_manifest(&sim, copies);
     sim
 }
 
@@ -162,15 +158,12 @@ fn a_damaged_log_brings_forks_back_too() {
     let sim = Arc::new(SimDisk::new(1));
     let store = open(&sim);
     let main = store.volume("main").unwrap();
-    for i in 0..20u8 {
-        let mut batch = Batch::new();
-        batch.put(&[b'k', i], &[i; 100]);
-        main.write(batch).unwrap();
+    put_each(&main, 20, |i| {
         if i % 5 == 4 {
             store.fork(&main, &format!("fork{i}")).unwrap();
         }
         store.sync().unwrap();
-    }
+    });
     let mut contents = all_contents(&store);
     // It states that all before it is durable.
     let mut batch = Batch::new();
@@ -191,11 +184,7 @@ fn what_a_fork_has_of_a_volume_that_is_gone_is_brought_back() {
     let sim = Arc::new(SimDisk::new(1));
     let store = open(&sim);
     let main = store.volume("main").unwrap();
-    for i in 0..20u8 {
-        let mut batch = Batch::new();
-        batch.put(&[b'k', i], &[i; 100]);
-        main.write(batch).unwrap();
-    }
+    put_each(&main, 20, |_| ());
     store.fork(&main, "fork").unwrap();
     store.delete_volume("main").unwrap();
     store.sync().unwrap();
@@ -219,12 +208,7 @@ fn a_volume_whose_making_is_lost_is_found_by_what_was_written_to_it() {
     let sim = Arc::new(SimDisk::new(1));
     let store = open(&sim);
     let second = store.create_volume("second").unwrap();
-    for i in 0..20u8 {
-        let mut batch = Batch::new();
-        batch.put(&[b'k', i], &[i; 100]);
-        second.write(batch).unwrap();
-        store.sync().unwrap();
-    }
+    put_each(&second, 20, |_| store.sync().unwrap());
     let contents = all_contents(&store).remove("second").unwrap();
     // It states that all before it is durable.
     let mut batch = Batch::new();
